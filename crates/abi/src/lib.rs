@@ -1,0 +1,15 @@
+//! What every room agrees on: object ids, tags, kinds of host objects, links. `no_std`, no dependencies.
+//!
+//! This is the only definition of these values; whatever is written to disk or sent to a peer is spelled here.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod host_kind;
+mod koid;
+mod link;
+mod object_type;
+
+pub use host_kind::{Class, EvidenceKind, HoldHow, HostKind, Layer, Strength};
+pub use koid::{Era, Koid};
+pub use link::LinkKind;
+pub use object_type::{ObjectType, Tag};

@@ -1,0 +1,4 @@
+//! The `kobj` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,62 @@
+//! The shape of a kind: one file per kind under `kinds/`, each with the same sections (census, judge, scrub, tests).
+//!
+//! To add a kind: one file here, one line in `kinds::ALL`, its rows in the end-to-end table.
+
+use crate::view::View;
+use kobj_abi::HostKind;
+use kobj_core::image::{Holder, HostImage};
+
+/// Whether this process can see a kind at all. "Nothing there" and "cannot look" are never the same answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// The census is whole.
+    Whole,
+    /// Part or all of the kind cannot be seen; the sentence says what and why.
+    NotVisible(String),
+}
+
+/// What the judge says about the use of an object, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The kernel says that nobody uses it.
+    Unused(String),
+    /// Somebody uses it; the holders that could be named, and the judge's words.
+    InUse(Vec<Holder>, String),
+    /// The name leads nowhere now.
+    Gone,
+    /// The name leads to another object now.
+    Replaced,
+    /// No exact answer can be had; why. Such an object is reported, never deleted.
+    Unknown(String),
+}
+
+/// What came of an attempt to destroy an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Destroyed; the judge's words at that moment.
+    Scrubbed(String),
+    /// Left as it was, because the judge did not say "unused" at that moment.
+    Left(Verdict),
+    /// A call failed: which, on what, and what to do.
+    Failed(String),
+}
+
+/// One kind of host object.
+pub trait Kind: Sync {
+    /// Which kind this file is about.
+    fn kind(&self) -> HostKind;
+
+    /// Appends every object of this kind that can be seen from `view`.
+    ///
+    /// Never fails as a whole: what cannot be read is said by [`Visibility::NotVisible`].
+    fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility;
+
+    /// Asks the kernel whether `image` is unused, changing nothing.
+    fn judge(&self, view: &View, image: &HostImage) -> Verdict;
+
+    /// Destroys `image` if, at the moment of deletion, it is still that object and the judge says that nobody uses it.
+    ///
+    /// The caller has proved whose it is. Never waits for long, never harms a holder, leaves nothing half done: on
+    /// [`Outcome::Left`] and [`Outcome::Failed`] the object has its old name and content.
+    fn scrub(&self, view: &View, image: &HostImage) -> Outcome;
+}

@@ -1,0 +1,8 @@
+//! The Linux kernel's own objects: kinds, census, watches, attribution, judges, containment, record.
+//!
+//! This room returns *facts* and performs *effects*. It holds no manager and decides no policy: what to keep, ignore or
+//! scrub is the caller's business; whether a deletion is safe is decided here, at the moment it happens.
+#![forbid(unsafe_code)]
+
+pub mod kind;
+pub mod view;

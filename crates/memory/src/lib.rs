@@ -1,0 +1,2 @@
+//! The object slab: headers, tags, reference counts, the reaper.
+#![no_std]

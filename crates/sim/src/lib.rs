@@ -1,0 +1,2 @@
+//! Reference model and seeded simulation of the core.
+#![forbid(unsafe_code)]
