@@ -211,15 +211,8 @@ pub enum HoldHow {
 
 impl HoldHow {
     /// Every value, in the order of its number.
-    pub const ALL: [Self; 7] = [
-        Self::Descriptor,
-        Self::Map,
-        Self::Attach,
-        Self::Lock,
-        Self::Mount,
-        Self::Cwd,
-        Self::Listen,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Descriptor, Self::Map, Self::Attach, Self::Lock, Self::Mount, Self::Cwd, Self::Listen];
 
     /// The name in reports and on the command line.
     #[must_use]

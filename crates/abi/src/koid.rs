@@ -98,13 +98,7 @@ mod tests {
     fn counter_zero_and_loose_spellings_are_refused() {
         assert_eq!(Koid::new(Era(1), 0), None);
         assert_eq!(Koid::from_raw(1 << 32), None);
-        for wrong in [
-            "",
-            "1:1",
-            "6924e0a1-00000003",
-            "+924e0a1:00000003",
-            "6924e0a1:00000000",
-        ] {
+        for wrong in ["", "1:1", "6924e0a1-00000003", "+924e0a1:00000003", "6924e0a1:00000000"] {
             assert!(wrong.parse::<Koid>().is_err(), "{wrong}");
         }
     }

@@ -22,15 +22,8 @@ pub enum LinkKind {
 
 impl LinkKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 7] = [
-        Self::Contains,
-        Self::Holds,
-        Self::Owns,
-        Self::WaitsOn,
-        Self::Backs,
-        Self::Exports,
-        Self::DerivedFrom,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Contains, Self::Holds, Self::Owns, Self::WaitsOn, Self::Backs, Self::Exports, Self::DerivedFrom];
 
     /// The words between source and target.
     #[must_use]

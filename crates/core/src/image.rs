@@ -31,11 +31,7 @@ impl FileHandle {
     pub fn new(kind: i32, source: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::MAX];
         bytes.get_mut(..source.len())?.copy_from_slice(source);
-        Some(Self {
-            kind,
-            length: source.len() as u8,
-            bytes,
-        })
+        Some(Self { kind, length: source.len() as u8, bytes })
     }
 
     /// The handle's bytes.
@@ -50,11 +46,7 @@ impl FileHandle {
     #[must_use]
     pub fn digest(&self) -> u64 {
         let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        let hash = self
-            .kind
-            .to_le_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325, step);
+        let hash = self.kind.to_le_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step);
         self.bytes().iter().fold(hash, step)
     }
 }
@@ -101,18 +93,9 @@ pub enum Identity {
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File {
-                device,
-                inode,
-                handle,
-                born,
-            } => {
+            Self::File { device, inode, handle, born } => {
                 let generation = handle.as_ref().map_or(0, FileHandle::digest);
-                write!(
-                    f,
-                    "file-{device:x}-{inode:x}-{generation:x}-{:x}",
-                    born.map_or(0, |t| t.0)
-                )
+                write!(f, "file-{device:x}-{inode:x}-{generation:x}-{:x}", born.map_or(0, |t| t.0))
             }
             Self::Ipc { id, key, uid } => write!(f, "id-{id:x}-{key:x}-{uid:x}"),
             Self::Process { pid, started } => write!(f, "pid-{pid:x}-{started:x}"),
@@ -202,8 +185,6 @@ impl HostImage {
     /// Whether any evidence about who made it is proof.
     #[must_use]
     pub fn is_proved(&self) -> bool {
-        self.evidence
-            .iter()
-            .any(|e| e.strength == Strength::Proof && e.kind != EvidenceKind::Unused)
+        self.evidence.iter().any(|e| e.strength == Strength::Proof && e.kind != EvidenceKind::Unused)
     }
 }
