@@ -2,6 +2,7 @@
 //!
 //! To add a kind: one file here, one line in `kinds::ALL`, its rows in the end-to-end table.
 
+use crate::hands::Hands;
 use crate::view::View;
 use kobj_abi::HostKind;
 use kobj_core::image::{Holder, HostImage};
@@ -58,5 +59,7 @@ pub trait Kind: Sync {
     ///
     /// The caller has proved whose it is. Never waits for long, never harms a holder, leaves nothing half done: on
     /// [`Outcome::Left`] and [`Outcome::Failed`] the object has its old name and content.
-    fn scrub(&self, view: &View, image: &HostImage) -> Outcome;
+    ///
+    /// `hands` is what is kept between the objects of one plan (see [`Hands`]); kinds that need nothing ignore it.
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome;
 }

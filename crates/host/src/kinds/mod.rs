@@ -1,0 +1,13 @@
+//! Every kind of host object that kobj knows, one file each.
+
+use crate::kind::Kind;
+use kobj_abi::HostKind;
+
+/// Every kind, in the order of the names in reports. To add one: a file here and a line in this list.
+pub static ALL: &[&dyn Kind] = &[];
+
+/// The kind of that name, if this program knows how to look at it.
+#[must_use]
+pub fn of(kind: HostKind) -> Option<&'static dyn Kind> {
+    ALL.iter().copied().find(|known| known.kind() == kind)
+}
