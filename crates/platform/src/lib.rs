@@ -1,1 +1,5 @@
 //! Linux calls that need care or that `rustix` lacks. With `memory`, the only room that may use `unsafe`.
+
+pub mod signals;
+pub mod spawn;
+pub mod startup;

@@ -1,0 +1,328 @@
+//! Starting a command exactly as it would have started without a keeper: `clone3` into a control group, with a pidfd.
+
+use crate::startup::{Inherited, SIGNAL_MAX, inherited};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Where commands are looked for when PATH is unset, as the C library does.
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// `CLONE_INTO_CGROUP` of the kernel's interface (the C binding's constant overflows its type).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// A command made ready: after this nothing is allocated until the program runs.
+#[derive(Debug)]
+pub struct Launch {
+    candidates: Vec<CString>,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+/// A started command.
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id.
+    pub pid: u32,
+    /// Refers to this very process, whatever becomes of the number.
+    pub pidfd: OwnedFd,
+}
+
+/// Why a command did not start.
+#[derive(Debug)]
+pub enum SpawnError {
+    /// No such program (a shell says 127).
+    NotFound(io::Error),
+    /// There, but not to be executed (a shell says 126).
+    NotExecutable(io::Error),
+    /// The control group refused the new process; nothing was started, and starting without it may work.
+    GroupRefused(io::Error),
+    /// The kernel refused a new process.
+    Refused(io::Error),
+}
+
+impl Launch {
+    /// Makes `command` (program and arguments) ready with `environment` and the search path `path`.
+    ///
+    /// # Errors
+    /// An argument or variable holds a NUL byte, or the command is empty.
+    pub fn new(
+        command: &[OsString],
+        path: Option<&OsStr>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> io::Result<Self> {
+        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{what} holds a NUL byte"));
+        let program = command.first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
+        let arguments = command
+            .iter()
+            .map(|argument| CString::new(argument.as_bytes()).map_err(|_| invalid("an argument")))
+            .collect::<io::Result<Vec<_>>>()?;
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| {
+                let mut line = name.into_vec();
+                line.push(b'=');
+                line.extend_from_slice(value.as_bytes());
+                CString::new(line).map_err(|_| invalid("an environment variable"))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { candidates: candidates(program, path), arguments, environment })
+    }
+
+    /// Starts the command in this process's group, with what this process inherited restored in it.
+    ///
+    /// `group` is a folder descriptor of a cgroup v2 group to start in. Call it on a single-threaded process only:
+    /// between the clone and the program the child calls nothing but async-signal-safe functions.
+    ///
+    /// # Errors
+    /// See [`SpawnError`]; in each case no process is left.
+    pub fn start(&self, group: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
+        let programs: Vec<*const c_char> = self.candidates.iter().map(|p| p.as_ptr()).collect();
+        let arguments = pointers(&self.arguments);
+        let environment = pointers(&self.environment);
+        // A script without "#!" is run by the shell: sh PATH ARGUMENTS, PATH filled in by the child.
+        let shell = c"/bin/sh";
+        let mut script = vec![shell.as_ptr(), std::ptr::null()];
+        script.extend_from_slice(&arguments[1..]);
+        let failure = SharedNumber::new().map_err(SpawnError::Refused)?;
+        let inherited = inherited();
+
+        let mut pidfd: c_int = -1;
+        let mut flags = (libc::CLONE_PIDFD | libc::CLONE_VFORK) as u64;
+        let mut arguments_of_clone = libc::clone_args {
+            flags: 0,
+            pidfd: (&raw mut pidfd) as u64,
+            child_tid: 0,
+            parent_tid: 0,
+            exit_signal: libc::SIGCHLD as u64,
+            stack: 0,
+            stack_size: 0,
+            tls: 0,
+            set_tid: 0,
+            set_tid_size: 0,
+            cgroup: 0,
+        };
+        if let Some(group) = group {
+            flags |= CLONE_INTO_CGROUP;
+            arguments_of_clone.cgroup = group.as_raw_fd() as u64;
+        }
+        arguments_of_clone.flags = flags;
+        let size = size_of::<libc::clone_args>();
+        // SAFETY: a plain fork (no shared memory): the child has its own copy of everything and goes on here. The
+        // structure is initialised and `pidfd` outlives the call. It would break if this process had other threads that
+        // hold locks which the child then needs; the child takes none.
+        let answer = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments_of_clone, size) };
+        match answer {
+            0 => become_program(&programs, &arguments, &environment, &mut script, inherited, &failure),
+            -1 => {
+                let error = io::Error::last_os_error();
+                Err(match (group, error.raw_os_error()) {
+                    (Some(_), Some(libc::EACCES | libc::EBUSY | libc::EOPNOTSUPP | libc::ENODEV | libc::EINVAL)) => {
+                        SpawnError::GroupRefused(error)
+                    }
+                    _ => SpawnError::Refused(error),
+                })
+            }
+            pid => {
+                // SAFETY: the kernel made this descriptor for us in the call above; nobody else owns it.
+                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+                let child = Child { pid: pid as u32, pidfd };
+                match failure.get() {
+                    0 => Ok(child),
+                    code => {
+                        reap(child.pid);
+                        let error = io::Error::from_raw_os_error(code);
+                        Err(match code {
+                            libc::ENOENT | libc::ENOTDIR => SpawnError::NotFound(error),
+                            _ => SpawnError::NotExecutable(error),
+                        })
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn candidates(program: &OsStr, path: Option<&OsStr>) -> Vec<CString> {
+    let name = program.as_bytes();
+    let whole = |bytes: Vec<u8>| CString::new(bytes).ok();
+    if name.contains(&b'/') || name.is_empty() {
+        return whole(name.to_vec()).into_iter().collect();
+    }
+    let path = path.map_or(DEFAULT_PATH, OsStr::as_bytes);
+    path.split(|byte| *byte == b':')
+        .filter_map(|folder| {
+            let mut whole_path = folder.to_vec();
+            if !folder.is_empty() {
+                whole_path.push(b'/');
+            }
+            whole_path.extend_from_slice(name);
+            whole(whole_path)
+        })
+        .collect()
+}
+
+fn pointers(lines: &[CString]) -> Vec<*const c_char> {
+    lines.iter().map(|line| line.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// The child's side: restores what was inherited and executes. Never returns; calls async-signal-safe functions only.
+fn become_program(
+    programs: &[*const c_char],
+    arguments: &[*const c_char],
+    environment: &[*const c_char],
+    script: &mut [*const c_char],
+    inherited: Inherited,
+    failure: &SharedNumber,
+) -> ! {
+    // Handlers fall back to the default by themselves; what was ignored, and what our runtime ignores, is set right.
+    for signal in (1..=SIGNAL_MAX).filter(|s| inherited.ignored.contains(*s) || *s == libc::SIGPIPE) {
+        let wanted = if inherited.ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
+        // SAFETY: SIG_IGN and SIG_DFL install no code; numbers that may not be set are refused by the kernel.
+        unsafe { libc::signal(signal, wanted) };
+    }
+    for stream in (0..3).filter(|stream| inherited.closed_streams & (1 << stream) != 0) {
+        // SAFETY: takes an integer; this is the child's own table.
+        unsafe { libc::close(stream) };
+    }
+    restore_mask(inherited.blocked.0);
+    let mut worst = libc::ENOENT;
+    for program in programs {
+        // SAFETY: all three point to NUL-terminated strings and null-terminated arrays that live in the caller's frame,
+        // of which this process has its own copy.
+        unsafe { libc::execve(*program, arguments.as_ptr(), environment.as_ptr()) };
+        match last_error() {
+            libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::ESTALE | libc::ENODEV => {}
+            libc::ENOEXEC => {
+                script[1] = *program;
+                // SAFETY: as above; `script` is null-terminated, being a copy of the null-terminated arguments.
+                unsafe { libc::execve(script[0], script.as_ptr(), environment.as_ptr()) };
+                worst = last_error();
+                break;
+            }
+            libc::EACCES => worst = libc::EACCES,
+            other => {
+                worst = other;
+                break;
+            }
+        }
+    }
+    failure.set(worst);
+    // SAFETY: ends the child at once; no destructor or exit handler of the parent's copy runs.
+    unsafe { libc::_exit(127) }
+}
+
+fn last_error() -> c_int {
+    // SAFETY: the C library's errno of this thread is always valid for reading.
+    unsafe { *libc::__errno_location() }
+}
+
+fn restore_mask(blocked: u64) {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `set` is valid for the write of one sigset.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in (1..=SIGNAL_MAX).filter(|signal| blocked & (1 << (signal - 1)) != 0) {
+        // SAFETY: the set is initialised and the number is in range.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    }
+    // SAFETY: the set is initialised; a null old set is allowed.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
+}
+
+fn reap(pid: u32) {
+    // SAFETY: a null status pointer is allowed; the child has called `_exit`, so this does not wait long.
+    while unsafe { libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0) } == -1
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// One number that parent and child share; it says why the child could not execute.
+struct SharedNumber {
+    place: std::ptr::NonNull<AtomicI32>,
+}
+
+/// One page: the smallest mapping.
+const PAGE_BYTES: usize = 4096;
+
+impl SharedNumber {
+    fn new() -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a new anonymous mapping at a place of the kernel's choice touches no existing memory.
+        let place = unsafe { libc::mmap(std::ptr::null_mut(), PAGE_BYTES, protection, flags, -1, 0) };
+        if place == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        std::ptr::NonNull::new(place.cast()).map(|place| Self { place }).ok_or_else(io::Error::last_os_error)
+    }
+
+    fn number(&self) -> &AtomicI32 {
+        // SAFETY: the mapping lives as long as `self`, is page-aligned and zeroed, and is only used as this atomic.
+        unsafe { self.place.as_ref() }
+    }
+
+    fn get(&self) -> i32 {
+        self.number().load(Ordering::Acquire)
+    }
+
+    fn set(&self, value: i32) {
+        self.number().store(value, Ordering::Release);
+    }
+}
+
+impl Drop for SharedNumber {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `new` mapped; no reference to it outlives `self`.
+        unsafe { libc::munmap(self.place.as_ptr().cast(), PAGE_BYTES) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_of(child: &Child) -> c_int {
+        let mut status = 0;
+        // SAFETY: `status` is valid for writing; the pid is our own child.
+        unsafe { libc::waitpid(child.pid as libc::pid_t, &raw mut status, 0) };
+        status
+    }
+
+    fn launch(command: &[&str]) -> Launch {
+        let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+        Launch::new(&command, Some(OsStr::new("/usr/bin:/bin")), []).unwrap()
+    }
+
+    #[test]
+    fn a_command_runs_and_its_status_comes_back() {
+        let child = launch(&["sh", "-c", "exit 7"]).start(None).unwrap();
+        assert_eq!(libc::WEXITSTATUS(status_of(&child)), 7);
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_apart() {
+        assert!(matches!(launch(&["/no/such/program"]).start(None), Err(SpawnError::NotFound(_))));
+        assert!(matches!(launch(&["no-such-program-anywhere"]).start(None), Err(SpawnError::NotFound(_))));
+        assert!(matches!(launch(&["/etc/passwd"]).start(None), Err(SpawnError::NotExecutable(_))));
+        assert!(matches!(launch(&[""]).start(None), Err(SpawnError::NotFound(_))));
+    }
+
+    #[test]
+    fn a_script_without_an_interpreter_line_is_run_by_the_shell() {
+        let path = std::env::temp_dir().join(format!("kobj-script-{}", std::process::id()));
+        std::fs::write(&path, "exit 9\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&path, mode).unwrap();
+        let child = launch(&[path.to_str().unwrap()]).start(None);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(libc::WEXITSTATUS(status_of(&child.unwrap())), 9);
+    }
+
+    #[test]
+    fn a_nul_byte_is_an_error_and_not_a_shorter_argument() {
+        assert!(Launch::new(&[OsString::from("a\0b")], None, []).is_err());
+        assert!(Launch::new(&[], None, []).is_err());
+    }
+}

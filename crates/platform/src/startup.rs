@@ -1,0 +1,97 @@
+//! What this process inherited, recorded before the Rust runtime changes any of it.
+//!
+//! The runtime ignores SIGPIPE and opens `/dev/null` on closed standard streams before `main`. A keeper must hand to its
+//! command what it was given itself, so a function in `.init_array` looks first.
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+static IGNORED_SIGNALS: AtomicU64 = AtomicU64::new(0);
+static BLOCKED_SIGNALS: AtomicU64 = AtomicU64::new(0);
+static CLOSED_STREAMS: AtomicU8 = AtomicU8::new(0);
+
+/// The highest signal number on Linux.
+pub const SIGNAL_MAX: c_int = 64;
+
+/// A set of signal numbers 1 to 64; bit n-1 stands for signal n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalSet(pub u64);
+
+impl SignalSet {
+    /// Whether `signal` is in the set; false for numbers outside 1 to 64.
+    #[must_use]
+    pub fn contains(self, signal: c_int) -> bool {
+        (1..=SIGNAL_MAX).contains(&signal) && self.0 & (1 << (signal - 1)) != 0
+    }
+}
+
+/// What the process was given by its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// Signals whose disposition was "ignore".
+    pub ignored: SignalSet,
+    /// The signal mask.
+    pub blocked: SignalSet,
+    /// Bit n: standard stream n (0 to 2) was closed.
+    pub closed_streams: u8,
+}
+
+/// What this process inherited. The same answer at any time after start.
+#[must_use]
+pub fn inherited() -> Inherited {
+    Inherited {
+        ignored: SignalSet(IGNORED_SIGNALS.load(Ordering::Relaxed)),
+        blocked: SignalSet(BLOCKED_SIGNALS.load(Ordering::Relaxed)),
+        closed_streams: CLOSED_STREAMS.load(Ordering::Relaxed),
+    }
+}
+
+/// The C library calls this before `main`, and so before the Rust runtime's own start.
+// SAFETY: the section holds function pointers that the C library calls once, on the main thread, with argc, argv, envp;
+// an extern "C" function that takes fewer arguments may be called so. It calls only async-signal-safe functions and
+// touches atomics; it would break if it relied on anything that the Rust runtime sets up.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static RECORD_AT_START: extern "C" fn() = record;
+
+extern "C" fn record() {
+    let mut ignored = 0u64;
+    for signal in 1..=SIGNAL_MAX {
+        if disposition_is_ignore(signal) {
+            ignored |= 1 << (signal - 1);
+        }
+    }
+    IGNORED_SIGNALS.store(ignored, Ordering::Relaxed);
+    BLOCKED_SIGNALS.store(crate::signals::current_mask(), Ordering::Relaxed);
+    let mut closed = 0;
+    for stream in 0..3 {
+        // SAFETY: F_GETFD takes no pointer; a closed descriptor gives EBADF, which is the question.
+        if unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1 {
+            closed |= 1 << stream;
+        }
+    }
+    CLOSED_STREAMS.store(closed, Ordering::Relaxed);
+}
+
+fn disposition_is_ignore(signal: c_int) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: the null pointer asks for the current action only; `action` is valid for the write of one sigaction.
+    let answer = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeroed memory is a valid sigaction (integers and an optional pointer), whether or not the call wrote it.
+    let action = unsafe { action.assume_init() };
+    answer == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_was_made_before_main() {
+        // The test runner's runtime ignores SIGPIPE by now; what was inherited is what the parent set.
+        assert!(!inherited().ignored.contains(libc::SIGKILL));
+        assert!(!SignalSet(u64::MAX).contains(0));
+        assert!(!SignalSet(u64::MAX).contains(65));
+        assert!(SignalSet(1 << 12).contains(libc::SIGPIPE));
+    }
+}
