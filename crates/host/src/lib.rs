@@ -4,7 +4,9 @@
 //! scrub is the caller's business; whether a deletion is safe is decided here, at the moment it happens.
 #![forbid(unsafe_code)]
 
+pub mod containment;
 pub mod hands;
 pub mod kind;
 pub mod kinds;
+pub mod members;
 pub mod view;

@@ -315,9 +315,9 @@ mod tests {
         std::fs::write(&path, "exit 9\n").unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&path, mode).unwrap();
-        let child = launch(&[path.to_str().unwrap()]).start(None);
+        let status = launch(&[path.to_str().unwrap()]).start(None).map(|child| status_of(&child));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(libc::WEXITSTATUS(status_of(&child.unwrap())), 9);
+        assert_eq!(libc::WEXITSTATUS(status.unwrap()), 9);
     }
 
     #[test]

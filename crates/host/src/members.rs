@@ -1,0 +1,275 @@
+//! Who belongs to a job now: the union of what each layer of containment says, with a hold on each process.
+
+use crate::containment::Group;
+use crate::view::View;
+use kobj_abi::{EvidenceKind, HostKind, Strength};
+use kobj_core::image::{Evidence, HostImage, Identity};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+/// The most bytes of one process's environment that are searched for the cookie.
+const ENVIRONMENT_BYTES_MAX: u64 = 1 << 20;
+
+/// Where to look for a job's processes. Sources that are absent say nothing; none of them lies.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The job's control group.
+    pub group: Option<&'a Group>,
+    /// The living of the exact family tree, from the process connector.
+    pub family: Option<&'a dyn Fn() -> Vec<u32>>,
+    /// The reaper of the job's orphans (kobj itself), whose descendants are the job's.
+    pub reaper: Option<u32>,
+    /// `NAME=VALUE` as it stands in the environment of the job's processes; a longer value belongs to an inner job.
+    ///
+    /// Looked for only without a group and without a family tree: it reads every process's environment.
+    pub cookie: Option<&'a [u8]>,
+}
+
+/// A process of the job, held: its descriptor refers to it even when the number is used again.
+#[derive(Debug)]
+pub struct Member {
+    /// Its process id.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot.
+    pub started: u64,
+    /// Its state letter in `/proc/PID/stat` when it was found.
+    pub state: u8,
+    /// Its command name.
+    pub command: Vec<u8>,
+    /// Why it is the job's.
+    pub evidence: Vec<Evidence>,
+    pidfd: OwnedFd,
+}
+
+impl Member {
+    /// Sends a signal to this very process.
+    ///
+    /// # Errors
+    /// It has ended (`ESRCH`) or may not be signalled (`EPERM`).
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, signal)?)
+    }
+
+    /// Whether it has ended (a zombie has).
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let mut one = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        matches!(poll(&mut one, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
+    }
+
+    /// What a report says of it.
+    #[must_use]
+    pub fn image(&self) -> HostImage {
+        let mut name = self.pid.to_string().into_bytes();
+        name.push(b' ');
+        name.extend_from_slice(&self.command);
+        let identity = Identity::Process { pid: self.pid, started: self.started };
+        let mut image = HostImage::new(HostKind::Process, name, identity);
+        image.evidence.clone_from(&self.evidence);
+        image
+    }
+}
+
+impl AsFd for Member {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Sources<'_> {
+    /// Every living process of the job, each proved and held.
+    ///
+    /// The sources are asked, each process is opened, then the sources are asked again: only who is named both times is a
+    /// member, so a number that went to a stranger in between is not taken for the job's.
+    #[must_use]
+    pub fn members(&self, view: &View) -> Vec<Member> {
+        let first = self.ask(view);
+        if first.is_empty() {
+            return Vec::new();
+        }
+        let opened: Vec<(u32, OwnedFd)> = first
+            .keys()
+            .filter_map(|pid| {
+                let raw = Pid::from_raw(i32::try_from(*pid).ok()?)?;
+                Some((*pid, pidfd_open(raw, PidfdFlags::empty()).ok()?))
+            })
+            .collect();
+        let second = self.ask(view);
+        opened
+            .into_iter()
+            .filter_map(|(pid, pidfd)| {
+                let evidence = second.get(&pid)?.clone();
+                let stat = Stat::read(view, pid)?;
+                let member =
+                    Member { pid, started: stat.started, state: stat.state, command: stat.command, evidence, pidfd };
+                (!member.has_ended()).then_some(member)
+            })
+            .collect()
+    }
+
+    fn ask(&self, view: &View) -> BTreeMap<u32, Vec<Evidence>> {
+        let mut found: BTreeMap<u32, Vec<Evidence>> = BTreeMap::new();
+        let mut say = |pid: u32, kind, detail: &str| {
+            found.entry(pid).or_default().push(Evidence { kind, strength: Strength::Proof, detail: detail.to_owned() });
+        };
+        if let Some(group) = self.group {
+            let path = group.path().display().to_string();
+            for pid in group.members().unwrap_or_default() {
+                say(pid, EvidenceKind::Cgroup, &format!("is in the job's control group {path}"));
+            }
+        }
+        if let Some(family) = self.family {
+            for pid in family() {
+                say(pid, EvidenceKind::Family, "descends from the job's command by forks that were all seen");
+            }
+        }
+        if let Some(reaper) = self.reaper {
+            for pid in descendants(view, reaper) {
+                say(pid, EvidenceKind::Ancestry, "is a descendant of this kobj, its child or an orphan it adopted");
+            }
+        }
+        if let (None, None, Some(cookie)) = (self.group, self.family, self.cookie) {
+            for pid in bearers(view, cookie) {
+                say(pid, EvidenceKind::Cookie, "carries the job's cookie in its environment");
+            }
+        }
+        let own = std::process::id();
+        found.remove(&own);
+        found
+    }
+}
+
+/// Every descendant of `root`, itself not included.
+fn descendants(view: &View, root: u32) -> Vec<u32> {
+    let mut seen = HashSet::from([root]);
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(pid) = next.pop() {
+        for child in children(view, pid) {
+            if seen.insert(child) {
+                found.push(child);
+                next.push(child);
+            }
+        }
+    }
+    found
+}
+
+fn children(view: &View, pid: u32) -> Vec<u32> {
+    let tasks = view.proc.join(pid.to_string()).join("task");
+    let Ok(entries) = fs::read_dir(&tasks) else { return Vec::new() };
+    let lists = entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Every process whose environment holds `cookie`, alone or as the beginning of an inner job's.
+fn bearers(view: &View, cookie: &[u8]) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(&view.proc) else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| environment_has(view.proc.join(pid.to_string()).join("environ"), cookie)).collect()
+}
+
+fn environment_has(path: PathBuf, cookie: &[u8]) -> bool {
+    let mut environment = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment));
+    read.is_ok()
+        && environment
+            .split(|byte| *byte == 0)
+            .any(|line| line.strip_prefix(cookie).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/')))
+}
+
+/// What `/proc/PID/stat` says that matters here.
+struct Stat {
+    command: Vec<u8>,
+    state: u8,
+    started: u64,
+}
+
+impl Stat {
+    fn read(view: &View, pid: u32) -> Option<Self> {
+        let text = fs::read(view.proc.join(pid.to_string()).join("stat")).ok()?;
+        // The command stands in parentheses and may hold any byte, parentheses and newlines too: the last one closes it.
+        let open = text.iter().position(|byte| *byte == b'(')?;
+        let close = text.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(text.get(close + 2..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let started = fields.nth(18)?.parse().ok()?;
+        Some(Self { command: text.get(open + 1..close)?.to_vec(), state, started })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    fn view() -> View {
+        View { proc: "/proc".into(), segment_folders: Vec::new(), temporary_folders: Vec::new(), uid: 0 }
+    }
+
+    const NONE: Sources<'static> = Sources { group: None, family: None, reaper: None, cookie: None };
+
+    fn sleeper(cookie: &str) -> Child {
+        // `cat` waits for its input to close: nothing to time, and it ends with the test.
+        Command::new("cat").env("KOBJ_TEST_COOKIE", cookie).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    #[test]
+    fn without_a_source_nobody_belongs_to_the_job() {
+        assert!(NONE.members(&view()).is_empty());
+    }
+
+    #[test]
+    fn descendants_are_found_by_parenthood_and_ended_ones_are_not() {
+        let mut child = sleeper("x");
+        let sources = Sources { reaper: Some(std::process::id()), ..NONE };
+        let found = sources.members(&view());
+        let member = found.iter().find(|member| member.pid == child.id()).expect("a child of ours");
+        assert_eq!(member.command, b"cat");
+        assert_eq!(member.evidence[0].kind, EvidenceKind::Ancestry);
+        assert!(!member.has_ended());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(member.has_ended());
+        assert!(member.signal(Signal::TERM).is_err());
+        assert!(sources.members(&view()).iter().all(|member| member.pid != child.id()));
+    }
+
+    #[test]
+    fn a_cookie_is_matched_whole_or_as_an_outer_job_s() {
+        let value = format!("{}-cookie", std::process::id());
+        let mut children = [sleeper(&value), sleeper(&format!("{value}/inner")), sleeper(&format!("{value}x"))];
+        let cookie = format!("KOBJ_TEST_COOKIE={value}");
+        let found = Sources { cookie: Some(cookie.as_bytes()), ..NONE }.members(&view());
+        let has = |child: &Child| found.iter().any(|member| member.pid == child.id());
+        let answers = [has(&children[0]), has(&children[1]), has(&children[2])];
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(answers, [true, true, false]);
+    }
+
+    #[test]
+    fn only_who_is_named_twice_is_a_member() {
+        let mut child = sleeper("y");
+        let calls = std::cell::Cell::new(0);
+        let pid = child.id();
+        let fickle = || {
+            calls.set(calls.get() + 1);
+            if calls.get() == 1 { vec![pid] } else { Vec::new() }
+        };
+        let found = Sources { family: Some(&fickle), ..NONE }.members(&view());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.is_empty());
+    }
+}
