@@ -9,4 +9,5 @@ pub mod hands;
 pub mod kind;
 pub mod kinds;
 pub mod members;
+pub mod proc;
 pub mod view;
