@@ -3,3 +3,4 @@
 pub mod signals;
 pub mod spawn;
 pub mod startup;
+pub mod sysv;
