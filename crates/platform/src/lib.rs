@@ -1,5 +1,10 @@
 //! Linux calls that need care or that `rustix` lacks. With `memory`, the only room that may use `unsafe`.
 
+pub mod connector;
+pub mod fanotify;
+pub mod file_handle;
+pub mod late_close;
+pub mod mapped;
 pub mod signals;
 pub mod spawn;
 pub mod startup;

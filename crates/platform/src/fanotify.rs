@@ -1,0 +1,300 @@
+//! File events of whole file systems, with who did it: `fanotify` with folder handle, name and target handle.
+//!
+//! Root only. One event tells of a name made, taken away or moved; equal events of one process are merged by the kernel,
+//! so that a name made and deleted at once arrives as one event with both marks.
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A name was made in a folder: a new object, or a hard link to an old one.
+pub const CREATE: u64 = 0x100;
+/// A name was taken away.
+pub const DELETE: u64 = 0x200;
+/// A name was moved; says old and new folder and name.
+pub const RENAME: u64 = 0x1000_0000;
+/// The kernel lost events.
+pub const OVERFLOW: u64 = 0x4000;
+/// The target is a folder.
+pub const ON_FOLDER: u64 = 0x4000_0000;
+
+const CLASS_NOTIFICATION: u32 = 0;
+const CLOSE_ON_EXEC: u32 = 0x1;
+const NON_BLOCKING: u32 = 0x2;
+const UNLIMITED_QUEUE: u32 = 0x10;
+const REPORT_NAMES_AND_TARGETS: u32 = 0x200 | 0x400 | 0x800 | 0x1000;
+const MARK_ADD: u32 = 0x1;
+const MARK_FILE_SYSTEM: u32 = 0x100;
+
+const INFO_TARGET: u8 = 1;
+const INFO_FOLDER_NAME: u8 = 2;
+const INFO_OLD_FOLDER_NAME: u8 = 10;
+const INFO_NEW_FOLDER_NAME: u8 = 12;
+const METADATA_BYTES: usize = 24;
+/// The size of [`Fanotify::buffer`]: some thousands of events.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// A handle inside an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle<'a> {
+    /// The file system's type of handle.
+    pub kind: i32,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// A folder and a name in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The folder.
+    pub folder: Handle<'a>,
+    /// The name, without slashes or NUL bytes.
+    pub name: &'a [u8],
+}
+
+/// One file event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileEvent<'a> {
+    /// [`CREATE`], [`DELETE`], [`RENAME`], [`OVERFLOW`], [`ON_FOLDER`]; several where the kernel merged.
+    pub mask: u64,
+    /// The process that did it; 0 if it has no number in our PID namespace.
+    pub pid: u32,
+    /// The file system, by its index in [`Fanotify::marks`]; `None` if it is none of them (a btrfs subvolume).
+    pub mark: Option<usize>,
+    /// Where: for [`RENAME`] the old place.
+    pub place: Option<Place<'a>>,
+    /// For [`RENAME`], the new place.
+    pub new_place: Option<Place<'a>>,
+    /// The object that the name leads to.
+    pub target: Option<Handle<'a>>,
+}
+
+/// A watched file system.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// The folder it was named by.
+    pub folder: PathBuf,
+    /// Its device number (`st_dev`).
+    pub device: u64,
+    file_system: u64,
+}
+
+/// A group of watches.
+#[derive(Debug)]
+pub struct Fanotify {
+    group: OwnedFd,
+    marks: Vec<Mark>,
+    unwatched: Vec<String>,
+}
+
+impl Fanotify {
+    /// Watches the file system of each of `folders`, each once.
+    ///
+    /// # Errors
+    /// A sentence that says why nothing could be watched.
+    pub fn open<'p>(folders: impl IntoIterator<Item = &'p Path>) -> Result<Self, String> {
+        let flags = CLASS_NOTIFICATION | CLOSE_ON_EXEC | NON_BLOCKING | UNLIMITED_QUEUE | REPORT_NAMES_AND_TARGETS;
+        let event_flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE) as u32;
+        // SAFETY: duty: none; two numbers go in.
+        let raw = unsafe { libc::fanotify_init(flags, event_flags) };
+        if raw < 0 {
+            return Err(format!("fanotify: {}", io::Error::last_os_error()));
+        }
+        // SAFETY: duty: `raw` is an open descriptor that nobody else owns: the kernel has just made it.
+        let group = unsafe { OwnedFd::from_raw_fd(raw) };
+        let mut watch = Self { group, marks: Vec::new(), unwatched: Vec::new() };
+        for folder in folders {
+            if let Err(error) = watch.mark(folder) {
+                watch.unwatched.push(format!("fanotify: {}: {error}", folder.display()));
+            }
+        }
+        if watch.marks.is_empty() { Err(watch.unwatched.join("; ")) } else { Ok(watch) }
+    }
+
+    /// The watched file systems.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// Folders whose file system could not be watched, one sentence each.
+    #[must_use]
+    pub fn unwatched(&self) -> &[String] {
+        &self.unwatched
+    }
+
+    /// The descriptor to poll.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+
+    /// Gives the descriptor away, to be closed late.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.group
+    }
+
+    /// A buffer for [`Fanotify::read`], large enough for some thousands of events.
+    #[must_use]
+    pub fn buffer() -> Vec<u8> {
+        vec![0; BUFFER_BYTES]
+    }
+
+    /// Reads what is there, up to the buffer's size; `None` if there is nothing now. Iterate it with [`Fanotify::events`].
+    ///
+    /// # Errors
+    /// The group itself failed: watch no more.
+    pub fn read<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
+        loop {
+            match rustix::io::read(&self.group, &mut *buffer) {
+                Ok(length) => return Ok(buffer.get(..length)),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The events in what was read.
+    pub fn events<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = FileEvent<'a>> {
+        let mut rest = bytes;
+        std::iter::from_fn(move || {
+            let (event, after) = next_event(rest, &self.marks)?;
+            rest = after;
+            Some(event)
+        })
+    }
+
+    fn mark(&mut self, folder: &Path) -> io::Result<()> {
+        use rustix::fs::{Mode, OFlags};
+        let opened = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let file_system = rustix::fs::fstatvfs(&opened)?.f_fsid;
+        if self.marks.iter().any(|mark| mark.file_system == file_system) {
+            return Ok(());
+        }
+        let device = rustix::fs::fstat(&opened)?.st_dev;
+        // SAFETY: duty: the path pointer is NUL or ends in NUL. With NULL the kernel marks the folder's descriptor.
+        let result = unsafe {
+            libc::fanotify_mark(
+                self.group.as_raw_fd(),
+                MARK_ADD | MARK_FILE_SYSTEM,
+                CREATE | DELETE | RENAME | ON_FOLDER,
+                opened.as_raw_fd(),
+                std::ptr::null(),
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.marks.push(Mark { folder: folder.to_owned(), device, file_system });
+        Ok(())
+    }
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Option<usize> {
+    Some(usize::from(u16::from_ne_bytes(bytes.get(offset..offset.checked_add(2)?)?.try_into().ok()?)))
+}
+
+/// The first event of `bytes` and what follows it; `None` at the end or where a length is impossible.
+fn next_event<'a>(bytes: &'a [u8], marks: &[Mark]) -> Option<(FileEvent<'a>, &'a [u8])> {
+    let length = u32_at(bytes, 0)? as usize;
+    let metadata = u16_at(bytes, 6)?;
+    if metadata < METADATA_BYTES || length < metadata {
+        return None;
+    }
+    let mask = u64::from_ne_bytes(bytes.get(8..16)?.try_into().ok()?);
+    let pid = u32_at(bytes, 20)?;
+    let mut event = FileEvent { mask, pid, mark: None, place: None, new_place: None, target: None };
+    let mut infos = bytes.get(metadata..length)?;
+    while let Some(size) = u16_at(infos, 2) {
+        let Some(info) = infos.get(..size).filter(|_| size >= 4) else { break };
+        read_info(info, marks, &mut event);
+        infos = &infos[size..];
+    }
+    Some((event, bytes.get(length..)?))
+}
+
+/// Takes one information record into the event; a malformed one is left out.
+fn read_info<'a>(info: &'a [u8], marks: &[Mark], event: &mut FileEvent<'a>) -> Option<()> {
+    let kind = *info.first()?;
+    if ![INFO_TARGET, INFO_FOLDER_NAME, INFO_OLD_FOLDER_NAME, INFO_NEW_FOLDER_NAME].contains(&kind) {
+        return None;
+    }
+    let file_system = u64::from(u32_at(info, 4)?) | u64::from(u32_at(info, 8)?) << 32;
+    event.mark = marks.iter().position(|mark| mark.file_system == file_system);
+    let length = u32_at(info, 12)? as usize;
+    let bytes = info.get(20..20usize.checked_add(length)?)?;
+    let handle = Handle { kind: u32_at(info, 16)? as i32, bytes };
+    let name = info.get(20 + length..)?.split(|byte| *byte == 0).next()?;
+    let place = Some(Place { folder: handle, name });
+    match kind {
+        INFO_TARGET => event.target = Some(handle),
+        INFO_NEW_FOLDER_NAME => event.new_place = place,
+        _ => event.place = place,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_handle::handle_at;
+    use std::ffi::CString;
+
+    #[test]
+    fn what_this_process_makes_is_told_with_its_pid_and_handle() {
+        let watch = match Fanotify::open([Path::new("/dev/shm"), Path::new("/dev/shm")]) {
+            Ok(watch) => watch,
+            Err(why) => {
+                return println!("skipped: what_this_process_makes_is_told_with_its_pid_and_handle: {why}");
+            }
+        };
+        assert_eq!(watch.marks().len(), 1);
+        let name = format!("kobj-test-fanotify-{}", std::process::id());
+        let path = Path::new("/dev/shm").join(&name);
+        std::fs::write(&path, "").expect("write");
+        let folder = std::fs::File::open("/dev/shm").expect("open");
+        let handle = handle_at(folder.as_fd(), &CString::new(name.clone()).expect("name")).expect("handle");
+        std::fs::rename(&path, path.with_extension("new")).expect("rename");
+        std::fs::remove_file(path.with_extension("new")).expect("remove");
+        let mut buffer = Fanotify::buffer();
+        let mut mine = Vec::new();
+        while let Some(bytes) = watch.read(&mut buffer).expect("read") {
+            for event in watch.events(bytes) {
+                let target = event.target.map(|target| target.bytes == handle.bytes());
+                if event.pid == std::process::id() && target == Some(true) {
+                    assert_eq!(event.mark, Some(0));
+                    let new = event.new_place.map(|place| place.name.to_vec());
+                    mine.push((event.mask, event.place.expect("place").name.to_vec(), new));
+                }
+            }
+        }
+        let new_name = format!("{name}.new").into_bytes();
+        let expected = [
+            (CREATE, name.clone().into_bytes(), None),
+            (RENAME, name.into_bytes(), Some(new_name.clone())),
+            (DELETE, new_name, None),
+        ];
+        assert_eq!(mine, expected);
+        crate::late_close::close_late(vec![watch.into_fd()]);
+    }
+
+    #[test]
+    fn impossible_lengths_end_the_reading() {
+        let mut event = vec![0u8; METADATA_BYTES];
+        event[0..4].copy_from_slice(&24u32.to_ne_bytes());
+        event[6..8].copy_from_slice(&24u16.to_ne_bytes());
+        assert!(next_event(&event, &[]).is_some());
+        for (at, value) in [(0, 23u32), (0, 25), (0, u32::MAX), (0, 0)] {
+            let mut wrong = event.clone();
+            wrong[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+            assert!(next_event(&wrong, &[]).is_none(), "{value}");
+        }
+    }
+}
