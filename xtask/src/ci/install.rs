@@ -1,0 +1,236 @@
+//! Installs by package name what the tests need, says what and why, and names what it may not install.
+
+use super::{Context, Outcome};
+use crate::shell;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// A Debian package, a program that shows that something else brought it, and what needs it.
+struct Package {
+    name: &'static str,
+    program: Option<&'static str>,
+    why: &'static str,
+}
+
+const fn package(name: &'static str, program: Option<&'static str>, why: &'static str) -> Package {
+    Package { name, program, why }
+}
+
+const PACKAGES: [Package; 17] = [
+    package("gcc", Some("cc"), "linking, and the C programs of the end-to-end tests"),
+    package("g++", Some("c++"), "fuzzing (libFuzzer) and the Boost.Interprocess program"),
+    package("valgrind", Some("valgrind"), "the valgrind step"),
+    package("python3", Some("python3"), "examples/leaky.py and the multiprocessing programs"),
+    package("util-linux", Some("setpriv"), "ipcmk, unshare, setpriv in the end-to-end tests"),
+    package("mount", Some("losetup"), "losetup and mount in the end-to-end tests"),
+    package("procps", Some("ps"), "process listings in the end-to-end tests"),
+    package("iproute2", Some("ip"), "end-to-end: ip netns add"),
+    package("tmux", Some("tmux"), "end-to-end: a program with its own server, and a terminal to drive"),
+    package("openssh-client", Some("ssh-agent"), "end-to-end: ssh-agent"),
+    package("postgresql", None, "end-to-end: PostgreSQL"),
+    package("redis-server", Some("redis-server"), "end-to-end: Redis"),
+    package("chromium", Some("chromium"), "end-to-end: a headless browser"),
+    package("xvfb", Some("Xvfb"), "end-to-end: an X server"),
+    package("libboost-dev", None, "end-to-end: Boost.Interprocess"),
+    package("bubblewrap", Some("bwrap"), "benchmarks: the rival that kobj run must beat"),
+    package("git", Some("git"), "tidy reads what git tracks"),
+];
+
+/// Cargo's own tools: crate, version, what needs it.
+const TOOLS: [(&str, &str, &str); 3] = [
+    ("cargo-nextest", "0.9.143", "runs the tests"),
+    ("cargo-deny", "0.20.2", "the deny step"),
+    ("cargo-fuzz", "0.13.2", "the fuzz step"),
+];
+
+/// Debian asks this file before it starts a service; 101 means no.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_TEXT: &str = "#!/bin/sh\n# Put here by kobj's `cargo xtask ci` while it installs packages.\nexit 101\n";
+
+/// Installs what is missing. An install that was allowed and failed is an error; one that is not allowed is named.
+pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
+    let mut failures = Vec::new();
+    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !is_installed(package)).collect();
+    let forbidden = why_not(context.may_install);
+    for package in &missing {
+        match forbidden {
+            None => println!("  package {}: {}", package.name, package.why),
+            Some(why) => println!("skipped: package {} ({}): {why}", package.name, package.why),
+        }
+    }
+    if !missing.is_empty() && forbidden.is_none() {
+        let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+        failures.extend(install_packages(&names));
+    }
+    for (name, version, why) in TOOLS.iter().filter(|(name, ..)| !has_tool(name)) {
+        if !context.may_install {
+            println!("skipped: {name} ({why}): not installed, and neither CI=true nor --install is given");
+            continue;
+        }
+        println!("  {name} {version}: {why}");
+        // A debug build of a tool takes a quarter of the time and is fast enough.
+        let mut command = shell::cargo(&["install", "--locked", "--debug", "--version", version, name]);
+        if let Err(why) = shell::run(command.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("RUSTFLAGS")) {
+            failures.push(why);
+        }
+    }
+    if failures.is_empty() { Ok(Outcome::Held) } else { Err(failures.join("\n")) }
+}
+
+/// Whether the cargo tool can be called.
+pub(crate) fn has_tool(name: &str) -> bool {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let root = std::env::var_os("CARGO_INSTALL_ROOT").map(PathBuf::from);
+    let folders = [home, root].into_iter().flatten();
+    shell::on_path(name) || folders.into_iter().any(|folder| folder.join("bin").join(name).is_file())
+}
+
+fn is_installed(package: &Package) -> bool {
+    if package.program.is_some_and(shell::on_path) {
+        return true;
+    }
+    let mut query = shell::command("dpkg-query", &["-W", "-f", "${db:Status-Status}", package.name]);
+    query.stderr(Stdio::null()).output().is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// Why packages may not be installed here; `None` if they may.
+fn why_not(may_install: bool) -> Option<&'static str> {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
+    match (may_install, is_root, shell::on_path("apt-get")) {
+        (false, ..) => Some("not installed, and neither CI=true nor --install is given"),
+        (_, false, _) => Some("not installed, and only root may install it"),
+        (_, _, false) => Some("not installed, and there is no apt-get here"),
+        _ => None,
+    }
+}
+
+/// Installs all at once; if that fails one by one, so that one missing package is named and hides no other.
+fn install_packages(names: &[&str]) -> Vec<String> {
+    let policy = match Policy::put(Path::new(POLICY)) {
+        Ok(policy) => policy,
+        Err(why) => return vec![why],
+    };
+    let apt = |arguments: &[&str]| {
+        let mut command = shell::command("apt-get", &["-q", "-y", "-o", "DPkg::Lock::Timeout=300"]);
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        shell::run(&mut command)
+    };
+    let install = ["install", "--no-install-recommends"];
+    let mut failures = Vec::new();
+    if let Err(why) = apt(&["update"]) {
+        println!("  {why}: going on with the lists that are here");
+    }
+    if apt(&[&install[..], names].concat()).is_err() {
+        failures.extend(names.iter().filter_map(|name| apt(&[install[0], install[1], name]).err()));
+    }
+    failures.extend(policy.take_away().err());
+    failures
+}
+
+/// The file that keeps services from starting, for as long as this value lives.
+struct Policy {
+    path: PathBuf,
+    /// What stood there before, under its name meanwhile.
+    before: Option<PathBuf>,
+    done: bool,
+}
+
+impl Policy {
+    /// Puts the file in place and sets aside what stood there; what an interrupted run of ours left counts for nothing.
+    fn put(path: &Path) -> Result<Self, String> {
+        let aside = path.with_extension("d.before-kobj");
+        let wrong = |e: std::io::Error| format!("{}: {e}: services could start, nothing is installed", path.display());
+        let ours = fs::read(path).is_ok_and(|text| text == POLICY_TEXT.as_bytes());
+        if ours {
+            fs::remove_file(path).map_err(wrong)?;
+        } else if path.exists() {
+            fs::rename(path, &aside).map_err(wrong)?;
+        }
+        let before = aside.exists().then_some(aside);
+        let policy = Self { path: path.into(), before, done: false };
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(path).map_err(wrong)?;
+        file.write_all(POLICY_TEXT.as_bytes()).map_err(wrong)?;
+        Ok(policy)
+    }
+
+    /// Takes the file away and puts back what stood there.
+    fn take_away(mut self) -> Result<(), String> {
+        self.restore()
+    }
+
+    fn restore(&mut self) -> Result<(), String> {
+        if std::mem::replace(&mut self.done, true) {
+            return Ok(());
+        }
+        let wrong =
+            |e: std::io::Error| format!("{}: {e}: remove it by hand, or no service starts", self.path.display());
+        match &self.before {
+            Some(before) => fs::rename(before, &self.path).map_err(wrong),
+            None => fs::remove_file(&self.path).map_err(wrong),
+        }
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if let Err(why) = self.restore() {
+            eprintln!("{why}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of this test's own, gone with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("kobj-xtask-{}-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_policy_stands_while_packages_are_installed_and_no_longer() {
+        let folder = Folder::new("policy");
+        let path = folder.0.join("policy-rc.d");
+        let policy = Policy::put(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), POLICY_TEXT);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o755);
+        drop(policy);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_policy_that_stood_there_comes_back_even_after_a_run_that_was_killed() {
+        let folder = Folder::new("before");
+        let path = folder.0.join("policy-rc.d");
+        fs::write(&path, "theirs").unwrap();
+        std::mem::forget(Policy::put(&path).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), POLICY_TEXT);
+        Policy::put(&path).unwrap().take_away().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn packages_that_are_not_there_are_missing() {
+        assert!(!is_installed(&package("no-such-package-of-kobj", Some("no-such-program-of-kobj"), "")));
+        assert!(is_installed(&package("no-such-package-of-kobj", Some("sh"), "")));
+        assert_eq!(why_not(false), Some("not installed, and neither CI=true nor --install is given"));
+    }
+}
