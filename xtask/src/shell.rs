@@ -1,5 +1,6 @@
 //! Running commands from the project's root and saying which one failed.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -44,6 +45,33 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{}: {status}", shown(command))) }
 }
 
+/// Runs a command that runs tests; that none was run is an error too.
+pub(crate) fn run_tests(command: &mut Command) -> Result<(), String> {
+    println!("  $ {}", shown(command));
+    let wrong = |e: std::io::Error, what: &str| format!("{what}: {e}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| wrong(e, &shown(command)))?;
+    let output = child.stdout.take().ok_or("no output")?;
+    let mut passed = 0;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.map_err(|e| wrong(e, &shown(command)))?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        passed += passed_tests(&line);
+    }
+    let status = child.wait().map_err(|e| wrong(e, &shown(command)))?;
+    match (status.success(), passed) {
+        (true, 0) => Err(format!("{}: no test was run", shown(command))),
+        (true, _) => Ok(()),
+        (false, _) => Err(format!("{}: {status}", shown(command))),
+    }
+}
+
+/// The count in `test result: ok. 12 passed; 0 failed; ...`, else 0.
+fn passed_tests(line: &str) -> u64 {
+    let count = |rest: &str| rest.split_once(" passed")?.0.rsplit(' ').next()?.parse().ok();
+    line.trim_start().strip_prefix("test result: ").and_then(count).unwrap_or(0)
+}
+
 /// What a command prints, when it succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output =
@@ -59,4 +87,24 @@ pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let administrators = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(administrators).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_run_without_tests_is_an_error() {
+        let said = |text: &str| run_tests(&mut command("printf", &[text]));
+        assert_eq!(said("test result: ok. 3 passed; 0 failed; 0 ignored\\n"), Ok(()));
+        assert!(said("test result: ok. 0 passed; 0 failed; 0 ignored\\n").is_err());
+        assert!(said("nothing").is_err());
+        assert!(run_tests(&mut command("false", &[])).is_err());
+    }
+
+    #[test]
+    fn a_failed_command_is_named() {
+        assert_eq!(run(&mut command("sh", &["-c", "exit 3"])), Err("sh -c exit 3: exit status: 3".into()));
+        assert!(run(&mut command("no-such-program-of-kobj", &[])).unwrap_err().contains("no-such-program-of-kobj"));
+    }
 }

@@ -8,36 +8,22 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// A Debian package, a program that shows that something else brought it, and what needs it.
+/// A Debian package and what needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Package {
-    name: &'static str,
-    program: Option<&'static str>,
-    why: &'static str,
+    name: String,
+    why: String,
 }
 
-const fn package(name: &'static str, program: Option<&'static str>, why: &'static str) -> Package {
-    Package { name, program, why }
-}
-
-const PACKAGES: [Package; 17] = [
-    package("gcc", Some("cc"), "linking, and the C programs of the end-to-end tests"),
-    package("g++", Some("c++"), "fuzzing (libFuzzer) and the Boost.Interprocess program"),
-    package("valgrind", Some("valgrind"), "the valgrind step"),
-    package("python3", Some("python3"), "examples/leaky.py and the multiprocessing programs"),
-    package("util-linux", Some("setpriv"), "ipcmk, unshare, setpriv in the end-to-end tests"),
-    package("mount", Some("losetup"), "losetup and mount in the end-to-end tests"),
-    package("procps", Some("ps"), "process listings in the end-to-end tests"),
-    package("iproute2", Some("ip"), "end-to-end: ip netns add"),
-    package("tmux", Some("tmux"), "end-to-end: a program with its own server, and a terminal to drive"),
-    package("openssh-client", Some("ssh-agent"), "end-to-end: ssh-agent"),
-    package("postgresql", None, "end-to-end: PostgreSQL"),
-    package("redis-server", Some("redis-server"), "end-to-end: Redis"),
-    package("chromium", Some("chromium"), "end-to-end: a headless browser"),
-    package("xvfb", Some("Xvfb"), "end-to-end: an X server"),
-    package("libboost-dev", None, "end-to-end: Boost.Interprocess"),
-    package("bubblewrap", Some("bwrap"), "benchmarks: the rival that kobj run must beat"),
-    package("git", Some("git"), "tidy reads what git tracks"),
+/// What the steps need themselves: package, the program that shows that it or something else brought it, why.
+const PACKAGES: [(&str, &str, &str); 4] = [
+    ("gcc", "cc", "linking"),
+    ("g++", "c++", "the fuzz step: libFuzzer"),
+    ("valgrind", "valgrind", "the valgrind step"),
+    ("git", "git", "the tidy step reads what git tracks"),
 ];
+/// What the end-to-end tests need: a line each, `NAME  # why`.
+const E2E_PACKAGES: &str = "tests/e2e/packages.txt";
 
 /// Cargo's own tools: crate, version, what needs it.
 const TOOLS: [(&str, &str, &str); 3] = [
@@ -53,16 +39,16 @@ const POLICY_TEXT: &str = "#!/bin/sh\n# Put here by kobj's `cargo xtask ci` whil
 /// Installs what is missing. An install that was allowed and failed is an error; one that is not allowed is named.
 pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
     let mut failures = Vec::new();
-    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !is_installed(package)).collect();
+    let missing = missing_packages();
     let forbidden = why_not(context.may_install);
-    for package in &missing {
+    for Package { name, why } in &missing {
         match forbidden {
-            None => println!("  package {}: {}", package.name, package.why),
-            Some(why) => println!("skipped: package {} ({}): {why}", package.name, package.why),
+            None => println!("  package {name}: {why}"),
+            Some(reason) => println!("skipped: package {name} ({why}): {reason}"),
         }
     }
     if !missing.is_empty() && forbidden.is_none() {
-        let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+        let names: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
         failures.extend(install_packages(&names));
     }
     for (name, version, why) in TOOLS.iter().filter(|(name, ..)| !has_tool(name)) {
@@ -80,6 +66,30 @@ pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
     if failures.is_empty() { Ok(Outcome::Held) } else { Err(failures.join("\n")) }
 }
 
+fn missing_packages() -> Vec<Package> {
+    let own = PACKAGES.iter().filter(|(_, program, _)| !shell::on_path(program));
+    let mut missing: Vec<Package> =
+        own.map(|(name, _, why)| Package { name: (*name).into(), why: (*why).into() }).collect();
+    let listed = fs::read_to_string(shell::root().join(E2E_PACKAGES)).unwrap_or_default();
+    for package in listed_packages(&listed) {
+        if !missing.iter().any(|other| other.name == package.name) {
+            missing.push(package);
+        }
+    }
+    missing.retain(|package| !is_installed(&package.name));
+    missing
+}
+
+/// Reads `NAME  # why` lines; a line that is only a comment names nothing.
+fn listed_packages(text: &str) -> Vec<Package> {
+    let package = |line: &str| {
+        let (name, why) = line.split_once('#').unwrap_or((line, "end-to-end tests"));
+        let package = Package { name: name.trim().into(), why: why.trim().into() };
+        (!package.name.is_empty()).then_some(package)
+    };
+    text.lines().filter_map(package).collect()
+}
+
 /// Whether the cargo tool can be called.
 pub(crate) fn has_tool(name: &str) -> bool {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -89,12 +99,19 @@ pub(crate) fn has_tool(name: &str) -> bool {
     shell::on_path(name) || folders.into_iter().any(|folder| folder.join("bin").join(name).is_file())
 }
 
-fn is_installed(package: &Package) -> bool {
-    if package.program.is_some_and(shell::on_path) {
-        return true;
-    }
-    let mut query = shell::command("dpkg-query", &["-W", "-f", "${db:Status-Status}", package.name]);
+fn is_installed(name: &str) -> bool {
+    let mut query = shell::command("dpkg-query", &["-W", "-f", "${db:Status-Status}", name]);
     query.stderr(Stdio::null()).output().is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// Whether this release has the package at all.
+fn is_known(name: &str) -> bool {
+    let mut query = shell::command("apt-cache", &["policy", name]);
+    query.output().is_ok_and(|output| has_candidate(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn has_candidate(policy: &str) -> bool {
+    policy.lines().any(|line| line.trim().strip_prefix("Candidate: ").is_some_and(|version| version != "(none)"))
 }
 
 /// Why packages may not be installed here; `None` if they may.
@@ -124,8 +141,10 @@ fn install_packages(names: &[&str]) -> Vec<String> {
     if let Err(why) = apt(&["update"]) {
         println!("  {why}: going on with the lists that are here");
     }
-    if apt(&[&install[..], names].concat()).is_err() {
-        failures.extend(names.iter().filter_map(|name| apt(&[install[0], install[1], name]).err()));
+    let (known, unknown): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| is_known(name));
+    unknown.iter().for_each(|name| println!("skipped: package {name}: this release has none of that name"));
+    if apt(&[&install[..], &known].concat()).is_err() {
+        failures.extend(known.iter().filter_map(|name| apt(&[install[0], install[1], name]).err()));
     }
     failures.extend(policy.take_away().err());
     failures
@@ -228,9 +247,18 @@ mod tests {
     }
 
     #[test]
-    fn packages_that_are_not_there_are_missing() {
-        assert!(!is_installed(&package("no-such-package-of-kobj", Some("no-such-program-of-kobj"), "")));
-        assert!(is_installed(&package("no-such-package-of-kobj", Some("sh"), "")));
+    fn packages_that_are_not_there_are_missing_and_need_leave_to_be_installed() {
+        assert!(!is_installed("no-such-package-of-kobj"));
         assert_eq!(why_not(false), Some("not installed, and neither CI=true nor --install is given"));
+    }
+
+    #[test]
+    fn lists_of_packages_and_their_candidates_are_read_as_written() {
+        let text = "# What is needed.\n\ntmux  # a terminal\ng++\n";
+        let names: Vec<String> = listed_packages(text).into_iter().map(|package| package.name).collect();
+        assert_eq!(names, ["tmux", "g++"]);
+        assert_eq!(listed_packages(text)[0].why, "a terminal");
+        assert!(has_candidate("tmux:\n  Installed: (none)\n  Candidate: 3.3a-3\n"));
+        assert!(!has_candidate("tmux:\n  Installed: (none)\n  Candidate: (none)\n") && !has_candidate(""));
     }
 }

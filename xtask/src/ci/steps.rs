@@ -18,6 +18,11 @@ fn one(mut command: Command) -> Result<Outcome, String> {
     Ok(Outcome::Held)
 }
 
+fn tests(mut command: Command) -> Result<Outcome, String> {
+    shell::run_tests(&mut command)?;
+    Ok(Outcome::Held)
+}
+
 pub(crate) fn fmt(_: &mut Context) -> Result<Outcome, String> {
     one(shell::cargo(&["fmt", "--all", "--check"]))
 }
@@ -53,7 +58,7 @@ pub(crate) fn loom(_: &mut Context) -> Result<Outcome, String> {
     let mut command = shell::cargo(&["test", "--locked", "--release", "--package", "kobj-memory", "--target-dir"]);
     command.args(["target/loom", "--quiet", "--tests"]).env("RUSTFLAGS", "--cfg loom");
     command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-    one(command)
+    tests(command)
 }
 
 /// AddressSanitizer is in the stable compiler behind a switch that RUSTC_BOOTSTRAP opens.
@@ -61,7 +66,7 @@ pub(crate) fn address(_: &mut Context) -> Result<Outcome, String> {
     let mut command = shell::cargo(&["test", "--locked", "--quiet", "--target", TARGET, "--target-dir"]);
     command.arg("target/address").args(CHECKED);
     command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
-    one(command)
+    tests(command)
 }
 
 /// The same unit tests under valgrind, which also sees reads of bytes that nobody wrote.
@@ -78,7 +83,7 @@ pub(crate) fn valgrind(_: &mut Context) -> Result<Outcome, String> {
     for binary in binaries {
         let mut command = shell::command("valgrind", &["--quiet", "--error-exitcode=9", "--leak-check=full"]);
         command.args(["--errors-for-leak-kinds=definite,indirect", &binary, "--quiet", "--test-threads=1"]);
-        shell::run(&mut command)?;
+        shell::run_tests(&mut command)?;
     }
     Ok(Outcome::Held)
 }
