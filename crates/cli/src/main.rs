@@ -1,4 +1,54 @@
-//! The `kobj` command.
+//! The `kobj` command: parses the command line and hands over.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod baseline;
+mod commands;
+mod config;
+mod durations;
+mod exit_code;
+mod options;
+mod patterns;
+mod report;
+mod state;
+
+use clap::Parser as _;
+use options::{Cli, Command};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(e) => {
+            _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let result = match cli.command {
+        Command::Last(flags) => commands::last::run(&flags),
+        Command::Completions(flags) => commands::completions::run(&flags),
+        Command::Man(flags) => commands::man::run(&flags),
+    };
+    match result {
+        Ok(code) => code,
+        Err(sentence) => {
+            tell(&format!("kobj: {}\n", report::escape::for_terminal(sentence.as_bytes())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard error; a closed one is no reason to fail.
+pub(crate) fn tell(text: &str) {
+    _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+pub(crate) fn say(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,91 @@
+//! `--baseline FILE`: what an earlier report names is hidden, so that only what is new is news.
+//!
+//! Matched by kind, the creator's command, and the name with its runs of digits and hexadecimal digits folded:
+//! `/dev/shm/psm_1a2b3c` and `/dev/shm/psm_99ff00` are the same leak.
+
+use crate::report::schema::{Report, Straggler};
+use kobj_abi::HostKind;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// The largest baseline that is read, in bytes.
+const SIZE_MAX: u64 = 256 << 20;
+
+/// What is known to be left.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Baseline {
+    known: HashSet<(HostKind, Option<String>, Vec<u8>)>,
+}
+
+impl Baseline {
+    /// Reads an earlier report.json.
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let named = |e: String| format!("the baseline '{}': {e}", path.display());
+        let size = std::fs::metadata(path).map_err(|e| named(e.to_string()))?.len();
+        if size > SIZE_MAX {
+            return Err(named("is larger than 256 MiB; it is not read".into()));
+        }
+        let bytes = std::fs::read(path).map_err(|e| named(e.to_string()))?;
+        Report::from_json(&bytes).map(|report| Self::of(&report)).map_err(named)
+    }
+
+    /// What that report names.
+    pub(crate) fn of(report: &Report) -> Self {
+        Self { known: report.stragglers.iter().chain(&report.unattributed).map(key).collect() }
+    }
+
+    /// Whether the row was there before, as far as kind, creator's command and folded name say.
+    pub(crate) fn knows(&self, row: &Straggler) -> bool {
+        !self.known.is_empty() && self.known.contains(&key(row))
+    }
+}
+
+fn key(row: &Straggler) -> (HostKind, Option<String>, Vec<u8>) {
+    let command = row.creator.as_ref().map(|creator| creator.command.clone());
+    (row.kind, command, fold(&row.name.bytes()))
+}
+
+/// Each run of digits, and each longer run of hexadecimal digits that holds a digit, becomes `#`.
+pub(crate) fn fold(name: &[u8]) -> Vec<u8> {
+    let mut folded = Vec::with_capacity(name.len());
+    let mut at = 0;
+    while at < name.len() {
+        let hex = name[at..].iter().take_while(|b| b.is_ascii_hexdigit()).count();
+        let digits = name[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let whole_word = at == 0 || !name[at - 1].is_ascii_alphanumeric();
+        let ends = name.get(at + hex).is_none_or(|b| !b.is_ascii_alphanumeric());
+        let is_hex = whole_word && ends && hex >= 2 && name[at..at + hex].iter().any(u8::is_ascii_digit)
+            || hex >= 6 && name[at..at + hex].iter().any(u8::is_ascii_digit);
+        let run = if is_hex { hex } else { digits };
+        if run == 0 {
+            folded.push(name[at]);
+            at += 1;
+        } else {
+            folded.push(b'#');
+            at += run;
+        }
+    }
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_digits_and_hex_fold_and_words_stay() {
+        let cases = [
+            ("/dev/shm/psm_1a2b3c", "/dev/shm/psm_#"),
+            ("/dev/shm/psm_99ff", "/dev/shm/psm_#"),
+            ("/tmp/face", "/tmp/face"),
+            ("/tmp/deadbeef0", "/tmp/#"),
+            ("32769", "#"),
+            ("/tmp/build-12.lock", "/tmp/build-#.lock"),
+            ("/tmp/x1y22", "/tmp/x#y#"),
+            ("", ""),
+        ];
+        for (name, folded) in cases {
+            assert_eq!(String::from_utf8(fold(name.as_bytes())).unwrap(), folded, "{name}");
+        }
+    }
+}

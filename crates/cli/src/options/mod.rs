@@ -1,0 +1,55 @@
+//! The command line. `kobj run` is parsed by its own small parser, so that it starts fast; all else by [`Cli`].
+
+pub(crate) mod run;
+
+use clap::Parser;
+
+/// Keeps the balance of kernel objects: what a command made, destroyed and left behind.
+#[derive(Debug, Parser)]
+#[command(name = "kobj", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show the newest report again
+    Last(LastFlags),
+    /// Write shell completions to standard output
+    Completions(CompletionsFlags),
+    /// Write the man pages
+    #[command(hide = true)]
+    Man(ManFlags),
+}
+
+/// Flags of `kobj last`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LastFlags {
+    /// As JSON
+    #[arg(short = 'J', long)]
+    pub(crate) json: bool,
+    /// Evidence in words under each row
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Layers, limits and outputs too
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// Flags of `kobj completions`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionsFlags {
+    /// bash, zsh, fish, elvish or powershell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Flags of `kobj man`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManFlags {
+    /// Folder to write kobj.1, one page per command and kobj.toml.5 into
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: std::path::PathBuf,
+}

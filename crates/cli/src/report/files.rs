@@ -1,0 +1,96 @@
+//! `--report FILE`: written beside its target under another name, then renamed, so that no reader sees half of it.
+
+use super::schema::Report;
+use super::{junit, text};
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The form of a report file, by its ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// `.txt`
+    Text,
+    /// `.json`
+    Json,
+    /// `.xml`
+    Junit,
+}
+
+/// A report file that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReportFile {
+    /// Where.
+    pub(crate) path: PathBuf,
+    /// In which form.
+    pub(crate) format: Format,
+}
+
+impl ReportFile {
+    /// Reads the ending; any other is refused before the command starts.
+    pub(crate) fn parse(path: PathBuf) -> Result<Self, String> {
+        let format = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("txt") => Format::Text,
+            Some("json") => Format::Json,
+            Some("xml") => Format::Junit,
+            _ => return Err(format!("'{}' does not end in .txt, .json or .xml", path.display())),
+        };
+        Ok(Self { path, format })
+    }
+
+    /// Writes the report; the error names the file and what to do.
+    pub(crate) fn write(&self, report: &Report) -> Result<(), String> {
+        let content = match self.format {
+            Format::Text => text::render(report, text::Style { explain: true, verbose: true, ..text::Style::PLAIN }),
+            Format::Json => report.to_json(),
+            Format::Junit => junit::render(report),
+        };
+        replace(&self.path, content.as_bytes(), 0o666)
+            .map_err(|e| format!("cannot write the report '{}': {}", self.path.display(), what_to_do(&e)))
+    }
+}
+
+/// Writes every report; each failure is one sentence.
+pub(crate) fn write_all(files: &[ReportFile], report: &Report) -> Vec<String> {
+    files.iter().filter_map(|file| file.write(report).err()).collect()
+}
+
+/// Puts `content` at `path` in one step. `mode` is narrowed by the umask.
+///
+/// A path that is no regular file (`/dev/stdout`, a fifo) is written into, as a shell's `>` does.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(io::Error::from(rustix::io::Errno::ISDIR)),
+        Ok(found) if !found.is_file() => return File::options().write(true).open(path)?.write_all(content),
+        _ => {}
+    }
+    // A symbolic link stays one: its target is replaced.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut temporary = folder.join(path.file_name().unwrap_or_default()).into_os_string();
+    temporary.push(format!(".kobj-{}", std::process::id()));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&temporary, flags, Mode::from_raw_mode(mode))?;
+    let written = File::from(file).write_all(content).and_then(|()| std::fs::rename(&temporary, &path));
+    if written.is_err() {
+        _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn what_to_do(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or give --report a file on another disk"
+        }
+        io::ErrorKind::NotFound => "; make its folder first",
+        io::ErrorKind::PermissionDenied => "; give --report a folder that you may write to",
+        io::ErrorKind::ReadOnlyFilesystem => "; give --report a file on a writable disk",
+        _ => "",
+    };
+    format!("{error}{advice}")
+}
