@@ -6,8 +6,12 @@
 
 pub mod containment;
 pub mod hands;
+pub mod holders;
 pub mod kind;
 pub mod kinds;
 pub mod members;
 pub mod proc;
+pub mod tables;
+#[cfg(test)]
+mod testing;
 pub mod view;

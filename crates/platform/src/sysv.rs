@@ -17,6 +17,9 @@ const SEM_GETZCNT: i32 = 15;
 /// How many low bits of an id are its table index: by default, and with `ipcmni_extend`.
 const INDEX_BITS: [u32; 2] = [15, 24];
 
+/// The numbers of the system calls in which a process may sleep on a message queue.
+pub const QUEUE_CALLS: [u64; 2] = [libc::SYS_msgsnd as u64, libc::SYS_msgrcv as u64];
+
 /// Who an object belongs to, and by which key it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
@@ -33,6 +36,8 @@ pub struct Permission {
 }
 
 impl Permission {
+    // The field is wider in some C libraries.
+    #[allow(clippy::unnecessary_cast)]
     const fn of(from: &libc::ipc_perm) -> Self {
         Self { key: from.__key, uid: from.uid, gid: from.gid, creator_uid: from.cuid, mode: from.mode as u16 }
     }

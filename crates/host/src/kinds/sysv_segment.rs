@@ -1,0 +1,203 @@
+//! System V shared memory segments.
+
+use crate::hands::Hands;
+use crate::holders;
+use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::proc::{self, sysvipc};
+use crate::view::View;
+use kobj_abi::HostKind;
+use kobj_core::image::{HostImage, Identity};
+use kobj_platform::sysv;
+use rustix::io::Errno;
+
+/// Set by the kernel on a segment that was removed while attached: it goes with its last attachment.
+const REMOVED: u32 = 0o1000;
+
+/// The kind.
+pub struct SysvSegment;
+
+/// The image of one line of the kernel's table; none for a segment that was removed already.
+#[must_use]
+pub fn image(row: &sysvipc::Shm) -> Option<HostImage> {
+    if row.mode & REMOVED != 0 {
+        return None;
+    }
+    let identity = Identity::Ipc { id: i64::from(row.id), key: i64::from(row.key), uid: row.creator_uid };
+    let mut image = HostImage::new(HostKind::SysvSegment, row.id.to_string().into_bytes(), identity);
+    image.size = Some(row.size);
+    image.uid = Some(row.uid);
+    image.maker_pid = Some(row.creator_pid).filter(|pid| *pid != 0);
+    Some(image)
+}
+
+/// What tells a System V object from others: id, key and creator.
+pub(crate) fn same(image: &HostImage, permission: &sysv::Permission) -> bool {
+    matches!(image.identity, Identity::Ipc { key, uid, .. }
+        if key == i64::from(permission.key) && uid == permission.creator_uid)
+}
+
+/// The id as the calls take it.
+pub(crate) fn id_of(image: &HostImage) -> Option<i32> {
+    match image.identity {
+        Identity::Ipc { id, .. } => i32::try_from(id).ok().filter(|id| *id >= 0),
+        _ => None,
+    }
+}
+
+/// What an error of a state call says about the object.
+pub(crate) fn absent(error: Errno, what: &str) -> Verdict {
+    match error {
+        Errno::INVAL | Errno::IDRM => Verdict::Gone,
+        other => Verdict::Unknown(format!("{what}: {other}")),
+    }
+}
+
+fn state(image: &HostImage) -> Result<(i32, sysv::Shm), Verdict> {
+    let id = id_of(image).ok_or(Verdict::Replaced)?;
+    let state = sysv::shm(id).map_err(|error| absent(error, "shmctl IPC_STAT"))?;
+    if !same(image, &state.permission) {
+        return Err(Verdict::Replaced);
+    }
+    if u32::from(state.permission.mode) & REMOVED != 0 {
+        return Err(Verdict::Gone);
+    }
+    Ok((id, state))
+}
+
+fn in_use(view: &View, image: &HostImage, attached: u64) -> Verdict {
+    let found = holders::Holders::of(view, std::slice::from_ref(image));
+    Verdict::InUse(found.of_object(0).to_vec(), format!("shmctl IPC_STAT: {attached} attached"))
+}
+
+impl Kind for SysvSegment {
+    fn kind(&self) -> HostKind {
+        HostKind::SysvSegment
+    }
+
+    fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
+        match proc::read(&view.proc.join("sysvipc/shm"), proc::TABLE) {
+            Ok(table) => {
+                found.extend(sysvipc::shm(&table).filter_map(|row| image(&row)));
+                Visibility::Whole
+            }
+            Err(error) => Visibility::NotVisible(format!("/proc/sysvipc/shm cannot be read: {error}")),
+        }
+    }
+
+    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+        match state(image) {
+            Ok((_, state)) if state.attached == 0 => Verdict::Unused("shmctl IPC_STAT: nobody has it attached".into()),
+            Ok((_, state)) => in_use(view, image, state.attached),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// Closes the segment to new attachments (all but a privileged process's) before it asks for the last time.
+    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
+        let (id, before) = match state(image) {
+            Ok(state) => state,
+            Err(verdict) => return Outcome::Left(verdict),
+        };
+        if before.attached != 0 {
+            return Outcome::Left(in_use(view, image, before.attached));
+        }
+        let failed = |call: &str, error: Errno| Outcome::Failed(format!("shmctl {call} on segment {id}: {error}"));
+        if let Err(error) = sysv::shm_set_mode(id, 0) {
+            return match absent(error, "") {
+                Verdict::Gone => Outcome::Left(Verdict::Gone),
+                _ => failed("IPC_SET", error),
+            };
+        }
+        let verdict = match sysv::shm(id) {
+            Ok(state) if !same(image, &state.permission) => Verdict::Replaced,
+            Ok(state) if state.attached == 0 => match sysv::shm_remove(id) {
+                Ok(()) => return Outcome::Scrubbed("shmctl IPC_STAT with mode 0: nobody has it attached".into()),
+                Err(error) => {
+                    let _ = sysv::shm_set_mode(id, before.permission.mode);
+                    return failed("IPC_RMID", error);
+                }
+            },
+            Ok(state) => in_use(view, image, state.attached),
+            Err(error) => absent(error, "shmctl IPC_STAT"),
+        };
+        if verdict != Verdict::Gone
+            && let Err(error) = sysv::shm_set_mode(id, before.permission.mode)
+        {
+            let mode = before.permission.mode & 0o777;
+            return Outcome::Failed(format!(
+                "segment {id} is in use, and its mode {mode:o} could not be put back: {error}"
+            ));
+        }
+        Outcome::Left(verdict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use kobj_abi::HoldHow;
+
+    fn find(id: i32) -> Option<HostImage> {
+        let mut all = Vec::new();
+        assert_eq!(SysvSegment.census(&testing::view(), &mut all), Visibility::Whole);
+        all.into_iter().find(|image| id_of(image) == Some(id))
+    }
+
+    fn scrub(image: &HostImage) -> Outcome {
+        SysvSegment.scrub(&testing::view(), image, &mut Hands::new(&mut |_| {}))
+    }
+
+    #[test]
+    fn an_unattached_segment_is_judged_unused_and_goes() {
+        let id = sysv::shm_create(0, 8192, 0o600).unwrap();
+        let image = find(id).unwrap();
+        assert_eq!((image.size, image.maker_pid), (Some(8192), Some(std::process::id())));
+        assert!(matches!(SysvSegment.judge(&testing::view(), &image), Verdict::Unused(_)));
+        assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));
+        assert_eq!(find(id), None);
+        assert_eq!(SysvSegment.judge(&testing::view(), &image), Verdict::Gone);
+        assert_eq!(scrub(&image), Outcome::Left(Verdict::Gone));
+    }
+
+    #[test]
+    fn one_attached_between_plan_and_deletion_stays_as_it_was() {
+        let id = sysv::shm_create(0, 4096, 0o640).unwrap();
+        let image = find(id).unwrap();
+        assert!(matches!(SysvSegment.judge(&testing::view(), &image), Verdict::Unused(_)));
+        let attachment = sysv::shm_attach(id).unwrap();
+        let Outcome::Left(Verdict::InUse(holders, _)) = scrub(&image) else { panic!("not left in use") };
+        assert!(holders.iter().any(|h| h.pid == std::process::id() && h.how == HoldHow::Attach), "{holders:?}");
+        assert_eq!(sysv::shm(id).unwrap().permission.mode & 0o777, 0o640);
+        drop(attachment);
+        assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));
+    }
+
+    #[test]
+    fn another_segment_under_the_id_is_left() {
+        let id = sysv::shm_create(0, 4096, 0o600).unwrap();
+        let mut image = find(id).unwrap();
+        image.identity = Identity::Ipc { id: i64::from(id), key: 77, uid: 0 };
+        assert_eq!(scrub(&image), Outcome::Left(Verdict::Replaced));
+        assert!(find(id).is_some());
+        sysv::shm_remove(id).unwrap();
+    }
+
+    #[test]
+    fn one_removed_while_attached_is_no_longer_there() {
+        let id = sysv::shm_create(0, 4096, 0o600).unwrap();
+        let image = find(id).unwrap();
+        let attachment = sysv::shm_attach(id).unwrap();
+        sysv::shm_remove(id).unwrap();
+        assert_eq!(find(id), None);
+        assert_eq!(scrub(&image), Outcome::Left(Verdict::Gone));
+        drop(attachment);
+    }
+
+    #[test]
+    fn a_missing_table_is_said() {
+        let folder = testing::Folder::new("no-sysv");
+        let view = View { proc: folder.path().to_path_buf(), ..testing::view() };
+        assert!(matches!(SysvSegment.census(&view, &mut Vec::new()), Visibility::NotVisible(_)));
+    }
+}
