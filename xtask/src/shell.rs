@@ -47,29 +47,43 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 
 /// Runs a command that runs tests; that none was run is an error too.
 pub(crate) fn run_tests(command: &mut Command) -> Result<(), String> {
-    println!("  $ {}", shown(command));
-    let wrong = |e: std::io::Error, what: &str| format!("{what}: {e}");
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| wrong(e, &shown(command)))?;
-    let output = child.stdout.take().ok_or("no output")?;
-    let mut passed = 0;
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.map_err(|e| wrong(e, &shown(command)))?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        passed += passed_tests(&line);
-    }
-    let status = child.wait().map_err(|e| wrong(e, &shown(command)))?;
-    match (status.success(), passed) {
-        (true, 0) => Err(format!("{}: no test was run", shown(command))),
-        (true, _) => Ok(()),
-        (false, _) => Err(format!("{}: {status}", shown(command))),
+    let (passed, _, result) = count_tests(command);
+    match result {
+        Ok(()) if passed == 0 => Err(format!("{}: no test was run", shown(command))),
+        other => other,
     }
 }
 
-/// The count in `test result: ok. 12 passed; 0 failed; ...`, else 0.
-fn passed_tests(line: &str) -> u64 {
-    let count = |rest: &str| rest.split_once(" passed")?.0.rsplit(' ').next()?.parse().ok();
-    line.trim_start().strip_prefix("test result: ").and_then(count).unwrap_or(0)
+/// Runs a command that runs tests, shows its output, and counts how many passed and failed.
+pub(crate) fn count_tests(command: &mut Command) -> (u64, u64, Result<(), String>) {
+    println!("  $ {}", shown(command));
+    let (mut passed, mut failed) = (0, 0);
+    let result = lines_of(command, |line| {
+        println!("{line}");
+        if let Some(counts) = line.trim_start().strip_prefix("test result: ") {
+            passed += number_before(counts, " passed");
+            failed += number_before(counts, " failed");
+        }
+    });
+    (passed, failed, result)
+}
+
+/// Runs a command and hands on each line of its standard output as it comes.
+fn lines_of(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(), String> {
+    let name = shown(command);
+    let wrong = |e: std::io::Error| format!("{name}: {e}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(wrong)?;
+    for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).split(b'\n')) {
+        each(&String::from_utf8_lossy(&line.map_err(wrong)?));
+    }
+    let status = child.wait().map_err(wrong)?;
+    if status.success() { Ok(()) } else { Err(format!("{name}: {status}")) }
+}
+
+/// The number that stands before a word; 0 if none does.
+fn number_before(text: &str, word: &str) -> u64 {
+    let number = |(before, _): (&str, &str)| before.rsplit(' ').next()?.parse().ok();
+    text.split_once(word).and_then(number).unwrap_or(0)
 }
 
 /// What a command prints, when it succeeds.
@@ -99,6 +113,9 @@ mod tests {
         assert_eq!(said("test result: ok. 3 passed; 0 failed; 0 ignored\\n"), Ok(()));
         assert!(said("test result: ok. 0 passed; 0 failed; 0 ignored\\n").is_err());
         assert!(said("nothing").is_err());
+        let (passed, failed, _) =
+            count_tests(&mut command("printf", &["test result: FAILED. 12 passed; 3 failed; 1 x\\n"]));
+        assert_eq!((passed, failed), (12, 3));
         assert!(run_tests(&mut command("false", &[])).is_err());
     }
 

@@ -108,6 +108,7 @@ fn check_sources(files: &[File], all: &mut Findings) -> usize {
         all.breaches.extend(code::file_limit(&source));
         all.reports.extend(code::long_file(&source));
         all.reports.extend(code::long_functions(&source));
+        all.reports.extend(code::panicking_calls(&source));
     }
     count
 }

@@ -25,11 +25,12 @@ const PACKAGES: [(&str, &str, &str); 4] = [
 /// What the end-to-end tests need: a line each, `NAME  # why`.
 const E2E_PACKAGES: &str = "tests/e2e/packages.txt";
 
-/// Cargo's own tools: crate, version, what needs it.
-const TOOLS: [(&str, &str, &str); 3] = [
-    ("cargo-nextest", "0.9.143", "runs the tests"),
-    ("cargo-deny", "0.20.2", "the deny step"),
-    ("cargo-fuzz", "0.13.2", "the fuzz step"),
+/// Cargo's own tools: crate, version, what needs it, arguments of its install.
+const TOOLS: [(&str, &str, &str, &[&str]); 3] = [
+    // Without its self-update, which would need TLS libraries to build.
+    ("cargo-nextest", "0.9.143", "runs the tests", &["--no-default-features", "--features", "default-no-update"]),
+    ("cargo-deny", "0.20.2", "the deny step", &[]),
+    ("cargo-fuzz", "0.13.2", "the fuzz step", &[]),
 ];
 
 /// Debian asks this file before it starts a service; 101 means no.
@@ -51,7 +52,7 @@ pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
         let names: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
         failures.extend(install_packages(&names));
     }
-    for (name, version, why) in TOOLS.iter().filter(|(name, ..)| !has_tool(name)) {
+    for (name, version, why, features) in TOOLS.iter().filter(|(name, ..)| !has_tool(name)) {
         if !context.may_install {
             println!("skipped: {name} ({why}): not installed, and neither CI=true nor --install is given");
             continue;
@@ -59,6 +60,7 @@ pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
         println!("  {name} {version}: {why}");
         // A debug build of a tool takes a quarter of the time and is fast enough.
         let mut command = shell::cargo(&["install", "--locked", "--debug", "--version", version, name]);
+        command.args(*features);
         if let Err(why) = shell::run(command.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("RUSTFLAGS")) {
             failures.push(why);
         }

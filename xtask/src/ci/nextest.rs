@@ -1,5 +1,6 @@
 //! The test runs by cargo-nextest: their closing lines are kept for the end, skips are named, counts are added up.
 
+use super::install::has_tool;
 use super::{Context, Outcome};
 use crate::shell;
 use std::io::{BufRead, BufReader};
@@ -69,8 +70,22 @@ fn is_there() -> bool {
     shell::root().join(E2E.1).is_file()
 }
 
+/// Without nextest and without leave to install it: the same tests by cargo's own runner.
+fn run_plain(context: &mut Context, packages: &[&str]) -> Result<(), String> {
+    println!("skipped: cargo-nextest: not installed; cargo test runs the same tests");
+    let mut command = shell::cargo(&["test", "--locked", "--no-fail-fast", "--all-targets"]);
+    let (passed, failed, result) = shell::count_tests(command.args(packages));
+    context.tests.passed += passed;
+    context.tests.failed += failed;
+    context.tests.lines.push(format!("cargo test {}: {passed} passed, {failed} failed", packages.join(" ")));
+    result
+}
+
 /// Runs nextest, shows its output as it comes, keeps its closing lines, then names what the tests skipped.
 fn run(context: &mut Context, packages: &[&str]) -> Result<(), String> {
+    if !has_tool("cargo-nextest") {
+        return run_plain(context, packages);
+    }
     let mut command = shell::cargo(&["nextest", "run", "--locked", "--profile", "ci", "--no-tests", "fail"]);
     command.args(packages).stderr(Stdio::piped());
     println!("  $ {}", shell::shown(&command));

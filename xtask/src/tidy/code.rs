@@ -129,6 +129,26 @@ pub(crate) fn file_limit(source: &Source) -> Option<Finding> {
     (lines > FILE_LINES_MAX).then(|| Finding::new("file-length", &source.path, lines, why))
 }
 
+/// Calls that panic, in the rooms that meet foreign input; tests may.
+pub(crate) fn panicking_calls(source: &Source) -> Vec<Finding> {
+    let in_room = source.path.starts_with("crates/") && source.path.contains("/src/");
+    if !in_room || source.path.starts_with("crates/sim/") || source.is_test_file() {
+        return Vec::new();
+    }
+    let tests = source.test_lines();
+    let patterns: [&[&str]; 4] = [&[".", "unwrap", "("], &[".", "expect", "("], &["panic", "!"], &["unreachable", "!"]];
+    let mut found = Vec::new();
+    for pattern in patterns {
+        for line in source.places(pattern).map(|at| source.tokens[at].line) {
+            if !tests.iter().any(|range| range.contains(&line)) {
+                let why = format!("`{}` can panic: can foreign input reach it?", pattern.concat());
+                found.push(Finding::new("no-panic", &source.path, line, why));
+            }
+        }
+    }
+    found
+}
+
 /// Files that grow long, tests not counted.
 pub(crate) fn long_file(source: &Source) -> Option<Finding> {
     if source.is_test_file() {
@@ -271,6 +291,14 @@ mod tests {
         assert_eq!(lines(long_functions(&read("a.rs", &text))), [2]);
         let tested = format!("#[cfg(test)]\nmod tests {{\nfn long() {{\n{body}}}\n}}\n");
         assert_eq!(lines(long_functions(&read("a.rs", &tested))), NONE);
+    }
+
+    #[test]
+    fn calls_that_panic_are_reported_outside_tests() {
+        let text = "fn f() { a.unwrap(); b.unwrap_or(0); c.expect(\"x\"); }\nfn g() { unreachable!() }\n\
+            #[cfg(all(test, unix))]\nmod tests { fn f() { a.unwrap() } }\n";
+        assert_eq!(lines(panicking_calls(&read("crates/host/src/a.rs", text))), [1, 1, 2]);
+        assert_eq!(lines(panicking_calls(&read("crates/host/tests/a.rs", text))), NONE);
     }
 
     #[test]
