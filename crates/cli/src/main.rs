@@ -12,7 +12,7 @@ mod report;
 mod state;
 
 use clap::Parser as _;
-use options::{Cli, Command};
+use options::Cli;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -26,12 +26,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    let result = match cli.command {
-        Command::Last(flags) => commands::last::run(&flags),
-        Command::Completions(flags) => commands::completions::run(&flags),
-        Command::Man(flags) => commands::man::run(&flags),
-    };
-    match result {
+    match commands::dispatch(cli.command) {
         Ok(code) => code,
         Err(sentence) => {
             tell(&format!("kobj: {}\n", report::escape::for_terminal(sentence.as_bytes())));

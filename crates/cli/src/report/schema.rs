@@ -3,7 +3,7 @@
 use super::identity::IdentityRow;
 use super::{base64, escape, time};
 use kobj_abi::{Class, EvidenceKind, HoldHow, HostKind, Layer, Strength, Tag};
-use kobj_core::image::{Creator, Evidence, Holder, HostImage, Time};
+use kobj_core::image::{Creator, Evidence, Holder, HostImage, Identity, Time};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -482,12 +482,15 @@ impl Straggler {
 /// `kobj scrub NAME --identity ID`. What has only a number is named KIND:NUMBER, since kinds number by themselves.
 pub(crate) fn fix_command(image: &HostImage) -> String {
     let is_number = image.name.iter().all(u8::is_ascii_digit);
-    let kind = if is_number { format!("{}:", image.kind.name()) } else { String::new() };
-    let name = escape::for_shell(&image.name);
+    let name = match image.identity {
+        Identity::Process { pid, .. } => pid.to_string(),
+        _ if is_number => format!("{}:{}", image.kind.name(), escape::for_shell(&image.name)),
+        _ => escape::for_shell(&image.name),
+    };
     // A name that begins with a dash would be read as a flag.
     match image.name.first() {
         Some(b'-') => format!("kobj scrub --identity {} -- {name}", image.identity),
-        _ => format!("kobj scrub {kind}{name} --identity {}", image.identity),
+        _ => format!("kobj scrub {name} --identity {}", image.identity),
     }
 }
 
