@@ -6,6 +6,7 @@ mod text;
 mod tokens;
 
 use crate::shell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One breach of a rule.
@@ -88,29 +89,33 @@ fn check_texts(files: &[File], all: &mut Findings) {
 
 fn check_sources(files: &[File], all: &mut Findings) -> usize {
     let types = code::type_names(files);
-    let mut count = 0;
+    let mut sources = Vec::new();
     for file in files.iter().filter(|file| file.path.ends_with(".rs")) {
-        count += 1;
-        let source = match tokens::Source::read(&file.path, &file.text) {
-            Ok(source) => source,
-            Err(finding) => {
-                all.breaches.push(finding);
-                continue;
-            }
-        };
-        all.breaches.extend(code::unsafe_rooms(&source));
-        all.breaches.extend(code::unsafe_is_forbidden(&source));
-        all.breaches.extend(code::banned_words(&source));
-        all.breaches.extend(code::no_sleep(&source));
-        all.breaches.extend(code::module_comment(&source));
-        all.breaches.extend(code::host_names_only_image(&source));
-        all.breaches.extend(code::types_stand_alone(&source, &types));
-        all.breaches.extend(code::file_limit(&source));
-        all.reports.extend(code::long_file(&source));
-        all.reports.extend(code::long_functions(&source));
-        all.reports.extend(code::panicking_calls(&source));
+        match tokens::Source::read(&file.path, &file.text) {
+            Ok(source) => sources.push(source),
+            Err(finding) => all.breaches.push(finding),
+        }
     }
-    count
+    let test_files: BTreeSet<String> = sources.iter().flat_map(tokens::Source::test_modules).collect();
+    for source in &mut sources {
+        source.is_test_file |= test_files.contains(&source.path);
+        check_source(source, &types, all);
+    }
+    sources.len()
+}
+
+fn check_source(source: &tokens::Source, types: &[String], all: &mut Findings) {
+    all.breaches.extend(code::unsafe_rooms(source));
+    all.breaches.extend(code::unsafe_is_forbidden(source));
+    all.breaches.extend(code::banned_words(source));
+    all.breaches.extend(code::no_sleep(source));
+    all.breaches.extend(code::module_comment(source));
+    all.breaches.extend(code::host_names_only_image(source));
+    all.breaches.extend(code::types_stand_alone(source, types));
+    all.breaches.extend(code::file_limit(source));
+    all.reports.extend(code::long_file(source));
+    all.reports.extend(code::long_functions(source));
+    all.reports.extend(code::panicking_calls(source));
 }
 
 fn text_of(files: &[File], path: &str) -> String {

@@ -132,7 +132,7 @@ pub(crate) fn file_limit(source: &Source) -> Option<Finding> {
 /// Calls that panic, in the rooms that meet foreign input; tests may.
 pub(crate) fn panicking_calls(source: &Source) -> Vec<Finding> {
     let in_room = source.path.starts_with("crates/") && source.path.contains("/src/");
-    if !in_room || source.path.starts_with("crates/sim/") || source.is_test_file() {
+    if !in_room || source.path.starts_with("crates/sim/") || source.is_test_file {
         return Vec::new();
     }
     let tests = source.test_lines();
@@ -151,7 +151,7 @@ pub(crate) fn panicking_calls(source: &Source) -> Vec<Finding> {
 
 /// Files that grow long, tests not counted.
 pub(crate) fn long_file(source: &Source) -> Option<Finding> {
-    if source.is_test_file() {
+    if source.is_test_file {
         return None;
     }
     let tests: usize = source.test_lines().iter().map(|range| range.len()).sum();
@@ -162,7 +162,7 @@ pub(crate) fn long_file(source: &Source) -> Option<Finding> {
 
 /// Functions that grow long, tests not counted.
 pub(crate) fn long_functions(source: &Source) -> Vec<Finding> {
-    if source.is_test_file() {
+    if source.is_test_file {
         return Vec::new();
     }
     let tests = source.test_lines();

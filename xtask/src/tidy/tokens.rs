@@ -31,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) text: String,
     pub(crate) tokens: Vec<Token>,
+    /// Whether the whole file is tests: so named, or only a test build takes it in.
+    pub(crate) is_test_file: bool,
 }
 
 impl Source {
@@ -41,7 +43,8 @@ impl Source {
             .map_err(|e: proc_macro2::LexError| Finding::new("rust", path, e.span().start().line, e.to_string()))?;
         let mut tokens = Vec::new();
         flatten(stream, &mut tokens);
-        Ok(Self { path: path.into(), text: text.into(), tokens })
+        let is_test_file = path.split('/').any(|part| part == "tests" || part == "tests.rs");
+        Ok(Self { path: path.into(), text: text.into(), tokens, is_test_file })
     }
 
     /// Whether the tokens from `at` on are these: a name as it is, a punctuation or bracket as one character.
@@ -95,9 +98,19 @@ impl Source {
         found
     }
 
-    /// Whether the whole file is tests: what lies under a `tests` folder or is called `tests.rs`.
-    pub(crate) fn is_test_file(&self) -> bool {
-        self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
+    /// The files that this one takes in by `#[cfg(test)] mod name;`.
+    pub(crate) fn test_modules(&self) -> Vec<String> {
+        let (folder, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let stem = file.trim_end_matches(".rs");
+        let folder = if ["lib", "main", "mod"].contains(&stem) { folder.into() } else { format!("{folder}/{stem}") };
+        let mut found = Vec::new();
+        for at in self.places(&["#", "[", "cfg", "(", "test", ")", "]"]) {
+            let module = (at + 7..at + 12).find(|place| self.is_at(*place, &["mod"])).map(|place| place + 1);
+            if let Some(name) = module.filter(|name| self.is_at(name + 1, &[";"])).and_then(|name| self.ident(name)) {
+                found.extend([format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]);
+            }
+        }
+        found
     }
 }
 
@@ -127,5 +140,21 @@ fn flatten(stream: TokenStream, into: &mut Vec<Token>) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_modules_are_found_beside_roots_and_below_modules() {
+        let text = "#[cfg(test)]\npub(crate) mod testing;\n#[cfg(test)]\nmod tests { }\nmod other;\n";
+        let of = |path: &str| Source::read(path, text).unwrap().test_modules();
+        assert_eq!(of("crates/host/src/lib.rs")[0], "crates/host/src/testing.rs");
+        assert_eq!(
+            of("crates/host/src/kind.rs"),
+            ["crates/host/src/kind/testing.rs", "crates/host/src/kind/testing/mod.rs"]
+        );
     }
 }
