@@ -5,13 +5,16 @@
 #![forbid(unsafe_code)]
 
 pub mod containment;
+pub mod family;
 pub mod hands;
 pub mod holders;
 pub mod kind;
 pub mod kinds;
+pub mod makers;
 pub mod members;
 pub mod proc;
 pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod view;
+pub mod watch;

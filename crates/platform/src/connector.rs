@@ -83,16 +83,18 @@ impl Connector {
         }
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, CN_IDX_PROC))
             .map_err(|error| say("may not listen (root, or Linux 6.6)", error))?;
-        let mut connector = Self { socket, filtered: true };
-        if connector.subscribe(&request(1, Some(EVENT_FORK | EVENT_EXEC | EVENT_EXIT)), 1)? {
-            return Ok(connector);
+        let mut connector = Self { socket, filtered: false };
+        if !connector.subscribe()? {
+            return Err("process connector: silent here (it serves the first PID and user namespace only)".to_owned());
         }
-        // Kernels before 6.6 drop a request with a filter unseen.
-        connector.filtered = false;
-        if connector.subscribe(&request(2, None), 2)? {
-            return Ok(connector);
+        if has_filters() {
+            // The kernel counts listeners: take the plain subscription back before the filtered one, which has no answer.
+            connector.tell(PROC_CN_MCAST_IGNORE, None).map_err(|error| say("cannot subscribe", error))?;
+            connector.filtered = true;
+            let filter = EVENT_FORK | EVENT_EXEC | EVENT_EXIT;
+            connector.tell(PROC_CN_MCAST_LISTEN, Some(filter)).map_err(|error| say("cannot subscribe", error))?;
         }
-        Err("process connector: silent here (it serves the first PID and user namespace only)".to_owned())
+        Ok(connector)
     }
 
     /// The descriptor to poll.
@@ -141,15 +143,19 @@ impl Connector {
         }
     }
 
-    /// Sends a request and looks for its answer, which the kernel queues before the call returns.
-    fn subscribe(&self, request: &[u8], sequence: u32) -> Result<bool, String> {
+    fn tell(&self, operation: u32, filter: Option<u32>) -> rustix::io::Result<()> {
+        let request = request(operation, filter);
+        rustix::net::sendto(&self.socket, &request, SendFlags::DONTWAIT, &SocketAddrNetlink::new(0, 0)).map(drop)
+    }
+
+    /// Asks for all events and looks for the answer, which the kernel queues before the call returns.
+    fn subscribe(&self) -> Result<bool, String> {
         let failed = |error: Errno| format!("process connector: cannot subscribe: {}", io::Error::from(error));
-        rustix::net::sendto(&self.socket, request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))
-            .map_err(failed)?;
+        self.tell(PROC_CN_MCAST_LISTEN, None).map_err(failed)?;
         for _ in 0..ANSWER_SEARCH {
             let mut message = [0; 256];
             match rustix::net::recv(&self.socket, &mut message, RecvFlags::DONTWAIT) {
-                Ok((_, length)) => match message.get(..length).and_then(|bytes| answer(bytes, sequence)) {
+                Ok((_, length)) => match message.get(..length).and_then(answer) {
                     Some(0) => return Ok(true),
                     Some(error) => return Err(failed(Errno::from_raw_os_error(error as i32))),
                     None => {}
@@ -166,33 +172,38 @@ impl Connector {
 impl Drop for Connector {
     fn drop(&mut self) {
         if !self.filtered {
-            // Old kernels count listeners and do not notice that one is gone.
-            let mut goodbye = request(3, None);
-            goodbye[HEADERS..HEADERS + 4].copy_from_slice(&PROC_CN_MCAST_IGNORE.to_ne_bytes());
-            let _ = rustix::net::sendto(&self.socket, &goodbye, SendFlags::DONTWAIT, &SocketAddrNetlink::new(0, 0));
+            // Kernels before 6.6 count listeners and do not notice that one is gone.
+            let _ = self.tell(PROC_CN_MCAST_IGNORE, None);
         }
     }
 }
 
-/// What tells our requests from those of other listeners, whose answers everyone hears.
+/// Whether the kernel filters events and forgets closed listeners: since 6.6.
+fn has_filters() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= (6, 6))
+}
+
+/// What tells our request from those of other listeners, whose answers everyone hears.
 fn stamp() -> u32 {
     std::process::id() ^ 0x6b6f_626a
 }
 
-/// A request to listen, to all events or to those in the filter.
-fn request(sequence: u32, filter: Option<u32>) -> Vec<u8> {
+/// A request, for all events or for those in the filter.
+fn request(operation: u32, filter: Option<u32>) -> Vec<u8> {
     let payload: u16 = if filter.is_some() { 8 } else { 4 };
     let mut message = Vec::with_capacity(HEADERS + 8);
     message.extend((HEADERS as u32 + u32::from(payload)).to_ne_bytes());
     message.extend(NLMSG_DONE.to_ne_bytes());
     message.extend(0u16.to_ne_bytes());
     message.extend([0; 8]);
-    for word in [CN_IDX_PROC, CN_VAL_PROC, sequence, stamp()] {
+    for word in [CN_IDX_PROC, CN_VAL_PROC, 0, stamp()] {
         message.extend(word.to_ne_bytes());
     }
     message.extend(payload.to_ne_bytes());
     message.extend(0u16.to_ne_bytes());
-    message.extend(PROC_CN_MCAST_LISTEN.to_ne_bytes());
+    message.extend(operation.to_ne_bytes());
     message.extend(filter.map(u32::to_ne_bytes).into_iter().flatten());
     message
 }
@@ -209,10 +220,10 @@ fn body(bytes: &[u8]) -> Option<&[u8]> {
     if ours { bytes.get(HEADERS..) } else { None }
 }
 
-/// The error number in the kernel's answer to our request `sequence`.
-fn answer(bytes: &[u8], sequence: u32) -> Option<u32> {
+/// The error number in the kernel's answer to our request.
+fn answer(bytes: &[u8]) -> Option<u32> {
     let event = body(bytes)?;
-    let ours = word(bytes, 24)? == sequence && word(bytes, 28)? == stamp().wrapping_add(1);
+    let ours = word(bytes, 28)? == stamp().wrapping_add(1);
     if ours && word(event, 0)? == EVENT_NONE { word(event, 16) } else { None }
 }
 
@@ -245,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_message_is_no_event() {
-        let mut message = request(0, None);
+        let mut message = request(PROC_CN_MCAST_LISTEN, None);
         message.truncate(HEADERS);
         for word in [EVENT_FORK, 0, 5, 0, 10, 11, 12, 13] {
             message.extend(word.to_ne_bytes());

@@ -1,0 +1,385 @@
+//! Each layer alone finds what it claims; without it less is said, and nothing false.
+
+use super::*;
+use kobj_core::image::FileHandle;
+use std::process::{Child, Command, Stdio};
+
+const FOLDER: &str = "/dev/shm";
+
+fn view() -> View {
+    View {
+        proc: "/proc".into(),
+        segment_folders: vec![FOLDER.into()],
+        temporary_folders: Vec::new(),
+        uid: rustix::process::geteuid().as_raw(),
+    }
+}
+
+/// A path in the segment folder that is removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Self(Path::new(FOLDER).join(format!("{name}-{}", std::process::id())))
+    }
+
+    fn identity(&self) -> Identity {
+        identity(&self.0)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn identity(path: &Path) -> Identity {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags).expect("statx");
+    let folder = open_folder(path.parent().expect("parent")).expect("folder");
+    let name = std::ffi::CString::new(path.file_name().expect("name").as_encoded_bytes()).expect("name");
+    let handle = kobj_platform::file_handle::handle_at(rustix::fd::AsFd::as_fd(&folder), &name).expect("handle");
+    let born = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+    let born = born.then(|| Time(found.stx_btime.tv_sec * 1_000_000 + i64::from(found.stx_btime.tv_nsec) / 1000));
+    let handle = FileHandle::new(handle.kind, handle.bytes());
+    Identity::File { device: crate::proc::device_of(&found), inode: found.stx_ino, handle, born }
+}
+
+fn shell(script: &str) -> Child {
+    Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh")
+}
+
+fn nobody() -> Vec<u32> {
+    Vec::new()
+}
+
+fn all(watches: &mut Watches) {
+    while watches.drain(Instant::now(), &mut nobody) {}
+}
+
+/// Runs `script` as the job, drained once at its end.
+fn run(watches: &mut Watches, script: &str) -> u32 {
+    let mut job = shell(script);
+    watches.set_root(job.id());
+    job.wait().expect("wait");
+    all(watches);
+    job.id()
+}
+
+/// The layers asked for, or the reason to skip.
+fn open(test: &str, connector: bool, fanotify: bool, inotify: bool) -> Option<Watches> {
+    let watches = Watches::open(&view(), None, Choice { connector, fanotify, inotify });
+    let has = |layer| watches.layers().contains(&layer);
+    let missing = connector && !has(Layer::Connector) || fanotify && !has(Layer::Fanotify);
+    if missing {
+        println!("skipped: {test}: {}", watches.absent().join("; "));
+        return None;
+    }
+    Some(watches)
+}
+
+fn strength(watches: &Watches, path: &Scratch) -> Option<Strength> {
+    watches.maker(&path.identity()).map(|made| made.strength)
+}
+
+#[test]
+fn a_file_is_proved_its_maker_s_and_a_stranger_s_is_not() {
+    let Some(mut watches) = open("a_file_is_proved_its_maker_s_and_a_stranger_s_is_not", true, true, true) else {
+        return;
+    };
+    assert!(!watches.layers().contains(&Layer::Inotify), "not needed beside the exact ones");
+    let (mine, other) = (Scratch::new("kobj-test-mine"), Scratch::new("kobj-test-other"));
+    let begun = now();
+    // A process that lives for a moment only, deep in the tree.
+    let root = run(&mut watches, &format!("(sh -c ': > {} & ' &) ; wait", mine.0.display()));
+    std::fs::write(&other.0, "").expect("write");
+    all(&mut watches);
+    let made = watches.maker(&mine.identity()).expect("known");
+    assert_eq!((made.strength, made.layer), (Strength::Proof, Layer::Fanotify));
+    assert_ne!(made.pid, root);
+    assert_eq!(&*made.command, b"sh");
+    assert!(made.window_start.0 >= begun.0 - 20_000 && made.window_end >= made.window_start);
+    assert_eq!(strength(&watches, &other), None);
+    assert!(watches.lost().is_empty());
+    watches.close();
+}
+
+#[test]
+fn without_a_connector_a_file_event_is_a_hint_and_without_events_nothing_is_known() {
+    let name = "without_a_connector_a_file_event_is_a_hint_and_without_events_nothing_is_known";
+    let path = Scratch::new("kobj-test-alone");
+    if let Some(mut watches) = open(name, false, true, false) {
+        run(&mut watches, &format!("exec 3> {}", path.0.display()));
+        assert_eq!(strength(&watches, &path), Some(Strength::Hint));
+        assert_eq!(watches.count(Group::Segment), None);
+        watches.close();
+    }
+    std::fs::remove_file(&path.0).ok();
+    if let Some(mut watches) = open(name, true, false, false) {
+        let root = run(&mut watches, &format!(": > {}", path.0.display()));
+        assert_eq!(strength(&watches, &path), None);
+        assert_eq!(watches.made_by_pid(root), Some(Strength::Proof), "the tree alone proves numbers");
+        assert_eq!(watches.made_by_pid(std::process::id()), None);
+    }
+}
+
+#[test]
+fn five_hundred_short_lives_are_all_seen() {
+    let Some(mut watches) = open("five_hundred_short_lives_are_all_seen", true, false, false) else { return };
+    run(&mut watches, "i=0; while [ $i -lt 500 ]; do (:); i=$((i+1)); done");
+    assert_eq!(watches.process_counts(), Some((501, 501)));
+    assert!(watches.living().expect("exact").is_empty());
+}
+
+#[test]
+fn commands_are_named_by_program_and_script() {
+    let Some(mut watches) = open("commands_are_named_by_program_and_script", true, false, false) else { return };
+    let script = Scratch::new("kobj-test-script.sh");
+    std::fs::write(&script.0, "echo; read line; exit 0\n").expect("write");
+    let mut job = Command::new("sh").arg(&script.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
+    watches.set_root(job.id());
+    wait_for_a_line(&mut job);
+    all(&mut watches);
+    let name = script.0.file_name().expect("name").as_encoded_bytes().to_vec();
+    assert_eq!(watches.family().life(job.id()).expect("lives").command.to_vec(), name);
+    drop(job.stdin.take());
+    job.wait().expect("wait");
+    all(&mut watches);
+}
+
+fn wait_for_a_line(job: &mut Child) {
+    use std::io::BufRead;
+    let mut line = String::new();
+    std::io::BufReader::new(job.stdout.as_mut().expect("stdout")).read_line(&mut line).expect("read");
+}
+
+#[test]
+fn a_stranger_s_inode_linked_by_the_job_is_never_proved_the_job_s() {
+    let Some(mut watches) = open("a_stranger_s_inode_linked_by_the_job_is_never_proved_the_job_s", true, true, false)
+    else {
+        return;
+    };
+    let (old, new) = (Scratch::new("kobj-test-old"), Scratch::new("kobj-test-new"));
+    let (old_link, new_link) = (Scratch::new("kobj-test-old-link"), Scratch::new("kobj-test-new-link"));
+    std::fs::write(&old.0, "").expect("write");
+    // Old enough that neither the memory of strangers nor the slack of birth times reaches it.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(60) {
+        all(&mut watches);
+        let moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        let _ = rustix::event::poll(&mut [], Some(&moment));
+    }
+    all(&mut watches);
+    std::fs::write(&new.0, "").expect("write");
+    run(
+        &mut watches,
+        &format!("ln {} {}; ln {} {}", old.0.display(), old_link.0.display(), new.0.display(), new_link.0.display()),
+    );
+    for path in [&old, &old_link, &new, &new_link] {
+        assert_ne!(strength(&watches, path), Some(Strength::Proof), "{}", path.0.display());
+    }
+    assert_eq!(strength(&watches, &old_link), Some(Strength::Hint), "the job did link it");
+    watches.close();
+}
+
+#[test]
+fn an_inode_is_followed_through_links_renames_and_deletions() {
+    let Some(mut watches) = open("an_inode_is_followed_through_links_renames_and_deletions", true, true, false) else {
+        return;
+    };
+    let sem = Scratch::new("sem.kobj-test");
+    let (target, gone) = (Scratch::new("kobj-test-target"), Scratch::new("kobj-test-gone"));
+    // As glibc's sem_open does; a name overwritten by a rename; a name made and deleted.
+    let (s, t, g) = (sem.0.display(), target.0.display(), gone.0.display());
+    run(&mut watches, &format!(": > {s}tmp; ln {s}tmp {s}; rm {s}tmp; : > {t}; : > {g}; mv {g} {t}; : > {g}; rm {g}"));
+    assert_eq!(strength(&watches, &sem), Some(Strength::Proof));
+    assert_eq!(strength(&watches, &target), Some(Strength::Proof));
+    assert_eq!(watches.count(Group::Semaphore), Some(Count { created: 1, destroyed: 0 }));
+    assert_eq!(watches.count(Group::Segment), Some(Count { created: 3, destroyed: 2 }));
+    let live: Vec<Creation> = watches.makers().live().map(|(_, creation)| creation.clone()).collect();
+    let mut paths: Vec<PathBuf> = live.iter().filter_map(|creation| watches.path_of(creation)).collect();
+    paths.sort();
+    assert_eq!(paths, [target.0.clone(), sem.0.clone()]);
+    watches.close();
+}
+
+#[test]
+fn a_folder_that_nobody_lists_is_found_by_its_handle() {
+    let Some(mut watches) = open("a_folder_that_nobody_lists_is_found_by_its_handle", true, true, false) else {
+        return;
+    };
+    let folder = Path::new(FOLDER).join(format!("kobj-test-inner-{}", std::process::id()));
+    run(&mut watches, &format!("mkdir -p {0}/a && : > {0}/a/file", folder.display()));
+    let live: Vec<Creation> = watches.makers().live().map(|(_, creation)| creation.clone()).collect();
+    let mut paths: Vec<PathBuf> = live.iter().filter_map(|creation| watches.path_of(creation)).collect();
+    paths.sort();
+    let count = watches.count(Group::Folder);
+    std::fs::remove_dir_all(&folder).expect("remove");
+    assert_eq!(paths, [folder.clone(), folder.join("a"), folder.join("a/file")]);
+    assert_eq!(count, Some(Count { created: 2, destroyed: 0 }));
+    all(&mut watches);
+    assert_eq!(watches.count(Group::Folder), Some(Count { created: 2, destroyed: 2 }));
+    assert_eq!(watches.makers().live().count(), 0);
+    watches.close();
+}
+
+/// Starts a process with the number `wanted`, if the machine lets us: a few tries, since others fork too.
+fn with_number(wanted: u32, start: &mut dyn FnMut() -> Child) -> Option<Child> {
+    for _ in 0..200 {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).ok()?;
+        let mut child = start();
+        if child.id() == wanted {
+            return Some(child);
+        }
+        drop(child.stdin.take());
+        child.wait().ok()?;
+    }
+    None
+}
+
+#[test]
+fn a_number_that_went_to_a_bystander_proves_nothing_of_either() {
+    let test = "a_number_that_went_to_a_bystander_proves_nothing_of_either";
+    let Some(mut watches) = open(test, true, true, false) else { return };
+    let (first, second) = (Scratch::new("kobj-test-first"), Scratch::new("kobj-test-second"));
+    let third = Scratch::new("kobj-test-third");
+    let mut job = shell(&format!("exec 3> {}; exec 3>&-; echo; read line", first.0.display()));
+    watches.set_root(job.id());
+    wait_for_a_line(&mut job);
+    let number = job.id();
+    drop(job.stdin.take());
+    job.wait().expect("wait");
+    // All in one window: the job's life of the number has made a file and ended, a stranger's makes another.
+    let script = format!("read line && : > {}", second.0.display());
+    let Some(mut stranger) = with_number(number, &mut || shell(&script)) else {
+        return println!("skipped: {test}: numbers cannot be chosen here");
+    };
+    use std::io::Write;
+    stranger.stdin.take().expect("stdin").write_all(b"go\n").expect("write");
+    stranger.wait().expect("wait");
+    all(&mut watches);
+    assert_eq!(strength(&watches, &first), Some(Strength::Hint));
+    assert_ne!(strength(&watches, &second), Some(Strength::Proof), "the bystander's own");
+    assert_eq!(watches.made_by_pid(number), Some(Strength::Hint));
+    // In a later window the number is the job's alone again.
+    let script = format!(": > {}; read line", third.0.display());
+    let Some(mut job) = with_number(number, &mut || shell(&script)) else {
+        return println!("skipped: {test}: numbers cannot be chosen here");
+    };
+    watches.set_root(number);
+    drop(job.stdin.take());
+    job.wait().expect("wait");
+    all(&mut watches);
+    assert_eq!(strength(&watches, &third), Some(Strength::Proof));
+    watches.close();
+}
+
+#[test]
+fn a_full_queue_is_told_and_turns_proofs_into_hints() {
+    let Some(mut watches) = open("a_full_queue_is_told_and_turns_proofs_into_hints", true, true, false) else {
+        return;
+    };
+    watches.connector.as_ref().expect("open").set_buffer_bytes(1).expect("set");
+    let path = Scratch::new("kobj-test-full");
+    run(&mut watches, "i=0; while [ $i -lt 300 ]; do (:); i=$((i+1)); done");
+    let root = run(&mut watches, &format!(": > {}", path.0.display()));
+    assert_eq!(watches.lost().len(), 1, "{:?}", watches.lost());
+    assert_ne!(strength(&watches, &path), Some(Strength::Proof));
+    assert_ne!(watches.made_by_pid(root), Some(Strength::Proof));
+    assert_eq!(watches.process_counts(), None);
+    assert_eq!(watches.count(Group::Segment), None);
+    watches.close();
+}
+
+#[test]
+fn descriptors_rest_after_a_find_and_are_polled_again_after_nothing() {
+    let Some(mut watches) = open("descriptors_rest_after_a_find_and_are_polled_again_after_nothing", true, true, false)
+    else {
+        return;
+    };
+    all(&mut watches);
+    assert_eq!(watches.poll_set().len(), 2);
+    assert_eq!(watches.next_look(Instant::now()), None);
+    shell(":").wait().expect("wait");
+    let at = Instant::now();
+    assert!(watches.drain(at, &mut nobody));
+    assert!(watches.poll_set().is_empty());
+    assert!(watches.next_look(at).is_some_and(|left| left <= REST));
+    watches.close();
+}
+
+#[test]
+fn a_look_proves_who_keeps_a_new_file_open_and_only_that() {
+    let Some(mut watches) = open("a_look_proves_who_keeps_a_new_file_open_and_only_that", false, false, true) else {
+        return;
+    };
+    if !watches.layers().contains(&Layer::Inotify) {
+        return println!("skipped: a_look_proves_who_keeps_a_new_file_open_and_only_that: {:?}", watches.absent());
+    }
+    let (kept, closed) = (Scratch::new("kobj-test-kept"), Scratch::new("kobj-test-closed"));
+    let (shared, foreign) = (Scratch::new("kobj-test-shared"), Scratch::new("kobj-test-foreign"));
+    // Our own open file stands in for a stranger's, which the job opens too: "made, opened" is all inotify says of both.
+    let stranger = std::fs::File::create(&shared.0).expect("create");
+    let alone = std::fs::File::create(&foreign.0).expect("create");
+    let (k, c, s) = (kept.0.display(), closed.0.display(), shared.0.display());
+    let mut job = shell(&format!("exec 3> {k} 4< {s}; : > {c}; echo; read line"));
+    watches.set_root(job.id());
+    wait_for_a_line(&mut job);
+    let pid = job.id();
+    watches.drain(Instant::now(), &mut || vec![pid]);
+    let made = watches.maker(&kept.identity()).expect("held open");
+    assert_eq!((made.strength, made.pid, made.layer), (Strength::Proof, pid, Layer::Inotify));
+    assert_eq!(&*made.command, b"sh");
+    assert_ne!(strength(&watches, &shared), Some(Strength::Proof));
+    assert_eq!(strength(&watches, &closed), None);
+    assert_eq!(strength(&watches, &foreign), None);
+    assert_eq!(watches.count(Group::Segment), None);
+    std::fs::remove_file(&kept.0).expect("remove");
+    all(&mut watches);
+    assert_eq!(watches.makers().live().filter(|(_, c)| c.name.starts_with(b"kobj-test-kept")).count(), 0);
+    drop((job.stdin.take(), stranger, alone));
+    job.wait().expect("wait");
+    watches.close();
+}
+
+#[test]
+fn an_unprivileged_user_has_the_tree_and_the_look() {
+    const INNER: &str = "KOBJ_TEST_UNPRIVILEGED";
+    let test = "an_unprivileged_user_has_the_tree_and_the_look";
+    if std::env::var_os(INNER).is_none() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: {test}: not root, so the other tests say the same");
+        }
+        let own = std::env::current_exe().expect("own path");
+        let arguments = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+        let mut command = Command::new("setpriv");
+        command.args(arguments).arg(own).args(["--exact", &format!("watch::tests::{test}"), "--nocapture"]);
+        let Ok(output) = command.env(INNER, "1").output() else {
+            return println!("skipped: {test}: no setpriv here");
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        print!("{text}");
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("1 passed"), "{text}");
+        return;
+    }
+    let mut watches = Watches::open(&view(), None, Choice::default());
+    assert!(!watches.layers().contains(&Layer::Fanotify), "root only");
+    assert!(watches.absent().iter().any(|why| why.starts_with("fanotify: ")));
+    if watches.layers() != [Layer::Connector, Layer::Inotify] {
+        return println!("skipped: {test}: {:?}", watches.absent());
+    }
+    let kept = Scratch::new("kobj-test-unprivileged");
+    let mut job = shell(&format!("exec 3> {}; echo; read line", kept.0.display()));
+    watches.set_root(job.id());
+    wait_for_a_line(&mut job);
+    watches.drain(Instant::now(), &mut || panic!("the tree knows"));
+    assert_eq!(strength(&watches, &kept), Some(Strength::Proof));
+    drop(job.stdin.take());
+    job.wait().expect("wait");
+    all(&mut watches);
+    assert_eq!(watches.process_counts(), Some((1, 1)));
+    watches.close();
+}
