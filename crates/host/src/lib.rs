@@ -12,6 +12,7 @@ pub mod kind;
 pub mod kinds;
 pub mod makers;
 pub mod members;
+pub mod outside;
 pub mod proc;
 pub mod tables;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::hands::Hands;
 use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::outside;
 use crate::proc::{self, Proc, mountinfo, stat::Stat};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -9,6 +10,7 @@ use kobj_core::image::{HostImage, Identity};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -154,22 +156,41 @@ impl Kind for Process {
         }
     }
 
+    /// Unused is one that serves nobody but itself: its own standard streams do not count.
     fn judge(&self, view: &View, image: &HostImage) -> Verdict {
-        match hold(view, image) {
-            Ok(_) => Verdict::Unknown("it runs; whether it serves somebody is asked for all processes of a job".into()),
-            Err(verdict) => verdict,
+        let held = match hold(view, image) {
+            Ok(held) => held,
+            Err(verdict) => return verdict,
+        };
+        let given = streams(view, held.pid);
+        match outside::serves_outside(view, &HashSet::from([held.pid]), &given).remove(&held.pid) {
+            Some(served) => Verdict::InUse(served, "it is connected to a process outside it".into()),
+            None => Verdict::Unused("it serves no other process".into()),
         }
     }
 
-    /// Asks the process to end (SIGTERM). That nobody outside is served by it is the caller's to find out, for the whole
-    /// set of processes that end together ([`crate::outside`]); so is SIGKILL, after the grace that was promised.
+    /// Asks the process to end (SIGTERM). Several that serve each other end together by other means: [`outside`] looks at
+    /// the whole set, [`signal`] ends each; so does SIGKILL, after the grace that the caller promised.
     fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
+        match self.judge(view, image) {
+            Verdict::Unused(_) => {}
+            verdict => return Outcome::Left(verdict),
+        }
         match signal(view, image, Signal::TERM) {
-            Ok(held) if held.wait(BRIEFLY) => Outcome::Scrubbed("ended on SIGTERM".into()),
+            Ok(held) if held.wait(BRIEFLY) => {
+                Outcome::Scrubbed("it served no other process and ended on SIGTERM".into())
+            }
             Ok(_) => Outcome::Left(Verdict::Unknown("it got SIGTERM and has not ended yet".into())),
             Err(verdict) => Outcome::Left(verdict),
         }
     }
+}
+
+/// The objects behind its standard streams.
+fn streams(view: &View, pid: u32) -> HashSet<(u64, u64)> {
+    let Ok(life) = Proc::open(&view.proc).and_then(|proc| proc.life(pid)) else { return HashSet::new() };
+    let streams = ["fd/0", "fd/1", "fd/2"].into_iter();
+    streams.filter_map(|name| life.leads_to(name).ok()).map(|look| (proc::device_of(&look), look.stx_ino)).collect()
 }
 
 #[cfg(test)]
@@ -210,6 +231,27 @@ mod tests {
         image.identity = Identity::Process { pid, started: started - 1 };
         assert_eq!(signal(&view, &image, Signal::KILL).unwrap_err(), Verdict::Replaced);
         assert!(child.child.try_wait().unwrap().is_none());
+    }
+
+    #[test]
+    fn one_that_serves_another_is_left() {
+        let text = "import sys, socket\ns = socket.socket(1, 1)\nif sys.argv[2] == 's': s.bind('\\0' + sys.argv[1]); s.listen()\n\
+                    else: s.connect('\\0' + sys.argv[1])\nprint('up', flush=True)\nsys.stdin.read()";
+        let name = testing::unique("judged");
+        let start = |role: &str| {
+            let mut child = Python::start(text, &[&name, role]);
+            assert_eq!(child.line(), "up");
+            child
+        };
+        let (mut server, client) = (start("s"), start("c"));
+        let view = testing::view();
+        let image = find(&view, server.pid()).unwrap();
+        let Outcome::Left(Verdict::InUse(served, _)) = Process.scrub(&view, &image, &mut Hands::new(&mut |_| {}))
+        else {
+            panic!("not left in use")
+        };
+        assert!(served.iter().any(|holder| holder.pid == client.pid()), "{served:?}");
+        assert!(server.child.try_wait().unwrap().is_none());
     }
 
     #[test]
