@@ -26,13 +26,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    match commands::dispatch(cli.command) {
-        Ok(code) => code,
-        Err(sentence) => {
-            tell(&format!("kobj: {}\n", report::escape::for_terminal(sentence.as_bytes())));
-            ExitCode::FAILURE
-        }
-    }
+    commands::dispatch(cli.command)
 }
 
 /// Writes to standard error; a closed one is no reason to fail.

@@ -1,19 +1,39 @@
 //! One file a command. Each takes its flags and returns its exit code, or one sentence about what went wrong.
 
+mod census;
 mod completions;
 mod filter;
 mod last;
 mod listing;
 mod man;
+mod objects;
+mod who;
+mod why;
+
+pub(crate) use census::CensusFlags;
+pub(crate) use listing::ListingFlags;
+pub(crate) use who::WhoFlags;
+pub(crate) use why::WhyFlags;
 
 use crate::options::Command;
+use crate::report::escape;
 use std::process::ExitCode;
 
+/// The exit code of wrong words and of what went wrong, everywhere but in `run`.
+pub(crate) const WRONG: u8 = 2;
+
 /// Every command but `run`, which `main` hands over before the whole command line is even built.
-pub(crate) fn dispatch(command: Command) -> Result<ExitCode, String> {
-    match command {
-        Command::Last(flags) => last::run(&flags),
+pub(crate) fn dispatch(command: Command) -> ExitCode {
+    let result = match command {
+        Command::Census(flags) => census::run(&flags),
         Command::Completions(flags) => completions::run(&flags),
+        Command::Last(flags) => last::run(&flags),
         Command::Man(flags) => man::run(&flags),
-    }
+        Command::Who(flags) => who::run(&flags),
+        Command::Why(flags) => why::run(&flags),
+    };
+    result.unwrap_or_else(|sentence| {
+        crate::tell(&format!("kobj: {}\n", escape::for_terminal(sentence.as_bytes())));
+        ExitCode::from(WRONG)
+    })
 }

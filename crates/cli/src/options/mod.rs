@@ -2,6 +2,7 @@
 
 pub(crate) mod run;
 
+use crate::commands::{CensusFlags, WhoFlags, WhyFlags};
 use clap::Parser;
 
 /// Keeps the balance of kernel objects: what a command made, destroyed and left behind.
@@ -16,6 +17,12 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// List what exists; with --unused, what nobody uses
+    Census(CensusFlags),
+    /// Say which processes hold an object
+    Who(WhoFlags),
+    /// Say why an object is still here
+    Why(WhyFlags),
     /// Show the newest report again
     Last(LastFlags),
     /// Write shell completions to standard output

@@ -1,0 +1,272 @@
+//! Finding objects: a census of kinds, and what a person means by a NAME.
+
+use crate::config::Config;
+use kobj_abi::{Class, HostKind};
+use kobj_core::image::{HostImage, Identity, Time};
+use kobj_host::kind::Visibility;
+use kobj_host::kinds;
+use kobj_host::proc::{self, Proc, sysvipc};
+use kobj_host::view::View;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The view of this machine, with the configuration's folders.
+pub(crate) fn view() -> Result<View, String> {
+    let config = Config::load(&|name| std::env::var_os(name))?;
+    let tmpdir = std::env::var_os("TMPDIR").map(PathBuf::from);
+    Ok(View::of_this_process(&config.segment_folders, &config.temporary_folders, tmpdir))
+}
+
+/// What was found, and what could not be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    /// Every object, kind by kind.
+    pub(crate) found: Vec<HostImage>,
+    /// Kinds that could not be seen whole, and why.
+    pub(crate) not_visible: Vec<(HostKind, String)>,
+}
+
+impl Census {
+    /// Looks at the kinds that are wanted.
+    pub(crate) fn of(view: &View, wanted: impl Fn(HostKind) -> bool) -> Self {
+        let mut census = Self::default();
+        for kind in kinds::ALL.iter().filter(|kind| wanted(kind.kind())) {
+            if let Visibility::NotVisible(why) = kind.census(view, &mut census.found) {
+                census.not_visible.push((kind.kind(), why));
+            }
+        }
+        census
+    }
+
+    /// Says on standard error what could not be seen: "cannot look" and "nothing there" are different answers.
+    pub(crate) fn tell_not_visible(&self) {
+        for (kind, why) in &self.not_visible {
+            let why = crate::report::escape::for_terminal(why.as_bytes());
+            crate::tell(&format!("kobj: not visible: {}: {why}\n", kind.name()));
+        }
+    }
+}
+
+/// What a person typed: NAME, KIND:NAME, PATH, PID or ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    kind: Option<HostKind>,
+    name: Vec<u8>,
+}
+
+impl Wanted {
+    /// Reads it; KIND counts only where it is a kind's name.
+    pub(crate) fn parse(text: &OsStr) -> Self {
+        let bytes = text.as_bytes();
+        let colon = bytes.iter().position(|b| *b == b':');
+        let kind = colon.and_then(|at| HostKind::from_name(std::str::from_utf8(&bytes[..at]).ok()?));
+        match (kind, colon) {
+            (Some(_), Some(at)) => Self { kind, name: bytes[at + 1..].to_vec() },
+            _ => Self { kind: None, name: bytes.to_vec() },
+        }
+    }
+
+    /// As typed, for messages.
+    pub(crate) fn shown(&self) -> String {
+        let kind = self.kind.map_or(String::new(), |kind| format!("{}:", kind.name()));
+        format!("{kind}{}", crate::report::escape::for_terminal(&self.name))
+    }
+
+    /// Every object that is meant. A number may mean a process and System V objects of all kinds: all are given.
+    pub(crate) fn find(&self, view: &View) -> Vec<HostImage> {
+        let fits = |kind: HostKind| self.kind.is_none_or(|wanted| wanted == kind);
+        if self.name.contains(&b'/') {
+            return self.at_path(view, fits);
+        }
+        let mut exact = Census::of(view, fits).found;
+        let mut loose = exact.clone();
+        exact.retain(|image| is_called(image, &self.name));
+        if !exact.is_empty() {
+            return exact;
+        }
+        let mut in_folder = self.at_path(view, fits);
+        if in_folder.is_empty() {
+            loose.retain(|image| is_short_for(image, &self.name));
+            in_folder = loose;
+        }
+        in_folder
+    }
+
+    /// The file at the path, and mounts and devices of that name.
+    fn at_path(&self, view: &View, fits: impl Fn(HostKind) -> bool) -> Vec<HostImage> {
+        let Some(path) = absolute(Path::new(OsStr::from_bytes(&self.name))) else { return Vec::new() };
+        let is_named_by_path = |kind| matches!(kind, HostKind::Mount | HostKind::LoopDevice | HostKind::MapperDevice);
+        let mut found = Census::of(view, |kind| is_named_by_path(kind) && fits(kind)).found;
+        found.retain(|image| image.name == path.as_os_str().as_bytes());
+        found.extend(file_at(view, &path).filter(|image| self.kind.is_none_or(|kind| kind == image.kind)));
+        found
+    }
+}
+
+/// Whether that is the object's whole name; a process goes by its number.
+fn is_called(image: &HostImage, name: &[u8]) -> bool {
+    match image.identity {
+        Identity::Process { pid, .. } => name == pid.to_string().as_bytes() || image.name == name,
+        _ => image.name == name,
+    }
+}
+
+/// Whether the name is the last part of the object's path, or its abstract name without the sign.
+fn is_short_for(image: &HostImage, name: &[u8]) -> bool {
+    let last = image.name.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let short = match image.kind {
+        HostKind::PosixSemaphore => last.strip_prefix(b"sem.").unwrap_or(last),
+        HostKind::AbstractSocket => image.name.strip_prefix(b"@").unwrap_or(&image.name),
+        HostKind::Process => return false,
+        _ => last,
+    };
+    !name.is_empty() && (short == name || last == name)
+}
+
+/// The path with its folder resolved, its last name not followed.
+fn absolute(path: &Path) -> Option<PathBuf> {
+    let Some(name) = path.file_name() else { return path.canonicalize().ok() };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Some(folder.canonicalize().ok()?.join(name))
+}
+
+/// What lies at a path, seen without opening it.
+fn file_at(view: &View, path: &Path) -> Option<HostImage> {
+    let look =
+        rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS | StatxFlags::BTIME).ok()?;
+    let in_segments = path.parent().is_some_and(|folder| view.segment_folders.iter().any(|known| known == folder));
+    let is_semaphore = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"sem."));
+    let kind = match u32::from(look.stx_mode) & 0o170_000 {
+        0o140_000 => HostKind::UnixSocket,
+        0o120_000 => HostKind::SymbolicLink,
+        0o040_000 => HostKind::TemporaryFolder,
+        0o010_000 => HostKind::Fifo,
+        0o020_000 | 0o060_000 => HostKind::DeviceNode,
+        _ if in_segments && is_semaphore => HostKind::PosixSemaphore,
+        _ if in_segments => HostKind::Segment,
+        _ => HostKind::TemporaryFile,
+    };
+    let born = (look.stx_mask & StatxFlags::BTIME.bits() != 0)
+        .then(|| Time(look.stx_btime.tv_sec.saturating_mul(1_000_000) + i64::from(look.stx_btime.tv_nsec / 1_000)));
+    let device = proc::device_of(&look);
+    let identity = Identity::File { device, inode: look.stx_ino, handle: None, born };
+    let mut image = HostImage::new(kind, path.as_os_str().as_bytes().to_vec(), identity);
+    image.size = (kind != HostKind::TemporaryFolder).then_some(look.stx_size);
+    image.uid = Some(look.stx_uid);
+    let in_temporary =
+        path.ancestors().skip(1).any(|folder| view.temporary_folders.iter().any(|known| known == folder));
+    if !in_temporary && matches!(kind, HostKind::TemporaryFile | HostKind::TemporaryFolder) {
+        image.class = Class::Output;
+    }
+    Some(image)
+}
+
+/// The one object that is meant, or a sentence about none.
+pub(crate) fn find_some(view: &View, name: &OsString) -> Result<Vec<HostImage>, String> {
+    let wanted = Wanted::parse(name);
+    let found = wanted.find(view);
+    if found.is_empty() {
+        return Err(format!(
+            "'{}' names nothing that can be seen from here; kobj census lists what is",
+            wanted.shown()
+        ));
+    }
+    Ok(found)
+}
+
+/// How long ago objects were born or, where only that is known, last changed: never more than the true age.
+#[derive(Debug)]
+pub(crate) struct Ages {
+    now: Time,
+    boot: Option<i64>,
+    ticks_per_second: u64,
+    changed: HashMap<(HostKind, i64), i64>,
+}
+
+impl Ages {
+    /// Reads the clock, the time of boot and the change times of System V objects.
+    pub(crate) fn read(view: &View) -> Self {
+        let table = |name: &str| Proc::open(&view.proc).and_then(|proc| proc.table(name)).unwrap_or_default();
+        let mut changed = HashMap::new();
+        let (shm, sem, msg) = (table("sysvipc/shm"), table("sysvipc/sem"), table("sysvipc/msg"));
+        changed.extend(sysvipc::shm(&shm).map(|row| ((HostKind::SysvSegment, i64::from(row.id)), row.changed)));
+        changed.extend(sysvipc::sem(&sem).map(|row| ((HostKind::SysvSemaphore, i64::from(row.id)), row.changed)));
+        changed.extend(sysvipc::msg(&msg).map(|row| ((HostKind::SysvQueue, i64::from(row.id)), row.changed)));
+        let stat = table("stat");
+        let boot = proc::lines(&stat).find_map(|line| line.strip_prefix(b"btime ")).and_then(proc::decimal);
+        let boot = boot.and_then(|seconds| i64::try_from(seconds).ok());
+        Self {
+            now: crate::report::time::now(),
+            boot,
+            ticks_per_second: rustix::param::clock_ticks_per_second(),
+            changed,
+        }
+    }
+
+    /// Seconds; `None` where nothing tells.
+    pub(crate) fn of(&self, image: &HostImage) -> Option<u64> {
+        let since_s = match &image.identity {
+            Identity::File { born, .. } => born.as_ref()?.0.div_euclid(1_000_000),
+            Identity::Ipc { id, .. } => *self.changed.get(&(image.kind, *id))?,
+            Identity::Process { started, .. } => {
+                self.boot? + i64::try_from(started / self.ticks_per_second.max(1)).ok()?
+            }
+        };
+        u64::try_from(self.now.0.div_euclid(1_000_000) - since_s).ok()
+    }
+}
+
+/// The user id's name in /etc/passwd, else the number.
+#[derive(Debug)]
+pub(crate) struct Users(HashMap<u32, Vec<u8>>);
+
+impl Users {
+    /// Reads /etc/passwd; users of other sources stay numbers.
+    pub(crate) fn read() -> Self {
+        let table = proc::read(Path::new("/etc/passwd"), proc::TABLE).unwrap_or_default();
+        let user = |line: &[u8]| {
+            let mut fields = line.split(|b| *b == b':');
+            let name = fields.next()?.to_vec();
+            Some((u32::try_from(proc::decimal(fields.nth(1)?)?).ok()?, name))
+        };
+        Self(table.split(|b| *b == b'\n').filter_map(user).collect())
+    }
+
+    /// Name or number.
+    pub(crate) fn name(&self, uid: u32) -> Vec<u8> {
+        self.0.get(&uid).cloned().unwrap_or_else(|| uid.to_string().into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_before_a_colon_narrows() {
+        assert_eq!(
+            Wanted::parse(OsStr::new("sysv-queue:7")),
+            Wanted { kind: Some(HostKind::SysvQueue), name: b"7".to_vec() }
+        );
+        assert_eq!(Wanted::parse(OsStr::new("127.0.0.1:80")), Wanted { kind: None, name: b"127.0.0.1:80".to_vec() });
+        let raw = OsString::from_vec(b"segment:/dev/shm/\xff".to_vec());
+        assert_eq!(Wanted::parse(&raw).name, b"/dev/shm/\xff");
+    }
+
+    #[test]
+    fn short_names_are_the_last_part_of_a_path() {
+        let image = |kind, name: &str| {
+            HostImage::new(kind, name.into(), Identity::File { device: 1, inode: 2, handle: None, born: None })
+        };
+        assert!(is_short_for(&image(HostKind::PosixSemaphore, "/dev/shm/sem.a"), b"a"));
+        assert!(is_short_for(&image(HostKind::PosixSemaphore, "/dev/shm/sem.a"), b"sem.a"));
+        assert!(is_short_for(&image(HostKind::AbstractSocket, "@x/y"), b"x/y"));
+        assert!(!is_short_for(&image(HostKind::Segment, "/dev/shm/"), b""));
+    }
+}
