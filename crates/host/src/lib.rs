@@ -4,18 +4,24 @@
 //! scrub is the caller's business; whether a deletion is safe is decided here, at the moment it happens.
 #![forbid(unsafe_code)]
 
+pub mod classify;
 pub mod containment;
 pub mod family;
 pub mod hands;
 pub mod holders;
+pub mod identity;
 pub mod kind;
 pub mod kinds;
+mod listing;
 pub mod makers;
 pub mod members;
 pub mod outside;
+pub mod places;
 pub mod proc;
+pub mod quarantine;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+pub mod tree;
 pub mod view;
 pub mod watch;

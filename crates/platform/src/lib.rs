@@ -4,6 +4,7 @@ pub mod connector;
 pub mod fanotify;
 pub mod file_handle;
 pub mod late_close;
+pub mod lease;
 pub mod mapped;
 pub mod netlink_diag;
 pub mod signals;

@@ -3,14 +3,22 @@
 use crate::kind::Kind;
 use kobj_abi::HostKind;
 
+pub mod posix_semaphore;
 pub mod process;
+pub mod segment;
 pub mod sysv_queue;
 pub mod sysv_segment;
 pub mod sysv_semaphore;
 
 /// Every kind, in the order of the names in reports. To add one: a file here and a line in this list.
-pub static ALL: &[&dyn Kind] =
-    &[&process::Process, &sysv_segment::SysvSegment, &sysv_semaphore::SysvSemaphore, &sysv_queue::SysvQueue];
+pub static ALL: &[&dyn Kind] = &[
+    &process::Process,
+    &segment::Segment,
+    &posix_semaphore::PosixSemaphore,
+    &sysv_segment::SysvSegment,
+    &sysv_semaphore::SysvSemaphore,
+    &sysv_queue::SysvQueue,
+];
 
 /// The kind of that name, if this program knows how to look at it.
 #[must_use]

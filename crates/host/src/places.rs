@@ -1,0 +1,331 @@
+//! What is new in the places where jobs leave files: a cheap look before, a look at what changed after.
+//!
+//! Before a job, each watched folder's change time and names are kept, of the folders in it the change time alone. After
+//! it, a folder that has not changed is not read again, so a job that leaves nothing costs a few microseconds a folder.
+//! What is new is a candidate, nothing more: it may be anybody's.
+
+use crate::classify::Look;
+use crate::hands;
+use crate::identity::{self, Stat};
+use crate::kind::Visibility;
+use crate::listing;
+use crate::tables::NotVisible;
+use crate::view::View;
+use kobj_abi::{Class, HostKind};
+use kobj_core::image::{HostImage, Time};
+use rustix::fs::FileType;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// How many folders below one watched folder are watched too (by change time).
+const INNER_MAX: usize = 256;
+
+/// The kernel's clock for files ticks at least this often: a folder changed again within a tick may show no new time.
+const TICK_US: i64 = 20_000;
+
+/// Names in one buffer: ten thousand of them are three allocations.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    bytes: Vec<u8>,
+    /// Inode and end of the name in `bytes`.
+    entries: Vec<(u64, usize)>,
+}
+
+impl Names {
+    fn push(&mut self, name: &OsStr, inode: u64) {
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.entries.push((inode, self.bytes.len()));
+    }
+
+    fn as_map(&self) -> HashMap<&[u8], u64> {
+        let mut start = 0;
+        let each = self.entries.iter().map(|(inode, end)| {
+            let name = &self.bytes[start..*end];
+            start = *end;
+            (name, *inode)
+        });
+        each.collect()
+    }
+}
+
+/// A folder inside a watched one, as it was.
+#[derive(Clone, Debug)]
+struct Inner {
+    name: OsString,
+    inode: u64,
+    changed: Time,
+}
+
+/// A watched folder as it was.
+#[derive(Clone, Debug)]
+struct Folder {
+    path: PathBuf,
+    /// `None`: it was not there.
+    was: Option<Was>,
+}
+
+#[derive(Clone, Debug)]
+struct Was {
+    device: u64,
+    inode: u64,
+    changed: Time,
+    names: Names,
+    inner: Vec<Inner>,
+    /// Not every folder in it is watched.
+    more_inner: bool,
+}
+
+/// The watched places as they were at one moment.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// By the clock that stamps files: whatever is born later has at least this birth time.
+    at: Time,
+    folders: Vec<Folder>,
+    blind: NotVisible,
+}
+
+/// The time by the kernel's coarse clock, from which file systems take their stamps.
+fn file_clock() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Time(now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000))
+}
+
+impl Before {
+    /// Looks at the view's segment and temporary folders.
+    #[must_use]
+    pub fn take(view: &View) -> Self {
+        let mut before = Self { at: file_clock(), folders: Vec::new(), blind: NotVisible::new() };
+        for path in watched(view) {
+            let was = match Was::look(path) {
+                Ok(was) => Some(was),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    before.blind.push(unreadable(view, path, &error));
+                    continue;
+                }
+            };
+            before.folders.push(Folder { path: path.clone(), was });
+        }
+        before
+    }
+
+    /// What is there now and was not before, each with kind, class, identity and size; and what could not be looked at.
+    ///
+    /// Files of class output are left out in the folders below a watched one, and kept in the watched ones themselves
+    /// (the caller's output rules judge those).
+    #[must_use]
+    pub fn candidates(&self, view: &View) -> (Vec<HostImage>, NotVisible) {
+        let mut after =
+            After { before: self, look: Look::new(view), view, found: Vec::new(), blind: self.blind.clone() };
+        for folder in &self.folders {
+            match after.folder(folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => after.blind.push(unreadable(view, &folder.path, &error)),
+            }
+        }
+        (after.found, after.blind)
+    }
+}
+
+/// The folders to watch, each once.
+fn watched(view: &View) -> impl Iterator<Item = &PathBuf> {
+    let all = || view.segment_folders.iter().chain(&view.temporary_folders);
+    all().enumerate().filter(move |(index, path)| all().position(|other| other == *path) == Some(*index)).map(|f| f.1)
+}
+
+fn is_watched(view: &View, path: &Path) -> bool {
+    watched(view).any(|known| known == path)
+}
+
+fn unreadable(view: &View, path: &Path, error: &io::Error) -> (HostKind, String) {
+    let segments = view.segment_folders.iter().any(|known| known == path);
+    let kind = if segments { HostKind::Segment } else { HostKind::TemporaryFile };
+    (kind, format!("cannot list {}: {error}", path.display()))
+}
+
+impl Was {
+    fn look(path: &Path) -> io::Result<Self> {
+        let folder = listing::open(path)?;
+        // The time comes before the names: what arrives in between is then seen as a change.
+        let stat = identity::stat_descriptor(folder.as_fd())?;
+        let mut was = Self {
+            device: stat.device,
+            inode: stat.inode,
+            changed: stat.changed,
+            names: Names::default(),
+            inner: Vec::new(),
+            more_inner: false,
+        };
+        let _ = listing::each(&folder, |entry| {
+            was.names.push(entry.name, entry.inode);
+            if entry.kind == FileType::Directory && hands::room_maker(entry.name).is_none() {
+                if was.inner.len() < INNER_MAX {
+                    was.inner.push(Inner { name: entry.name.to_os_string(), inode: 0, changed: Time(0) });
+                } else {
+                    was.more_inner = true;
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        for inner in &mut was.inner {
+            if let Ok(stat) = identity::stat(folder.as_fd(), &inner.name) {
+                inner.inode = stat.inode;
+                inner.changed = stat.changed;
+            }
+        }
+        Ok(was)
+    }
+}
+
+/// One look after a job.
+struct After<'b> {
+    before: &'b Before,
+    look: Look<'b>,
+    view: &'b View,
+    found: Vec<HostImage>,
+    blind: NotVisible,
+}
+
+impl After<'_> {
+    /// Whether a folder with that change time is as it was: the same time, and so old that a later change shows.
+    fn is_unchanged(&self, then: Time, now: Time) -> bool {
+        then == now && now.0 < self.before.at.0 - TICK_US
+    }
+
+    fn folder(&mut self, folder: &Folder) -> io::Result<()> {
+        let opened = listing::open(&folder.path)?;
+        let stat = identity::stat_descriptor(opened.as_fd())?;
+        // Another folder under the old name: nothing in it was seen before.
+        let was = folder.was.as_ref().filter(|was| (was.device, was.inode) == (stat.device, stat.inode));
+        if !was.is_some_and(|was| self.is_unchanged(was.changed, stat.changed)) {
+            self.names(folder, was, opened.as_fd())?;
+        }
+        let Some(was) = was else { return Ok(()) };
+        for inner in &was.inner {
+            self.inner(&folder.path, opened.as_fd(), inner);
+        }
+        if was.more_inner {
+            let why = format!("only {INNER_MAX} folders in {} are watched", folder.path.display());
+            self.blind.push((HostKind::UnixSocket, why));
+        }
+        Ok(())
+    }
+
+    /// The new names in a watched folder.
+    fn names(&mut self, folder: &Folder, was: Option<&Was>, opened: BorrowedFd<'_>) -> io::Result<()> {
+        let known = was.map(|was| was.names.as_map()).unwrap_or_default();
+        // tmpfs counts its inodes up and never gives a number twice, so an old number there is an old file.
+        let reuses = !is_tmpfs(opened);
+        let mut failed = None;
+        let _ = listing::each(opened, |entry| {
+            if hands::room_maker(entry.name).is_some() || is_watched(self.view, &folder.path.join(entry.name)) {
+                return ControlFlow::Continue(());
+            }
+            if known.get(entry.name.as_bytes()) == Some(&entry.inode)
+                && !(reuses && identity::stat(opened, entry.name).is_ok_and(|stat| self.is_born_since(&stat)))
+            {
+                return ControlFlow::Continue(());
+            }
+            match self.look.image(opened, &folder.path, entry.name) {
+                Ok(image) => self.found.push(image),
+                // Gone again already.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => failed = Some(error),
+            }
+            ControlFlow::Continue(())
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Whether something was surely born after the look before. Within the same tick it may have been seen then.
+    fn is_born_since(&self, stat: &Stat) -> bool {
+        stat.born.is_some_and(|born| born > self.before.at)
+    }
+
+    /// A folder below a watched one: only what keeps its class wherever it lies.
+    fn inner(&mut self, path: &Path, parent: BorrowedFd<'_>, inner: &Inner) {
+        let Ok(stat) = identity::stat(parent, &inner.name) else { return };
+        // Another inode is a new folder, found by its name above.
+        if stat.inode != inner.inode || self.is_unchanged(inner.changed, stat.changed) {
+            return;
+        }
+        let path = path.join(&inner.name);
+        if is_watched(self.view, &path) {
+            return;
+        }
+        let Ok(opened) = listing::open_at(parent, &inner.name) else {
+            // Nobody but its owner can make anything in a folder that we cannot read; a job of ours could.
+            if stat.uid == self.view.uid {
+                let why = format!("cannot list {}", path.display());
+                self.blind.push((HostKind::UnixSocket, why));
+            }
+            return;
+        };
+        let _ = listing::each(&opened, |entry| {
+            let new = entry.kind != FileType::Directory
+                && identity::stat(opened.as_fd(), entry.name)
+                    .is_ok_and(|stat| stat.born.unwrap_or(stat.changed) >= self.before.at);
+            if new
+                && let Ok(image) = self.look.image(opened.as_fd(), &path, entry.name)
+                && image.class != Class::Output
+            {
+                self.found.push(image);
+            }
+            ControlFlow::Continue(())
+        });
+    }
+}
+
+fn is_tmpfs(folder: BorrowedFd<'_>) -> bool {
+    const TMPFS: i64 = 0x0102_1994;
+    #[allow(clippy::useless_conversion, reason = "f_type is 32 bits wide on some machines")]
+    rustix::fs::fstatfs(folder).is_ok_and(|stat| i64::from(stat.f_type) == TMPFS)
+}
+
+/// Appends every object of `kind` that lies directly in a watched folder: the census of the kinds that are files.
+pub(crate) fn census(view: &View, kind: HostKind, found: &mut Vec<HostImage>) -> Visibility {
+    let look = Look::new(view);
+    let segments = matches!(kind, HostKind::Segment | HostKind::PosixSemaphore);
+    let folders = if segments { &view.segment_folders } else { &view.temporary_folders };
+    let mut hidden = Vec::new();
+    for path in folders {
+        let listed = listing::open(path).and_then(|folder| {
+            listing::each(&folder, |entry| {
+                if may_be(kind, &entry)
+                    && hands::room_maker(entry.name).is_none()
+                    && let Ok(image) = look.image(folder.as_fd(), path, entry.name)
+                    && image.kind == kind
+                {
+                    found.push(image);
+                }
+                ControlFlow::Continue(())
+            })
+        });
+        match listed {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => hidden.push(format!("cannot list {}: {error}", path.display())),
+        }
+    }
+    if hidden.is_empty() { Visibility::Whole } else { Visibility::NotVisible(hidden.join("; ")) }
+}
+
+/// Whether an entry can be of that kind, by its type alone.
+fn may_be(kind: HostKind, entry: &listing::Entry<'_>) -> bool {
+    let wanted = match kind {
+        HostKind::UnixSocket => FileType::Socket,
+        HostKind::Fifo => FileType::Fifo,
+        HostKind::SymbolicLink => FileType::Symlink,
+        HostKind::TemporaryFolder => FileType::Directory,
+        HostKind::DeviceNode => return matches!(entry.kind, FileType::BlockDevice | FileType::CharacterDevice),
+        HostKind::PosixSemaphore if !entry.name.as_bytes().starts_with(b"sem.") => return false,
+        _ => FileType::RegularFile,
+    };
+    entry.kind == wanted || entry.kind == FileType::Unknown
+}

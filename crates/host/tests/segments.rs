@@ -1,0 +1,249 @@
+//! Segments and semaphores: the write lease as judge, the quarantine, and every way in which it must say no.
+
+mod common;
+
+use common::{Other, Scene, again, image, scrub};
+use kobj_abi::{Class, HostKind};
+use kobj_host::hands::{Hands, QuarantineNote};
+use kobj_host::kind::{Outcome, Verdict};
+use kobj_host::kinds;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+fn is_in_use(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Left(Verdict::InUse(..)))
+}
+
+#[test]
+fn an_unused_segment_goes_and_nothing_stays() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let path = scene.file("psm_1");
+    let found = image(&view, &path);
+    assert_eq!((found.kind, found.class, found.size), (HostKind::Segment, Class::Runtime, Some(7)));
+    let judged = kinds::of(found.kind).expect("known").judge(&view, &found);
+    assert!(matches!(judged, Verdict::Unused(_)), "{judged:?}");
+    let outcome = scrub(&view, &found);
+    assert!(matches!(outcome, Outcome::Scrubbed(_)), "{outcome:?}");
+    assert!(scene.names().is_empty(), "no debris: {:?}", scene.names());
+    assert_eq!(scrub(&view, &found), Outcome::Left(Verdict::Gone));
+}
+
+#[test]
+fn a_semaphore_is_told_from_a_segment() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let found = image(&view, &scene.file("sem.mine"));
+    assert_eq!(found.kind, HostKind::PosixSemaphore);
+    assert!(matches!(scrub(&view, &found), Outcome::Scrubbed(_)));
+}
+
+#[test]
+fn an_open_descriptor_keeps_a_segment() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let path = scene.file("open");
+    let found = image(&view, &path);
+    let script = "held = open(sys.argv[1], 'rb')";
+    let Some(other) = Other::python("an_open_descriptor_keeps_a_segment", script, &[&path]) else { return };
+    assert!(is_in_use(&scrub(&view, &found)));
+    assert_eq!(scene.names(), ["open"], "it keeps its name, and no folder of ours stays");
+    other.end();
+    assert!(matches!(scrub(&view, &found), Outcome::Scrubbed(_)), "once the other is gone it is nobody's");
+}
+
+#[test]
+fn a_mapping_without_descriptor_keeps_a_segment() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let path = scene.file("mapped");
+    let found = image(&view, &path);
+    // Python's mmap duplicates the descriptor: close that one too, and make sure that none is left.
+    let script = "import mmap, os\n\
+        f = open(sys.argv[1], 'r+b'); held = mmap.mmap(f.fileno(), 0); f.close()\n\
+        for d in os.listdir('/proc/self/fd'):\n\
+        \x20   try:\n\
+        \x20       if os.readlink('/proc/self/fd/' + d) == sys.argv[1]: os.close(int(d))\n\
+        \x20   except OSError: pass\n";
+    let Some(other) = Other::python("a_mapping_without_descriptor_keeps_a_segment", script, &[&path]) else { return };
+    let held = fs::read_dir(format!("/proc/{}/fd", other.pid())).expect("its descriptors can be listed");
+    let holds = held.filter_map(|d| fs::read_link(d.ok()?.path()).ok()).any(|target| target == path);
+    assert!(!holds, "the mapping alone is tested");
+    assert!(is_in_use(&scrub(&view, &found)));
+    assert_eq!(scene.names(), ["mapped"]);
+}
+
+#[test]
+fn another_object_under_the_name_is_left() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let path = scene.file("name");
+    let found = image(&view, &path);
+    fs::remove_file(&path).expect("removed");
+    scene.file("name");
+    assert_eq!(scrub(&view, &found), Outcome::Left(Verdict::Replaced));
+    assert_eq!(scene.names(), ["name"]);
+}
+
+#[test]
+fn a_link_in_its_place_is_left() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let victim = scene.file("victim");
+    let path = scene.file("name");
+    let found = image(&view, &path);
+    fs::remove_file(&path).expect("removed");
+    std::os::unix::fs::symlink(&victim, &path).expect("linked");
+    assert_eq!(scrub(&view, &found), Outcome::Left(Verdict::Replaced), "a symbolic link");
+    fs::remove_file(&path).expect("removed");
+    fs::hard_link(&victim, &path).expect("linked");
+    assert_eq!(scrub(&view, &found), Outcome::Left(Verdict::Replaced), "a hard link");
+    // The straggler itself with a second name: deleting one would hide what the other is.
+    let twice = image(&view, &path);
+    assert!(matches!(scrub(&view, &twice), Outcome::Left(Verdict::Unknown(_))));
+    assert_eq!(scene.names(), ["name", "victim"]);
+}
+
+#[test]
+fn any_bytes_can_be_a_name() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    for name in [&b"two\nlines"[..], b"not \xff\xfe text", b" ", b"-rf", b"\x1b[31m"] {
+        let path = scene.path.join(OsStr::from_bytes(name));
+        fs::write(&path, b"x").expect("written");
+        let found = image(&view, &path);
+        assert_eq!(found.name, path.as_os_str().as_bytes());
+        assert!(matches!(scrub(&view, &found), Outcome::Scrubbed(_)), "{name:?}");
+    }
+    assert!(scene.names().is_empty());
+}
+
+#[test]
+fn rooms_are_noted_before_use_and_after_removal() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let mut notes = Vec::new();
+    let mut note = |n| notes.push(n);
+    let mut hands = Hands::new(&mut note);
+    for name in ["a", "b", "c"] {
+        let found = image(&view, &scene.file(name));
+        let outcome = kinds::of(found.kind).expect("known").scrub(&view, &found, &mut hands);
+        assert!(matches!(outcome, Outcome::Scrubbed(_)), "{outcome:?}");
+    }
+    assert_eq!(scene.names().len(), 1, "one room serves all");
+    hands.finish();
+    drop(hands);
+    let [QuarantineNote::Opened(opened), QuarantineNote::Closed(closed)] = &notes[..] else { panic!("{notes:?}") };
+    assert_eq!(opened, closed);
+    assert!(scene.names().is_empty());
+}
+
+#[test]
+fn ten_thousand_segments_go_quickly() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let before = kobj_host::places::Before::take(&view);
+    for number in 0..10_000 {
+        scene.file(&format!("psm_{number}"));
+    }
+    let start = Instant::now();
+    let (found, blind) = before.candidates(&view);
+    let named = start.elapsed();
+    assert_eq!((found.len(), blind.len()), (10_000, 0));
+    let mut ignore = |_| {};
+    let mut hands = Hands::new(&mut ignore);
+    let start = Instant::now();
+    for object in &found {
+        let outcome = kinds::of(object.kind).expect("known").scrub(&view, object, &mut hands);
+        assert!(matches!(outcome, Outcome::Scrubbed(_)), "{outcome:?}");
+    }
+    println!("10,000 segments: named in {named:?}, scrubbed in {:?}", start.elapsed());
+    drop(hands);
+    assert!(scene.names().is_empty());
+}
+
+const RACE: &str = "KOBJ_TEST_RACE";
+const RACE_ROUNDS: u32 = 10_000;
+
+/// One racer, in a process of its own: opens the name again and again, and looks whether what it got has a name.
+#[test]
+fn racing_opener() {
+    let Some(path) = std::env::var_os(RACE).map(PathBuf::from) else { return };
+    let (mut opens, mut orphans, mut blocked) = (0_u64, 0_u64, 0_u64);
+    let stop = path.with_extension("stop");
+    for round in 0_u64.. {
+        if round % 64 == 0 && stop.exists() {
+            break;
+        }
+        // By turns: for reading, for writing, without waiting.
+        let mut options = fs::OpenOptions::new();
+        match round % 3 {
+            0 => options.read(true),
+            1 => options.write(true),
+            _ => options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()),
+        };
+        match options.open(&path) {
+            Ok(file) => {
+                opens += 1;
+                let names = || file.metadata().map_or(0, |data| data.nlink());
+                orphans += u64::from(names() == 0);
+                std::thread::yield_now();
+                orphans += u64::from(names() == 0);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => blocked += 1,
+            Err(_) => {}
+        }
+        // Leave it alone for a while that changes, so that both sides have their turns.
+        for _ in 0..(round % 97) * 40 {
+            std::hint::spin_loop();
+        }
+    }
+    println!("opens {opens} orphans {orphans} blocked {blocked}");
+    assert_eq!(orphans, 0, "an opener held a file that had been deleted");
+}
+
+/// The scrubber of the race, in a process of its own, so that a signal's death is seen.
+#[test]
+fn racing_scrubber() {
+    let Some(path) = std::env::var_os("KOBJ_TEST_SCRUB").map(PathBuf::from) else { return };
+    let folder = path.parent().expect("it lies in a folder").to_path_buf();
+    let view = kobj_host::view::View { segment_folders: vec![folder], temporary_folders: Vec::new(), ..common::view() };
+    let mut ignore = |_| {};
+    let mut hands = Hands::new(&mut ignore);
+    let (mut refused, mut gone) = (0, 0);
+    for _ in 0..RACE_ROUNDS {
+        // A file that was in use stays: the next round finds it again.
+        if !path.exists() {
+            fs::write(&path, b"x").expect("written");
+        }
+        let found = image(&view, &path);
+        match kinds::of(found.kind).expect("known").scrub(&view, &found, &mut hands) {
+            Outcome::Scrubbed(_) => gone += 1,
+            Outcome::Left(Verdict::InUse(..)) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("scrubbed {gone} refused {refused}");
+    assert!(gone > RACE_ROUNDS / 100 && refused > 0, "there was no race");
+}
+
+#[test]
+fn no_racing_opener_holds_a_deleted_file() {
+    let scene = Scene::new("/dev/shm");
+    let path = scene.path.join("race");
+    let openers: Vec<_> = (0..2).map(|_| again("racing_opener", RACE, &path).spawn().expect("started")).collect();
+    let scrubber = again("racing_scrubber", "KOBJ_TEST_SCRUB", &path).status().expect("ran");
+    fs::write(path.with_extension("stop"), b"").expect("written");
+    let mut fair = true;
+    for mut opener in openers {
+        fair &= opener.wait().expect("ended").success();
+    }
+    assert!(scrubber.success(), "the scrubber ended with {scrubber}");
+    assert!(fair, "an opener held a deleted file");
+    let _ = fs::remove_file(&path);
+    assert_eq!(scene.names(), ["race.stop"], "nothing of ours stays: {}", Path::display(&scene.path));
+}
