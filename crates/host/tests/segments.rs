@@ -169,6 +169,12 @@ fn ten_thousand_segments_go_quickly() {
 const RACE: &str = "KOBJ_TEST_RACE";
 const RACE_ROUNDS: u32 = 10_000;
 
+fn spin(times: u64) {
+    for _ in 0..times {
+        std::hint::spin_loop();
+    }
+}
+
 /// One racer, in a process of its own: opens the name again and again, and looks whether what it got has a name.
 #[test]
 fn racing_opener() {
@@ -191,16 +197,15 @@ fn racing_opener() {
                 opens += 1;
                 let names = || file.metadata().map_or(0, |data| data.nlink());
                 orphans += u64::from(names() == 0);
-                std::thread::yield_now();
+                spin(round % 7 * 50);
                 orphans += u64::from(names() == 0);
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => blocked += 1,
             Err(_) => {}
         }
-        // Leave it alone for a while that changes, so that both sides have their turns.
-        for _ in 0..(round % 97) * 40 {
-            std::hint::spin_loop();
-        }
+        // Lose the processor while nothing is held, and come back at ever other moments.
+        spin(round % 97 * 20);
+        std::thread::yield_now();
     }
     println!("opens {opens} orphans {orphans} blocked {blocked}");
     assert_eq!(orphans, 0, "an opener held a file that had been deleted");
@@ -223,7 +228,10 @@ fn racing_scrubber() {
         let found = image(&view, &path);
         match kinds::of(found.kind).expect("known").scrub(&view, &found, &mut hands) {
             Outcome::Scrubbed(_) => gone += 1,
-            Outcome::Left(Verdict::InUse(..)) => refused += 1,
+            Outcome::Left(Verdict::InUse(..)) => {
+                refused += 1;
+                std::thread::yield_now();
+            }
             other => panic!("{other:?}"),
         }
     }
