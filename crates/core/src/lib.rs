@@ -1,6 +1,41 @@
 //! The object manager: a pure state machine over typed objects.
+//!
+//! [`Core::step`] takes the time and a [`Command`] and returns a [`Reply`] and [`Effects`]. It looks at no clock, takes
+//! no lock, starts no thread and does nothing to the outside: what is to be done there is an [`Effect`], which the caller
+//! performs and reports by [`Command::Done`]. The same commands give the same replies, always.
+//!
+//! Each step does a bounded amount of work. What is left over is said by [`Effects::more`] and done by
+//! [`Command::Continue`].
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+mod command;
+mod create;
+mod destroy;
+mod error;
+mod facade;
+mod finish;
 pub mod image;
+mod index;
+mod kill;
+mod ledger;
+mod link;
+mod manager;
+mod query;
+#[cfg(test)]
+mod tests;
+pub mod types;
+mod why;
+
+pub use command::{Answer, Command, Effect, Effects, Info, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket, Why};
+pub use error::{
+    CloseError, CreateError, DoneError, EndError, EraError, KillError, LinkError, Missing, QueryError, ReferenceError,
+    ReleaseError, ScrubError, UnlinkError, WrongType,
+};
+pub use finish::{Ending, Imbalance, Left};
+pub use ledger::{Balance, Tally};
+pub use link::Keeps;
+pub use manager::{Core, Limits};

@@ -1,2 +1,33 @@
 //! The object slab: headers, tags, reference counts, the reaper.
+//!
+//! An object is made as a kernel makes it: a slot is taken from a chunk that never moves, a [`kobj_abi::Tag`] is stamped
+//! on it, and its first reference is counted. It ends the same way: the last reference queues it on the reaper list, its
+//! tag is replaced by a dead stamp, and its slot is scrubbed clean before anybody gets it again.
+//!
+//! The parts that threads will share are [`Gate`] (tag and reference count) and [`Reaper`]; both take `&self`, use
+//! atomics alone, and are modelled with loom (`--cfg loom`). All else needs `&mut`, so the borrow checker is the proof.
 #![no_std]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod chunks;
+mod gate;
+#[cfg(not(loom))]
+mod header;
+#[cfg(all(test, loom))]
+mod models;
+mod place;
+mod reaper;
+#[cfg(not(loom))]
+mod slab;
+mod sync;
+
+pub use chunks::Chunks;
+pub use gate::{Acquire, Gate, Release, Stamp};
+#[cfg(not(loom))]
+pub use header::{Birth, Header};
+pub use place::Place;
+pub use reaper::Reaper;
+#[cfg(not(loom))]
+pub use slab::{AcquireError, Buried, Full, Reference, Slab, Stale};

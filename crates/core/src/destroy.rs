@@ -1,0 +1,212 @@
+//! Destruction: loose ends looked for first, then the tag taken, then memory.
+//!
+//! Losing the tag is one instant: books and all replies know it at once. Cutting the links and freeing the slot is work
+//! that goes on in bounded pieces; each link that is cut may free another object, which waits its turn in a list and not
+//! on the stack.
+
+use crate::command::{Answer, Effect, LooseEnds, Outcome, Ticket};
+use crate::error::{CloseError, DoneError, EndError, ScrubError};
+use crate::manager::{Body, Core};
+use crate::types::process::Life;
+use crate::types::{State, procedures};
+use kobj_abi::{Koid, LinkKind, ObjectType};
+use kobj_memory::{AcquireError, Buried, Place, Reference};
+
+impl Core {
+    /// Destroys an object whoever still refers to it. What keeps it is cut.
+    pub(crate) fn destroy(&mut self, object: Reference) -> LooseEnds {
+        let loose_ends = self.loose_ends(object);
+        let mut next = Some(object);
+        // Up the tree: a dying job ends with the last object in it. No deeper than jobs nest.
+        while let Some(object) = next {
+            let owner = self.owner(object);
+            let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes);
+            let Ok(body) = self.slab.condemn(object) else { break };
+            next = self.took_tag(object.place(), owner, charge_bytes, body);
+        }
+        loose_ends
+    }
+
+    /// Books the end of an object whose tag was just taken and gives up its job's hold. Gives the job that ends with it.
+    fn took_tag(&mut self, place: Place, owner: Option<Reference>, charge_bytes: u32, body: Body) -> Option<Reference> {
+        let object_type = body.state.object_type();
+        (procedures(object_type).delete)(body.state);
+        self.balance.destroy(object_type, charge_bytes);
+        if let Some(header) = self.slab.any_header_mut(place) {
+            header.owner = None;
+        }
+        if body.hold {
+            // It is pinned by its condemnation, so this is not the last.
+            let _pinned = self.slab.release(place);
+        }
+        let owner = owner?;
+        let job = self.job_mut(owner)?;
+        job.balance.destroy(object_type, charge_bytes);
+        job.is_over().then_some(owner)
+    }
+
+    /// Who keeps an object besides its job.
+    fn loose_ends(&self, object: Reference) -> LooseEnds {
+        let mut found = LooseEnds::default();
+        let Ok(header) = self.slab.header(object) else { return found };
+        let mut incoming = header.first_in;
+        let mut outgoing = header.first_out;
+        // Bounded: a few more links are looked at than are named, then it only says that there are more.
+        for _ in 0..LooseEnds::MOST * 4 {
+            let (place, is_incoming) = match (incoming, outgoing) {
+                (Some(place), _) => (place, true),
+                (None, Some(place)) => (place, false),
+                (None, None) => {
+                    found.more |= header.held > 0;
+                    return found;
+                }
+            };
+            let Some(record) = self.links.get(place) else { return found };
+            if is_incoming {
+                incoming = record.next_in
+            } else {
+                outgoing = record.next_out
+            }
+            let Some(kind) = record.kind().filter(|kind| *kind != LinkKind::Contains) else { continue };
+            if record.kept() != Some(object.place()) {
+                continue;
+            }
+            if found.keepers.len() == LooseEnds::MOST {
+                found.more = true;
+                return found;
+            }
+            found.keepers.extend(record.keeper().and_then(|keeper| self.koid_at(keeper)).map(|koid| (koid, kind)));
+        }
+        found.more = true;
+        found
+    }
+
+    /// One unit of burying; `false` if nobody waits.
+    pub(crate) fn bury_one(&mut self) -> bool {
+        let Some(place) = self.slab.front() else { return false };
+        if let Ok(object) = self.slab.at(place) {
+            // Its last reference went: nothing keeps it, so there is no loose end but what keeps nothing.
+            let owner = self.owner(object);
+            let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes);
+            if let Ok(body) = self.slab.take_tag(object) {
+                let over = self.took_tag(place, owner, charge_bytes, body);
+                if let Some(job) = over {
+                    self.destroy(job);
+                }
+            }
+            return true;
+        }
+        let link = self.slab.any_header(place).and_then(|header| header.first_out.or(header.first_in));
+        if let Some(link) = link {
+            self.cut(link);
+            return true;
+        }
+        let koid = self.koid_at(place);
+        if let (Buried::Freed, Some(koid)) = (self.slab.bury_front(), koid) {
+            self.index.remove(koid);
+        }
+        true
+    }
+
+    pub(crate) fn do_close(&mut self, koid: Koid) -> Result<(), CloseError> {
+        let object = self.find(koid)?;
+        if let Some(job) = self.job(object)
+            && job.balance.live() > 0
+        {
+            return Err(CloseError::NotEmpty { koid, live: job.balance.live() });
+        }
+        let ticket = self.state(object).and_then(Self::ticket_of);
+        if let Some(ticket) = ticket {
+            return Err(CloseError::Reserved { koid, ticket });
+        }
+        let body = self.slab.body_mut(object).map_err(|_| CloseError::Closed { koid })?;
+        if !core::mem::replace(&mut body.hold, false) {
+            return Err(CloseError::Closed { koid });
+        }
+        if let State::Job(job) = &mut body.state {
+            job.die();
+        }
+        let _last_is_queued = self.slab.release(object.place());
+        Ok(())
+    }
+
+    /// The effect under way on an object.
+    pub(crate) fn ticket_of(state: &State) -> Option<Ticket> {
+        match state {
+            State::HostObject(host) => host.ticket(),
+            State::Process(process) => process.ticket(),
+            State::Job(_) => None,
+        }
+    }
+
+    pub(crate) fn do_begin_scrub(&mut self, koid: Koid) -> Result<Ticket, ScrubError> {
+        let object = self.find(koid)?;
+        let Some(State::HostObject(host)) = self.state(object) else {
+            return Err(self.wrong_type(object, ObjectType::HostObject).into());
+        };
+        if let Some(ticket) = host.ticket() {
+            return Err(ScrubError::Reserved { koid, ticket });
+        }
+        self.slab.acquire(object).map_err(|error| match error {
+            AcquireError::Stale => ScrubError::NoObject(self.missing(koid)),
+            AcquireError::Full => ScrubError::Full { koid },
+        })?;
+        let ticket = self.new_ticket(object);
+        if let Some(State::HostObject(host)) = self.state_mut(object) {
+            let image = host.reserve(ticket);
+            self.effects.push(Effect::Scrub { ticket, koid, image });
+        }
+        Ok(ticket)
+    }
+
+    pub(crate) fn do_end_process(&mut self, koid: Koid) -> Result<Ticket, EndError> {
+        let object = self.find(koid)?;
+        let Some(State::Process(process)) = self.state(object) else {
+            return Err(self.wrong_type(object, ObjectType::Process).into());
+        };
+        match process.life {
+            Life::Ending(ticket) => return Err(EndError::Reserved { koid, ticket }),
+            Life::Ended => return Err(EndError::Ended { koid }),
+            Life::Living => {}
+        }
+        self.slab.acquire(object).map_err(|error| match error {
+            AcquireError::Stale => EndError::NoObject(self.missing(koid)),
+            AcquireError::Full => EndError::Full { koid },
+        })?;
+        let ticket = self.new_ticket(object);
+        if let Some(State::Process(process)) = self.state_mut(object) {
+            process.reserve(ticket);
+            let (pid, started) = (process.pid, process.started);
+            self.effects.push(Effect::EndProcess { ticket, koid, pid, started });
+        }
+        Ok(ticket)
+    }
+
+    pub(crate) fn do_process_ended(&mut self, koid: Koid) -> Result<LooseEnds, EndError> {
+        let object = self.find(koid)?;
+        match self.state(object) {
+            Some(State::Process(_)) => Ok(self.destroy(object)),
+            _ => Err(self.wrong_type(object, ObjectType::Process).into()),
+        }
+    }
+
+    pub(crate) fn do_done(&mut self, ticket: Ticket, outcome: Outcome) -> Result<Answer, DoneError> {
+        let pending = self.tickets.remove(&ticket).ok_or(DoneError::NoTicket { ticket })?;
+        let object = pending.object;
+        let answer = match (self.slab.body_mut(object), outcome) {
+            (Err(_), _) => Answer::Settled,
+            (Ok(_), Outcome::Destroyed) => Answer::Destroyed(self.destroy(object)),
+            (Ok(body), Outcome::Left) => {
+                match &mut body.state {
+                    State::HostObject(host) => host.restore(),
+                    State::Process(process) => process.restore(),
+                    State::Job(_) => {}
+                }
+                Answer::Left
+            }
+        };
+        // The effect's own reference. The slot cannot have changed hands while it was counted.
+        let _last_is_queued = self.slab.release(object.place());
+        Ok(answer)
+    }
+}

@@ -1,0 +1,254 @@
+//! The end of a manager: the books are checked against what is there, and what is left is named.
+
+use crate::command::Why;
+use crate::ledger::{Balance, Tally};
+use crate::manager::Core;
+use crate::types::{Detail, procedures};
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+use kobj_abi::{Koid, LinkKind, ObjectType, Tag};
+use kobj_memory::{Place, Reference};
+
+/// How a manager ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// The books.
+    pub balance: Balance,
+    /// What was still alive, in the order of its slot.
+    pub left: Vec<Left>,
+}
+
+impl Ending {
+    /// Whether everything that was created was destroyed.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.left.is_empty()
+    }
+}
+
+/// An object that was still alive at its manager's end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Left {
+    /// What is stamped on it.
+    pub tag: Tag,
+    /// What it is.
+    pub object_type: ObjectType,
+    /// Its name, if it was given one.
+    pub name: Option<Vec<u8>>,
+    /// The job that contains it.
+    pub owner: Option<Koid>,
+    /// What its type says.
+    pub detail: Detail,
+    /// What kept it.
+    pub why: Why,
+}
+
+/// The books and what is there disagree: a mistake in the manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Imbalance {
+    /// `created - destroyed` is not `live`, or not what was counted.
+    Type {
+        /// Of which type.
+        object_type: ObjectType,
+        /// The books.
+        books: Tally,
+        /// What is there.
+        counted: u64,
+    },
+    /// A job's books disagree with what it contains.
+    Job {
+        /// Which job.
+        job: Koid,
+        /// Of which type.
+        object_type: ObjectType,
+        /// The books.
+        books: Tally,
+        /// What is there.
+        counted: u64,
+    },
+    /// Charges disagree.
+    Charge {
+        /// Which job; `None` for the manager.
+        job: Option<Koid>,
+        /// The books, in bytes.
+        books: u64,
+        /// What is there, in bytes.
+        counted: u64,
+    },
+    /// An object's job is no more.
+    Orphan {
+        /// Which object.
+        koid: Koid,
+    },
+    /// An object's reference count is not the number of those who refer to it.
+    References {
+        /// Which object.
+        koid: Koid,
+        /// The count.
+        count: u32,
+        /// Those who refer to it.
+        found: u32,
+    },
+}
+
+impl fmt::Display for Imbalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |tally: &Tally| (tally.created, tally.destroyed, tally.live);
+        match self {
+            Self::Type { object_type, books, counted } => {
+                let (created, destroyed, live) = sum(books);
+                let name = object_type.name();
+                write!(f, "{name}: {created} created - {destroyed} destroyed, {live} live, but {counted} are there")
+            }
+            Self::Job { job, object_type, books, counted } => {
+                let (created, destroyed, live) = sum(books);
+                let name = object_type.name();
+                write!(
+                    f,
+                    "job {job}, {name}: {created} created - {destroyed} destroyed, {live} live, but {counted} are there"
+                )
+            }
+            Self::Charge { job: Some(job), books, counted } => {
+                write!(f, "job {job} is charged {books} bytes, but {counted} are there")
+            }
+            Self::Charge { job: None, books, counted } => {
+                write!(f, "{books} bytes are charged, but {counted} are there")
+            }
+            Self::Orphan { koid } => write!(f, "object {koid} outlived its job"),
+            Self::References { koid, count, found } => {
+                write!(f, "object {koid} has {count} references counted, but {found} are there")
+            }
+        }?;
+        f.write_str("; this is a mistake in the manager: please report it")
+    }
+}
+
+impl core::error::Error for Imbalance {}
+
+#[derive(Default)]
+struct Census {
+    live: [u64; ObjectType::ALL.len()],
+    charge_bytes: u64,
+}
+
+impl Core {
+    /// Compares the books with what is there: one pass over all objects and their links.
+    ///
+    /// Reference counts are compared when no work is left over.
+    ///
+    /// # Errors
+    /// The first [`Imbalance`] found: always a mistake in the manager.
+    pub fn audit(&self) -> Result<(), Imbalance> {
+        let mut all = Census::default();
+        let mut jobs: BTreeMap<Place, Census> = BTreeMap::new();
+        for object in self.slab.iter() {
+            let Ok(header) = self.slab.header(object) else { continue };
+            if header.owner.is_some() && self.owner(object).is_none() {
+                return Err(Imbalance::Orphan { koid: object.koid() });
+            }
+            let owner = header.owner.map(|owner| jobs.entry(owner).or_default());
+            for census in owner.into_iter().chain([&mut all]) {
+                census.live[self.type_of(object) as usize - 1] += 1;
+                census.charge_bytes += u64::from(header.charge_bytes);
+            }
+        }
+        Self::compare(None, &self.balance, &all)?;
+        for object in self.slab.iter() {
+            if let Some(job) = self.job(object) {
+                let census = jobs.remove(&object.place()).unwrap_or_default();
+                Self::compare(Some(object.koid()), &job.balance, &census)?;
+            }
+        }
+        if self.has_work() { Ok(()) } else { self.audit_references() }
+    }
+
+    fn compare(job: Option<Koid>, balance: &Balance, census: &Census) -> Result<(), Imbalance> {
+        for ((object_type, books), counted) in balance.rows().zip(census.live) {
+            if !books.is_even() || books.live != counted {
+                return Err(match job {
+                    Some(job) => Imbalance::Job { job, object_type, books, counted },
+                    None => Imbalance::Type { object_type, books, counted },
+                });
+            }
+        }
+        let (books, counted) = (balance.charge_bytes, census.charge_bytes);
+        if books == counted { Ok(()) } else { Err(Imbalance::Charge { job, books, counted }) }
+    }
+
+    fn audit_references(&self) -> Result<(), Imbalance> {
+        let mut pending: BTreeMap<Place, u32> = BTreeMap::new();
+        for effect in self.tickets.values() {
+            *pending.entry(effect.object.place()).or_default() += 1;
+        }
+        for object in self.slab.iter() {
+            let (Ok(header), Some(body)) = (self.slab.header(object), self.body(object)) else { continue };
+            let found = header.held
+                + u32::from(body.hold)
+                + pending.get(&object.place()).copied().unwrap_or(0)
+                + self.count_keepers(object.place(), header.first_in, |record| record.next_in)
+                + self.count_keepers(object.place(), header.first_out, |record| record.next_out);
+            let count = header.gate().references();
+            if count != found {
+                return Err(Imbalance::References { koid: object.koid(), count, found });
+            }
+        }
+        Ok(())
+    }
+
+    fn count_keepers(
+        &self,
+        kept: Place,
+        first: Option<Place>,
+        next: impl Fn(&crate::link::Record) -> Option<Place>,
+    ) -> u32 {
+        let mut at = first;
+        let mut found = 0;
+        while let Some(record) = at.and_then(|place| self.links.get(place)) {
+            found += u32::from(record.kind() != Some(LinkKind::Contains) && record.kept() == Some(kept));
+            at = next(record);
+        }
+        found
+    }
+
+    /// Ends the manager: does all work that is left over, checks the books, names what is left.
+    ///
+    /// # Errors
+    /// [`Imbalance`] if the books disagree with what is there: a mistake in the manager, never in its use.
+    pub fn finish(mut self) -> Result<Ending, Imbalance> {
+        self.finished = true;
+        while self.has_work() {
+            self.work();
+        }
+        self.audit()?;
+        let all: Vec<Reference> = self.slab.iter().collect();
+        let left = all.into_iter().filter_map(|object| self.left(object)).collect();
+        Ok(Ending { balance: self.balance.clone(), left })
+    }
+
+    fn left(&mut self, object: Reference) -> Option<Left> {
+        let why = self.do_why(object.koid()).ok()?;
+        let state = self.state(object)?;
+        let object_type = state.object_type();
+        Some(Left {
+            tag: object.tag(),
+            object_type,
+            name: self.slab.name(object).ok()?.map(ToOwned::to_owned),
+            owner: self.owner(object).map(Reference::koid),
+            detail: (procedures(object_type).query)(state)?,
+            why,
+        })
+    }
+}
+
+impl Drop for Core {
+    /// Debug builds check the books at every manager's end, also of one that was not finished.
+    fn drop(&mut self) {
+        debug_assert!(
+            self.finished || (self.balance.is_even() && self.balance.live() == u64::from(self.slab.live())),
+            "the books disagree at the manager's end: {:?}",
+            self.balance
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! The index: from a koid to the place where its object stands.
+//!
+//! Koids of an era are dense numbers, so a tree of fixed nodes finds one in three looks, grows by one node at a time and
+//! gives a node back when its last koid is gone.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use kobj_abi::{Era, Koid};
+use kobj_memory::Place;
+
+const LEAF_BITS: u32 = 10;
+const MIDDLE_BITS: u32 = 11;
+const LEAF: usize = 1 << LEAF_BITS;
+const MIDDLE: usize = 1 << MIDDLE_BITS;
+const ROOT: usize = 1 << (u32::BITS - MIDDLE_BITS - LEAF_BITS);
+
+struct Leaf {
+    places: [Option<Place>; LEAF],
+    used: u32,
+}
+
+struct Middle {
+    leaves: Vec<Option<Box<Leaf>>>,
+    used: u32,
+}
+
+struct EraIndex {
+    era: Era,
+    middles: Vec<Option<Box<Middle>>>,
+    /// The last counter that was given out.
+    issued: u32,
+}
+
+/// Where each object stands.
+#[derive(Default)]
+pub(crate) struct Index {
+    /// In the order in which they were opened; the last is the present one.
+    eras: Vec<EraIndex>,
+}
+
+fn parts(counter: u32) -> (usize, usize, usize) {
+    let leaf = counter as usize % LEAF;
+    let middle = (counter >> LEAF_BITS) as usize % MIDDLE;
+    ((counter >> (LEAF_BITS + MIDDLE_BITS)) as usize, middle, leaf)
+}
+
+impl Index {
+    pub(crate) fn open(&mut self, era: Era) {
+        self.eras.push(EraIndex { era, middles: Vec::new(), issued: 0 });
+    }
+
+    /// Whether that koid was ever given out here.
+    pub(crate) fn was_issued(&self, koid: Koid) -> bool {
+        self.eras.iter().any(|index| index.era == koid.era() && koid.counter() <= index.issued)
+    }
+
+    pub(crate) fn get(&self, koid: Koid) -> Option<Place> {
+        let index = self.eras.iter().rev().find(|index| index.era == koid.era())?;
+        let (root, middle, leaf) = parts(koid.counter());
+        index.middles.get(root)?.as_ref()?.leaves.get(middle)?.as_ref()?.places[leaf]
+    }
+
+    /// Enters a koid of the present era, which is the next in its order.
+    pub(crate) fn insert(&mut self, koid: Koid, place: Place) {
+        let Some(index) = self.eras.last_mut().filter(|index| index.era == koid.era()) else { return };
+        index.issued = koid.counter();
+        let (root, middle, leaf) = parts(koid.counter());
+        if index.middles.is_empty() {
+            index.middles.resize_with(ROOT, || None);
+        }
+        let node = index.middles[root].get_or_insert_with(|| {
+            let mut leaves = Vec::new();
+            leaves.resize_with(MIDDLE, || None);
+            Box::new(Middle { leaves, used: 0 })
+        });
+        let used = &mut node.used;
+        let entries = node.leaves[middle].get_or_insert_with(|| {
+            *used += 1;
+            Box::new(Leaf { places: [None; LEAF], used: 0 })
+        });
+        if entries.places[leaf].replace(place).is_none() {
+            entries.used += 1;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, koid: Koid) {
+        let Some(index) = self.eras.iter_mut().rev().find(|index| index.era == koid.era()) else { return };
+        let (root, middle, leaf) = parts(koid.counter());
+        let Some(slot) = index.middles.get_mut(root) else { return };
+        let Some(node) = slot else { return };
+        let Some(entries) = node.leaves[middle].as_mut() else { return };
+        if entries.places[leaf].take().is_some() {
+            entries.used -= 1;
+        }
+        // The leaf that is being filled stays: else making and destroying one object would allocate each time.
+        let filling = index.issued >> LEAF_BITS == koid.counter() >> LEAF_BITS;
+        if entries.used == 0 && !filling {
+            node.leaves[middle] = None;
+            node.used -= 1;
+            if node.used == 0 {
+                *slot = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn koids_of_two_eras_are_found_and_empty_nodes_given_back() {
+        let mut index = Index::default();
+        let at = |era, counter| Koid::new(Era(era), counter).unwrap();
+        let place = |n| Place::new(n).unwrap();
+        index.open(Era(1));
+        for counter in 1..=5000 {
+            index.insert(at(1, counter), place(counter));
+        }
+        index.open(Era(2));
+        index.insert(at(2, 1), place(9));
+        assert_eq!(index.get(at(1, 5000)), Some(place(5000)));
+        assert_eq!(index.get(at(2, 1)), Some(place(9)));
+        assert_eq!(index.get(at(3, 1)), None);
+        assert!(index.was_issued(at(1, 5000)) && !index.was_issued(at(1, 5001)) && !index.was_issued(at(2, 2)));
+        for counter in 1..=4095 {
+            index.remove(at(1, counter));
+        }
+        let middle = index.eras[0].middles[0].as_ref().unwrap();
+        assert_eq!(middle.used, 1, "only the leaf from 4096 on is left");
+        assert_eq!(index.get(at(1, 4096)), Some(place(4096)));
+        assert_eq!(index.get(at(1, 4095)), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! The ledger: what was created, what was destroyed, what lives, for each type and for each job.
+
+use kobj_abi::ObjectType;
+
+/// The books of one type. `created - destroyed = live` after every step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Objects ever made.
+    pub created: u64,
+    /// Objects ever destroyed: their tag was taken.
+    pub destroyed: u64,
+    /// Objects that live; counted by itself, not derived.
+    pub live: u64,
+    /// The most that ever lived at once.
+    pub peak: u64,
+}
+
+impl Tally {
+    fn create(&mut self) {
+        self.created += 1;
+        self.live += 1;
+        self.peak = self.peak.max(self.live);
+    }
+
+    fn destroy(&mut self) {
+        self.destroyed += 1;
+        self.live -= 1;
+    }
+
+    /// Whether the books agree with themselves.
+    #[must_use]
+    pub const fn is_even(&self) -> bool {
+        self.created - self.destroyed == self.live
+    }
+}
+
+/// The books of a manager or of one job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    tallies: [Tally; ObjectType::ALL.len()],
+    /// What lives is charged, in bytes.
+    pub charge_bytes: u64,
+}
+
+impl Balance {
+    /// The books of one type.
+    #[must_use]
+    pub fn of(&self, object_type: ObjectType) -> Tally {
+        self.tallies[Self::row(object_type)]
+    }
+
+    /// Each type with its books, in the order of the types' numbers.
+    pub fn rows(&self) -> impl Iterator<Item = (ObjectType, Tally)> + '_ {
+        ObjectType::ALL.into_iter().zip(self.tallies)
+    }
+
+    /// How many objects of any type live.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.live).sum()
+    }
+
+    /// Whether `created - destroyed = live` for every type.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        self.tallies.iter().all(Tally::is_even)
+    }
+
+    pub(crate) fn create(&mut self, object_type: ObjectType, charge_bytes: u32) {
+        self.tallies[Self::row(object_type)].create();
+        self.charge_bytes += u64::from(charge_bytes);
+    }
+
+    pub(crate) fn destroy(&mut self, object_type: ObjectType, charge_bytes: u32) {
+        self.tallies[Self::row(object_type)].destroy();
+        self.charge_bytes -= u64::from(charge_bytes);
+    }
+
+    /// Types are numbered from 1, without gaps (checked below).
+    const fn row(object_type: ObjectType) -> usize {
+        object_type as usize - 1
+    }
+}
+
+const _: () = {
+    let mut row = 0;
+    while row < ObjectType::ALL.len() {
+        assert!(Balance::row(ObjectType::ALL[row]) == row, "ObjectType::ALL is in the order of its numbers");
+        row += 1;
+    }
+};

@@ -1,0 +1,237 @@
+//! The manager itself: what it consists of, how a command is looked up and dispatched, how left-over work goes on.
+
+use crate::command::{Answer, Command, Effect, Effects, Refusal, Reply, Ticket};
+use crate::error::{Missing, WrongType};
+use crate::image::Time;
+use crate::index::Index;
+use crate::kill::Kill;
+use crate::ledger::Balance;
+use crate::link::Links;
+use crate::types::{State, job};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use kobj_abi::{Era, Koid, ObjectType};
+use kobj_memory::{Place, Reference, Slab, Stamp};
+
+/// What bounds a manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Units of left-over work that a step does: a link cut, an object destroyed, a child visited.
+    pub work_per_step: u32,
+    /// The longest name, in bytes.
+    pub name_bytes: usize,
+    /// Koids given out in one era.
+    pub koids_per_era: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { work_per_step: 256, name_bytes: 4096, koids_per_era: u32::MAX }
+    }
+}
+
+/// What the slab keeps behind each header.
+pub(crate) struct Body {
+    /// The link by which a job contains it; none for first jobs and outside processes.
+    pub(crate) home: Option<Place>,
+    /// Whether its job (or, without one, the manager) keeps it. Closing ends that, and the link stays.
+    pub(crate) hold: bool,
+    pub(crate) state: State,
+}
+
+const _: () = assert!(size_of::<Body>() <= 64, "header and body are two cache lines");
+
+/// An effect under way. It counts as one reference to its object.
+pub(crate) struct Pending {
+    pub(crate) object: Reference,
+}
+
+/// The object manager.
+///
+/// One thread at a time. Its end is [`Core::finish`], which checks the balance and names what is left.
+pub struct Core {
+    pub(crate) limits: Limits,
+    pub(crate) era: Era,
+    /// Koids given out in this era.
+    pub(crate) issued: u32,
+    pub(crate) index: Index,
+    pub(crate) slab: Slab<Body>,
+    pub(crate) links: Links,
+    pub(crate) balance: Balance,
+    pub(crate) tickets: BTreeMap<Ticket, Pending>,
+    pub(crate) last_ticket: u64,
+    pub(crate) kill: Kill,
+    pub(crate) effects: Vec<Effect>,
+    /// The last search through the graph.
+    pub(crate) mark: u32,
+    pub(crate) finished: bool,
+}
+
+impl core::fmt::Debug for Core {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Core").field("era", &self.era).field("slab", &self.slab).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// An empty manager whose koids are of `era`. The caller has claimed the era, so that no other manager has it.
+    #[must_use]
+    pub fn new(era: Era) -> Self {
+        Self::with_limits(era, Limits::default())
+    }
+
+    /// An empty manager with limits of one's own.
+    #[must_use]
+    pub fn with_limits(era: Era, limits: Limits) -> Self {
+        let mut index = Index::default();
+        index.open(era);
+        Self {
+            limits,
+            era,
+            issued: 0,
+            index,
+            slab: Slab::default(),
+            links: Links::default(),
+            balance: Balance::default(),
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            kill: Kill::default(),
+            effects: Vec::new(),
+            mark: 0,
+            finished: false,
+        }
+    }
+
+    /// Does one command, and a bounded amount of left-over work.
+    pub fn step(&mut self, now: Time, command: Command) -> (Reply, Effects) {
+        let reply = self.dispatch(now, command);
+        self.work();
+        (reply, self.take_effects())
+    }
+
+    fn dispatch(&mut self, now: Time, command: Command) -> Reply {
+        match command {
+            Command::OpenEra { era } => self.do_open_era(era).map(|()| Answer::EraOpened).map_err(Refusal::Era),
+            Command::Create { job, creator, name, request } => {
+                let made = self.do_create(now, job, creator, name.as_deref(), request);
+                made.map(Answer::Created).map_err(Refusal::Create)
+            }
+            Command::Link { source, kind, target } => {
+                self.do_link(source, kind, target).map(Answer::Linked).map_err(Refusal::Link)
+            }
+            Command::Unlink { link } => self.do_unlink(link).map(|()| Answer::Unlinked).map_err(Refusal::Unlink),
+            Command::Reference { koid } => {
+                self.do_reference(koid).map(|()| Answer::Referenced).map_err(Refusal::Reference)
+            }
+            Command::Release { koid } => self.do_release(koid).map(|()| Answer::Released).map_err(Refusal::Release),
+            Command::Query { koid } => {
+                self.do_query(koid).map(|info| Answer::Info(info.into())).map_err(Refusal::Query)
+            }
+            Command::Image { koid } => {
+                self.do_image(koid).map(|image| Answer::Image(image.into())).map_err(Refusal::Query)
+            }
+            Command::Why { koid } => self.do_why(koid).map(Answer::Why).map_err(Refusal::Query),
+            Command::BeginScrub { koid } => self.do_begin_scrub(koid).map(Answer::Reserved).map_err(Refusal::Scrub),
+            Command::EndProcess { koid } => self.do_end_process(koid).map(Answer::Reserved).map_err(Refusal::End),
+            Command::ProcessEnded { koid } => self.do_process_ended(koid).map(Answer::Destroyed).map_err(Refusal::End),
+            Command::Done { ticket, outcome } => self.do_done(ticket, outcome).map_err(Refusal::Done),
+            Command::KillJob { koid } => self.do_kill_job(koid).map(|()| Answer::Killing).map_err(Refusal::Kill),
+            Command::Close { koid } => self.do_close(koid).map(|()| Answer::Closed).map_err(Refusal::Close),
+            Command::Continue => Ok(Answer::Continued),
+        }
+    }
+
+    /// Does left-over work, at most [`Limits::work_per_step`] units: burials first, then killing.
+    pub(crate) fn work(&mut self) {
+        for _ in 0..self.limits.work_per_step {
+            if !self.bury_one() && !self.kill_one() {
+                return;
+            }
+        }
+    }
+
+    /// Whether work is left over.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.slab.has_queued() || self.kill.is_busy()
+    }
+
+    /// Takes what the steps so far want done.
+    #[must_use]
+    pub fn take_effects(&mut self) -> Effects {
+        Effects { list: core::mem::take(&mut self.effects), more: self.has_work() }
+    }
+
+    /// What `koid` being absent means.
+    pub(crate) fn missing(&self, koid: Koid) -> Missing {
+        Missing { koid, gone: self.index.was_issued(koid) }
+    }
+
+    /// The living object at a place, unless its last reference is gone.
+    pub(crate) fn alive(&self, place: Place) -> Option<Reference> {
+        let reference = self.slab.at(place).ok()?;
+        (self.slab.header(reference).ok()?.gate().references() > 0).then_some(reference)
+    }
+
+    /// The living object of a koid.
+    pub(crate) fn find(&self, koid: Koid) -> Result<Reference, Missing> {
+        let found = self.index.get(koid).and_then(|place| self.alive(place));
+        found.filter(|reference| reference.koid() == koid).ok_or_else(|| self.missing(koid))
+    }
+
+    pub(crate) fn body(&self, object: Reference) -> Option<&Body> {
+        self.slab.body(object).ok()
+    }
+
+    pub(crate) fn state(&self, object: Reference) -> Option<&State> {
+        self.body(object).map(|body| &body.state)
+    }
+
+    pub(crate) fn state_mut(&mut self, object: Reference) -> Option<&mut State> {
+        self.slab.body_mut(object).ok().map(|body| &mut body.state)
+    }
+
+    /// The type of a living object, as its tag says.
+    pub(crate) fn type_of(&self, object: Reference) -> ObjectType {
+        self.state(object).map_or(ObjectType::HostObject, State::object_type)
+    }
+
+    pub(crate) fn job(&self, object: Reference) -> Option<&job::State> {
+        match self.state(object)? {
+            State::Job(job) => Some(job),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn job_mut(&mut self, object: Reference) -> Option<&mut job::State> {
+        match self.state_mut(object)? {
+            State::Job(job) => Some(job),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn wrong_type(&self, object: Reference, wanted: ObjectType) -> WrongType {
+        WrongType { koid: object.koid(), found: self.type_of(object), wanted }
+    }
+
+    /// The job that contains an object.
+    pub(crate) fn owner(&self, object: Reference) -> Option<Reference> {
+        self.slab.at(self.slab.header(object).ok()?.owner?).ok()
+    }
+
+    /// The koid of whatever stands at a place.
+    pub(crate) fn koid_at(&self, place: Place) -> Option<Koid> {
+        match self.slab.stamp(place) {
+            Stamp::Live(tag) => Some(tag.koid),
+            Stamp::Dead(koid) => Some(koid),
+            Stamp::Free => None,
+        }
+    }
+
+    pub(crate) fn new_ticket(&mut self, object: Reference) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.tickets.insert(ticket, Pending { object });
+        ticket
+    }
+}

@@ -1,0 +1,361 @@
+//! Tests of the manager as a whole: one for each invariant, and the paths that its users take.
+
+use crate::image::{HostImage, Identity, Time};
+use crate::types::{Detail, Image, process};
+use crate::{
+    Answer, CloseError, Command, Core, CreateError, DoneError, Effect, EndError, EraError, Limits, LinkError,
+    LooseEnds, Missing, Outcome, QueryError, ReferenceError, Refusal, ReleaseError, ScrubError, Ticket, UnlinkError,
+    WrongType,
+};
+use kobj_abi::{Era, HostKind, Koid, LinkKind, ObjectType};
+use std::string::ToString;
+use std::vec::Vec;
+
+const NOW: Time = Time(1_000_000);
+
+fn core() -> Core {
+    Core::new(Era(0x6924_e0a1))
+}
+
+fn small_steps() -> Core {
+    Core::with_limits(Era(1), Limits { work_per_step: 2, ..Limits::default() })
+}
+
+fn living(pid: u32) -> process::Request {
+    process::Request { pid, started: 77, ended: false }
+}
+
+fn segment(id: i64) -> HostImage {
+    HostImage::new(HostKind::SysvSegment, id.to_string().into_bytes(), Identity::Ipc { id, key: 0, uid: 0 })
+}
+
+fn host(core: &mut Core, job: Koid, id: i64) -> Koid {
+    core.create_host_object(NOW, job, segment(id), None).unwrap()
+}
+
+fn drain(core: &mut Core) {
+    while core.go_on() {}
+    core.audit().unwrap();
+}
+
+fn gone(koid: Koid) -> Missing {
+    Missing { koid, gone: true }
+}
+
+fn ends(keepers: &[(Koid, LinkKind)]) -> LooseEnds {
+    LooseEnds { keepers: keepers.to_vec(), more: false }
+}
+
+/// The path of a job's end: what `kobj run` does.
+#[test]
+fn a_jobs_end_scrubs_what_it_may_and_names_what_is_left() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, Some(b"train")).unwrap();
+    let ended = process::Request { ended: true, ..living(4702) };
+    let maker = core.create_process(NOW, Some(job), ended, Some(b"train.py")).unwrap();
+    let stranger = core.create_process(NOW, None, living(5102), Some(b"other.py")).unwrap();
+    let unused = core.create_host_object(NOW, job, segment(1), Some(maker)).unwrap();
+    let used = core.create_host_object(NOW, job, segment(2), Some(maker)).unwrap();
+    core.link(stranger, LinkKind::Holds, used).unwrap();
+    assert_eq!(core.query(unused).unwrap().tag.to_string(), "HOST-6924e0a1:00000004");
+
+    let ticket = core.begin_scrub(unused).unwrap();
+    let effects = core.take_effects();
+    assert_eq!(effects.list, [Effect::Scrub { ticket, koid: unused, image: segment(1).into() }]);
+    assert_eq!(core.done(ticket, Outcome::Destroyed), Ok(Answer::Destroyed(ends(&[]))));
+    let ticket = core.begin_scrub(used).unwrap();
+    assert_eq!(core.done(ticket, Outcome::Left), Ok(Answer::Left));
+
+    assert_eq!(core.query(unused), Err(QueryError::NoObject(gone(unused))));
+    assert_eq!(core.why(used).unwrap().chain, [(stranger, LinkKind::Holds)]);
+    let books = core.balance().of(ObjectType::HostObject);
+    assert_eq!((books.created, books.destroyed, books.live, books.peak), (2, 1, 1, 2));
+    assert_eq!(core.job_balance(job).unwrap().of(ObjectType::HostObject).live, 1);
+    let ending = core.finish().unwrap();
+    let left: Vec<Koid> = ending.left.iter().map(|left| left.tag.koid).collect();
+    assert_eq!(left, [job, maker, stranger, used]);
+    assert!(matches!(&ending.left[3].detail, Detail::HostObject(host) if host.name == b"2"));
+}
+
+/// Invariant 1: created - destroyed = live, for every type and job, at every moment, and zero at the end.
+#[test]
+fn the_balance_is_zero_when_all_has_ended() {
+    let mut core = core();
+    let outer = core.create_job(NOW, None, None).unwrap();
+    let inner = core.create_job(NOW, Some(outer), None).unwrap();
+    for id in 0..100 {
+        host(&mut core, if id % 2 == 0 { outer } else { inner }, id);
+        core.audit().unwrap();
+    }
+    assert!(core.job_balance(inner).unwrap().charge_bytes > 50 * 128);
+    core.kill_job(outer).unwrap();
+    drain(&mut core);
+    let ending = core.finish().unwrap();
+    assert!(ending.is_zero(), "{:?}", ending.left);
+    let books = ending.balance.of(ObjectType::HostObject);
+    assert_eq!((books.created, books.destroyed, books.live, books.peak), (100, 100, 0, 100));
+    assert_eq!(ending.balance.charge_bytes, 0);
+}
+
+/// Invariant 2: a koid is never reused, though its slot is.
+#[test]
+fn a_koid_is_never_reused() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let mut last = job;
+    for id in 0..3000 {
+        let object = host(&mut core, job, id);
+        assert!(object > last);
+        core.close(object).unwrap();
+        assert_eq!(core.query(object), Err(QueryError::NoObject(gone(object))));
+        assert_eq!(core.reference(object), Err(ReferenceError::NoObject(gone(object))));
+        last = object;
+    }
+    assert_eq!(core.slab.live(), 1);
+    assert_eq!(core.slab.iter().count(), 1, "slots are used again");
+}
+
+#[test]
+fn an_exhausted_era_asks_for_a_newer_one() {
+    let mut core = Core::with_limits(Era(5), Limits { koids_per_era: 2, ..Limits::default() });
+    let job = core.create_job(NOW, None, None).unwrap();
+    host(&mut core, job, 1);
+    assert_eq!(core.create_job(NOW, None, None), Err(CreateError::EraExhausted { era: Era(5) }));
+    assert_eq!(core.open_era(Era(5)), Err(EraError::NotNewer { era: Era(5), present: Era(5) }));
+    core.open_era(Era(9)).unwrap();
+    assert_eq!(host(&mut core, job, 2), Koid::new(Era(9), 1).unwrap());
+    assert!(core.query(job).is_ok(), "older koids stay good");
+}
+
+/// Invariant 3: no memory is freed while referenced.
+#[test]
+fn what_is_held_outlives_its_jobs_hold_and_its_memory_outlives_its_end() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let object = host(&mut core, job, 1);
+    core.reference(object).unwrap();
+    core.close(object).unwrap();
+    assert_eq!(core.query(object).unwrap().references, 1);
+    assert_eq!(core.close(object), Err(CloseError::Closed { koid: object }));
+    let ticket = core.begin_scrub(object).unwrap();
+    let answer = core.done(ticket, Outcome::Destroyed);
+    assert_eq!(answer, Ok(Answer::Destroyed(LooseEnds { keepers: Vec::new(), more: true })));
+    assert_eq!(core.slab.dead(), 1, "the tag is gone, the memory is not");
+    assert_eq!(core.query(object), Err(QueryError::NoObject(gone(object))));
+    core.release(object).unwrap();
+    assert_eq!(core.slab.dead(), 0);
+    assert_eq!(core.release(object), Err(ReleaseError::NoObject(gone(object))));
+    core.audit().unwrap();
+}
+
+/// Invariant 4: a chain of 10^6 is destroyed iteratively, a bounded piece in each step.
+#[test]
+fn a_chain_of_a_million_is_destroyed_in_bounded_steps() {
+    let length = 1_000_000;
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let mut head = host(&mut core, job, 0);
+    for id in 1..length {
+        let next = host(&mut core, job, id);
+        core.link(next, LinkKind::DerivedFrom, head).unwrap();
+        core.close(head).unwrap();
+        head = next;
+    }
+    assert_eq!(core.live(), length as u32 + 1);
+    core.close(head).unwrap();
+    let mut steps = 0_u32;
+    let mut before = core.live();
+    loop {
+        let (_, effects) = core.step(NOW, Command::Continue);
+        assert!(before - core.live() <= core.limits.work_per_step);
+        before = core.live();
+        steps += 1;
+        if !effects.more {
+            break;
+        }
+    }
+    assert!(steps >= length as u32 * 2 / core.limits.work_per_step, "{steps} steps");
+    assert_eq!((core.live(), core.slab.dead()), (1, 0));
+    core.audit().unwrap();
+}
+
+#[test]
+fn an_object_with_many_links_is_buried_in_bounded_steps_and_gone_at_once() {
+    let mut core = small_steps();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let object = host(&mut core, job, 1);
+    for pid in 1..=100 {
+        let holder = core.create_process(NOW, None, living(pid), None).unwrap();
+        core.link(holder, LinkKind::Holds, object).unwrap();
+    }
+    let ticket = core.begin_scrub(object).unwrap();
+    let Ok(Answer::Destroyed(loose)) = core.done(ticket, Outcome::Destroyed) else { panic!("not destroyed") };
+    assert_eq!((loose.keepers.len(), loose.more), (LooseEnds::MOST, true));
+    assert_eq!(core.query(object), Err(QueryError::NoObject(gone(object))));
+    assert_eq!(core.balance().of(ObjectType::HostObject).live, 0);
+    let mut steps = 0;
+    while core.go_on() {
+        steps += 1;
+    }
+    assert!((45..=60).contains(&steps), "{steps}");
+    core.audit().unwrap();
+}
+
+#[test]
+fn a_kill_goes_bottom_up_asks_once_for_each_process_and_takes_no_new_children() {
+    let mut core = small_steps();
+    let outer = core.create_job(NOW, None, None).unwrap();
+    let inner = core.create_job(NOW, Some(outer), None).unwrap();
+    let above = core.create_process(NOW, Some(outer), living(1), None).unwrap();
+    let below = core.create_process(NOW, Some(inner), living(2), None).unwrap();
+    host(&mut core, inner, 1);
+    core.kill_job(outer).unwrap();
+    let refused = core.create_job(NOW, Some(inner), None);
+    assert_eq!(refused, Err(CreateError::JobDying { job: inner }), "before the killer came down to it");
+    core.kill_job(outer).unwrap();
+    drain(&mut core);
+    let asked: Vec<_> = core.take_effects().list;
+    let [Effect::EndProcess { koid: first, ticket: one, .. }, Effect::EndProcess { koid: second, ticket: two, .. }] =
+        asked[..]
+    else {
+        panic!("{asked:?}")
+    };
+    assert_eq!((first, second), (below, above), "the inner first, each once");
+    assert_eq!(core.done(two, Outcome::Left), Ok(Answer::Left));
+    core.done(one, Outcome::Destroyed).unwrap();
+    drain(&mut core);
+    assert!(core.query(inner).is_err(), "an empty dying job is over");
+    assert!(core.query(outer).is_ok(), "a process is left in it");
+    core.kill_job(outer).unwrap();
+    drain(&mut core);
+    let [Effect::EndProcess { koid, ticket, .. }] = core.take_effects().list[..] else { panic!("not tried again") };
+    assert_eq!(koid, above);
+    assert_eq!(core.process_ended(above), Ok(ends(&[])));
+    drain(&mut core);
+    assert_eq!(core.done(ticket, Outcome::Destroyed), Ok(Answer::Settled));
+    assert_eq!(core.done(ticket, Outcome::Destroyed), Err(DoneError::NoTicket { ticket }));
+    assert!(core.finish().unwrap().is_zero());
+}
+
+#[test]
+fn a_kill_meets_a_scrub_under_way() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let object = host(&mut core, job, 1);
+    let ticket = core.begin_scrub(object).unwrap();
+    assert_eq!(core.begin_scrub(object), Err(ScrubError::Reserved { koid: object, ticket }));
+    assert_eq!(core.close(object), Err(CloseError::Reserved { koid: object, ticket }));
+    core.kill_job(job).unwrap();
+    drain(&mut core);
+    assert_eq!((core.live(), core.slab.dead()), (0, 1));
+    assert_eq!(core.done(ticket, Outcome::Left), Ok(Answer::Settled));
+    assert_eq!(core.slab.dead(), 0);
+}
+
+#[test]
+fn jobs_nest_to_a_limit_and_close_when_empty() {
+    let mut core = core();
+    let first = core.create_job(NOW, None, None).unwrap();
+    let mut job = first;
+    while let Ok(inner) = core.create_job(NOW, Some(job), None) {
+        job = inner;
+    }
+    assert_eq!(core.live(), 33);
+    assert!(matches!(core.create_job(NOW, Some(job), None), Err(CreateError::TooDeep { most: 32, .. })));
+    assert_eq!(core.close(first), Err(CloseError::NotEmpty { koid: first, live: 1 }));
+    core.close(job).unwrap();
+    core.kill_job(first).unwrap();
+    drain(&mut core);
+    assert!(core.finish().unwrap().is_zero());
+}
+
+#[test]
+fn why_gives_the_shortest_chain_and_knows_circles() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let holder = core.create_process(NOW, None, living(9), None).unwrap();
+    let [disk, loop_device, mount] = [1, 2, 3].map(|id| host(&mut core, job, id));
+    let keep = |core: &mut Core| {
+        core.link(disk, LinkKind::Backs, loop_device).unwrap();
+        core.link(loop_device, LinkKind::Backs, mount).unwrap();
+        core.link(holder, LinkKind::Holds, mount).unwrap()
+    };
+    let held = keep(&mut core);
+    assert_eq!(core.why(disk).unwrap().chain, [(job, LinkKind::Contains)]);
+    for object in [disk, loop_device, mount] {
+        core.close(object).unwrap();
+    }
+    let chain = [(holder, LinkKind::Holds), (mount, LinkKind::Backs), (loop_device, LinkKind::Backs)];
+    assert_eq!(core.why(disk).unwrap().chain, chain);
+    let root = core.why(holder).unwrap();
+    assert!(root.rooted && root.chain.is_empty());
+    core.link(mount, LinkKind::Backs, disk).unwrap();
+    core.unlink(held).unwrap();
+    assert_eq!(core.unlink(held), Err(UnlinkError::NoLink { link: held }));
+    let circle = core.why(disk).unwrap();
+    assert!(!circle.rooted && circle.chain.is_empty());
+    core.kill_job(job).unwrap();
+    drain(&mut core);
+    assert!(core.query(disk).is_err(), "a job's end ends circles too");
+}
+
+#[test]
+fn a_process_that_ends_lets_go_of_what_it_held() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let holder = core.create_process(NOW, None, living(9), None).unwrap();
+    let object = host(&mut core, job, 1);
+    core.link(holder, LinkKind::Holds, object).unwrap();
+    core.close(object).unwrap();
+    assert!(core.query(object).is_ok());
+    let ticket = core.end_process(holder).unwrap();
+    assert_eq!(core.end_process(holder), Err(EndError::Reserved { koid: holder, ticket }));
+    core.done(ticket, Outcome::Destroyed).unwrap();
+    assert!(core.query(object).is_err());
+    core.audit().unwrap();
+}
+
+#[test]
+fn wrong_commands_are_refused_by_name_and_change_nothing() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let process = core.create_process(NOW, Some(job), living(1), Some(b"sh")).unwrap();
+    let object = host(&mut core, job, 1);
+    let never = Koid::new(Era(3), 3).unwrap();
+    let missing = Missing { koid: never, gone: false };
+    let before = core.balance().clone();
+    let wrong = |found| WrongType { koid: job, found, wanted: ObjectType::HostObject };
+    assert_eq!(core.begin_scrub(job), Err(ScrubError::WrongType(wrong(ObjectType::Job))));
+    assert_eq!(core.begin_scrub(never), Err(ScrubError::NoObject(missing)));
+    assert_eq!(core.link(job, LinkKind::Contains, object), Err(LinkError::Containment { target: object }));
+    assert_eq!(core.link(object, LinkKind::Backs, object), Err(LinkError::Itself { koid: object }));
+    let not_allowed = LinkError::NotAllowed { source: object, kind: LinkKind::Holds, target: process };
+    assert_eq!(core.link(object, LinkKind::Holds, process), Err(not_allowed));
+    assert_eq!(core.release(object), Err(ReleaseError::NotHeld { koid: object }));
+    assert_eq!(core.done(Ticket(1), Outcome::Left), Err(DoneError::NoTicket { ticket: Ticket(1) }));
+    let long = [b'x'; 4097];
+    assert_eq!(core.create_job(NOW, None, Some(&long)), Err(CreateError::NameTooLong { bytes: 4097, most: 4096 }));
+    let ended = process::Request { ended: true, ..living(2) };
+    let ended = core.create_process(NOW, Some(job), ended, None).unwrap();
+    assert_eq!(core.link(ended, LinkKind::Holds, object), Err(LinkError::Ended { koid: ended }));
+    assert_eq!(core.end_process(ended), Err(EndError::Ended { koid: ended }));
+    core.close(ended).unwrap();
+    assert_eq!(core.balance().live(), before.live());
+    core.audit().unwrap();
+    let (reply, effects) = core.step(NOW, Command::BeginScrub { koid: never });
+    let refusal = reply.unwrap_err();
+    assert_eq!(refusal, Refusal::Scrub(ScrubError::NoObject(missing)));
+    assert_eq!(refusal.to_string(), "object 00000003:00000003 was never made here; check the id");
+    assert_eq!((effects.list.len(), effects.more), (0, false));
+}
+
+#[test]
+fn an_image_is_what_was_seen() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, Some(b"train")).unwrap();
+    let object = host(&mut core, job, 7);
+    assert_eq!(core.image(object), Ok(Image::HostObject(segment(7).into())));
+    let info = core.query(job).unwrap();
+    assert_eq!((info.name.as_deref(), info.created, info.owner), (Some(&b"train"[..]), NOW, None));
+    assert_eq!(core.query(object).unwrap().owner, Some(job));
+}

@@ -1,0 +1,118 @@
+//! Job: a tree of processes and of what they made. It contains, is charged, and ends all that it contains.
+
+use super::Type;
+use crate::error::CreateError;
+use crate::ledger::Balance;
+use alloc::boxed::Box;
+use kobj_abi::LinkKind;
+
+// What is asked for
+
+/// A new job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {}
+
+// What a question is answered with
+
+/// A job, as asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// Jobs around it.
+    pub depth: u8,
+    /// Whether it is being killed, or was closed: it takes no new objects.
+    pub dying: bool,
+    /// What it itself contains and contained; inner jobs keep their own.
+    pub balance: Balance,
+}
+
+// What is stored
+
+/// A job, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Whether it was being killed.
+    pub dying: bool,
+}
+
+// State
+
+/// A job's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Jobs around it: 0 for a first one.
+    pub(crate) depth: u8,
+    /// Takes no new objects, for ever.
+    pub(crate) dying: bool,
+    /// What it contains.
+    pub(crate) balance: Box<Balance>,
+}
+
+const _: () = assert!(size_of::<State>() <= 32);
+
+/// Jobs around a job, at most: what walks up or down the tree is bounded by it.
+pub(crate) const DEPTH_MOST: u8 = 32;
+
+// Procedures
+
+impl Type for State {
+    type Request = Request;
+    type Detail = Detail;
+    type Image = Image;
+
+    const SOURCE_OF: &'static [LinkKind] = &[LinkKind::Contains];
+    const TARGET_OF: &'static [LinkKind] = &[LinkKind::Contains, LinkKind::Holds, LinkKind::WaitsOn];
+
+    fn create(_: Request) -> Result<Self, CreateError> {
+        Ok(Self { depth: 0, dying: false, balance: Box::default() })
+    }
+
+    fn delete(self) {
+        debug_assert!(self.balance.live() == 0, "a job ends when it is empty");
+    }
+
+    fn query(&self) -> Detail {
+        Detail { depth: self.depth, dying: self.dying, balance: Balance::clone(&self.balance) }
+    }
+
+    fn image(&self) -> Image {
+        Image { dying: self.dying }
+    }
+
+    fn charge_bytes(&self) -> u32 {
+        size_of::<Balance>() as u32
+    }
+}
+
+// Operations
+
+impl State {
+    /// From now on nothing new; idempotent.
+    pub(crate) fn die(&mut self) {
+        self.dying = true;
+    }
+
+    /// Whether it is dying and contains nothing any more: the moment of its end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.dying && self.balance.live() == 0
+    }
+}
+
+// Tests
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kobj_abi::ObjectType;
+
+    #[test]
+    fn a_job_is_over_when_it_is_dying_and_empty() {
+        let mut job = State::create(Request {}).unwrap();
+        assert!(!job.is_over());
+        job.balance.create(ObjectType::Process, 1);
+        job.die();
+        job.die();
+        assert!(!job.is_over());
+        job.balance.destroy(ObjectType::Process, 1);
+        assert!(job.is_over());
+    }
+}

@@ -1,0 +1,161 @@
+//! Process: an operating-system process, a maker and a holder of objects.
+
+use super::Type;
+use crate::command::Ticket;
+use crate::error::CreateError;
+use kobj_abi::LinkKind;
+
+// What is asked for
+
+/// A process that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its process id.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot, as `/proc/PID/stat` says.
+    pub started: u64,
+    /// Whether it has ended: it stands here as a maker only, and holds nothing.
+    pub ended: bool,
+}
+
+// What a question is answered with
+
+/// A process, as asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// Its process id.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot.
+    pub started: u64,
+    /// How it is.
+    pub life: Life,
+}
+
+// What is stored
+
+/// A process, as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its process id.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot.
+    pub started: u64,
+    /// Whether it had ended.
+    pub ended: bool,
+}
+
+// State
+
+/// Whether a process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It lives.
+    Living,
+    /// The effect that ends it is under way.
+    Ending(Ticket),
+    /// It had ended when it was entered.
+    Ended,
+}
+
+/// A process's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) pid: u32,
+    pub(crate) started: u64,
+    pub(crate) life: Life,
+}
+
+const _: () = assert!(size_of::<State>() <= 32);
+
+// Procedures
+
+impl Type for State {
+    type Request = Request;
+    type Detail = Detail;
+    type Image = Image;
+
+    const SOURCE_OF: &'static [LinkKind] =
+        &[LinkKind::Holds, LinkKind::Owns, LinkKind::WaitsOn, LinkKind::Exports, LinkKind::DerivedFrom];
+    const TARGET_OF: &'static [LinkKind] =
+        &[LinkKind::Contains, LinkKind::Holds, LinkKind::Owns, LinkKind::WaitsOn, LinkKind::DerivedFrom];
+
+    fn create(request: Request) -> Result<Self, CreateError> {
+        if request.pid == 0 {
+            return Err(CreateError::NoSuchPid { pid: request.pid });
+        }
+        let life = if request.ended { Life::Ended } else { Life::Living };
+        Ok(Self { pid: request.pid, started: request.started, life })
+    }
+
+    fn delete(self) {}
+
+    fn query(&self) -> Detail {
+        Detail { pid: self.pid, started: self.started, life: self.life }
+    }
+
+    fn image(&self) -> Image {
+        Image { pid: self.pid, started: self.started, ended: self.life == Life::Ended }
+    }
+
+    fn charge_bytes(&self) -> u32 {
+        0
+    }
+}
+
+// Operations
+
+impl State {
+    /// Whether it can hold things, and is a root of what it keeps.
+    pub(crate) fn is_living(&self) -> bool {
+        self.life != Life::Ended
+    }
+
+    /// The effect that is under way.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        match self.life {
+            Life::Ending(ticket) => Some(ticket),
+            Life::Living | Life::Ended => None,
+        }
+    }
+
+    /// Reserves it for the effect that ends it.
+    pub(crate) fn reserve(&mut self, ticket: Ticket) {
+        if self.life == Life::Living {
+            self.life = Life::Ending(ticket);
+        }
+    }
+
+    /// The effect did not end it.
+    pub(crate) fn restore(&mut self) {
+        if self.ticket().is_some() {
+            self.life = Life::Living;
+        }
+    }
+}
+
+// Tests
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ended_process_is_never_reserved_and_pid_0_is_nobody() {
+        let mut ended = State::create(Request { pid: 7, started: 1, ended: true }).unwrap();
+        ended.reserve(Ticket(1));
+        assert_eq!((ended.ticket(), ended.is_living()), (None, false));
+        ended.restore();
+        assert!(!ended.is_living());
+        let error = State::create(Request { pid: 0, started: 1, ended: false }).err();
+        assert_eq!(error, Some(CreateError::NoSuchPid { pid: 0 }));
+    }
+
+    #[test]
+    fn what_is_left_lives_as_before() {
+        let mut process = State::create(Request { pid: 7, started: 1, ended: false }).unwrap();
+        process.reserve(Ticket(3));
+        assert_eq!((process.ticket(), process.is_living()), (Some(Ticket(3)), true));
+        process.restore();
+        assert_eq!(process.life, Life::Living);
+    }
+}

@@ -1,0 +1,39 @@
+//! Atomics, or loom's model of them.
+//!
+//! loom 0.7 keeps one last access per atomic, so in a model another thread's "load, then exchange" can hide an earlier
+//! load. Under `--cfg loom` loads are therefore `fetch_add(0)` and stores are `swap`: every sequentially consistent
+//! interleaving is explored. Weaker orderings are argued in comments where they are used.
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+macro_rules! accesses {
+    ($load:ident, $store:ident, $atomic:ty, $value:ty) => {
+        #[cfg(not(loom))]
+        #[inline]
+        pub(crate) fn $load(word: &$atomic, ordering: Ordering) -> $value {
+            word.load(ordering)
+        }
+
+        #[cfg(loom)]
+        pub(crate) fn $load(word: &$atomic, _: Ordering) -> $value {
+            word.fetch_add(0, Ordering::AcqRel)
+        }
+
+        #[cfg(not(loom))]
+        #[inline]
+        pub(crate) fn $store(word: &$atomic, value: $value, ordering: Ordering) {
+            word.store(value, ordering);
+        }
+
+        #[cfg(loom)]
+        pub(crate) fn $store(word: &$atomic, value: $value, _: Ordering) {
+            word.swap(value, Ordering::AcqRel);
+        }
+    };
+}
+
+accesses!(load_32, store_32, AtomicU32, u32);
+accesses!(load_64, store_64, AtomicU64, u64);
