@@ -1,0 +1,98 @@
+//! What tests build before they run: `kobj` itself and the small programs of `programs/`.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Sources that every place holds, so that each user can read them.
+pub const SOURCES: [(&str, &str); 6] = [
+    ("segment.py", include_str!("../programs/segment.py")),
+    ("lock.py", include_str!("../programs/lock.py")),
+    ("manager.py", include_str!("../programs/manager.py")),
+    ("pool.py", include_str!("../programs/pool.py")),
+    ("daemon.c", include_str!("../programs/daemon.c")),
+    ("boost.cpp", include_str!("../programs/boost.cpp")),
+];
+
+/// The folder of this package.
+#[must_use]
+pub fn package() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The `kobj` under test: `KOBJ_BIN` if that is set, else built from this workspace; copied into `folder` so that every
+/// user can run it.
+///
+/// # Panics
+/// If it does not build.
+#[must_use]
+pub fn kobj(folder: &Path) -> PathBuf {
+    let built = env::var_os("KOBJ_BIN").map_or_else(build_kobj, PathBuf::from);
+    let here = folder.join("kobj");
+    if !here.exists() {
+        install(&built, &here).unwrap_or_else(|error| panic!("cannot copy {}: {error}", built.display()));
+    }
+    here
+}
+
+fn build_kobj() -> PathBuf {
+    let workspace = package().join("../..");
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(&workspace).args(["build", "--quiet", "--bin", "kobj"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    assert!(command.status().is_ok_and(|status| status.success()), "kobj does not build");
+    let test = env::current_exe().unwrap_or_default();
+    // target/PROFILE/deps/this-test
+    let profile =
+        test.parent().and_then(Path::parent).map_or_else(|| workspace.join("target/debug"), Path::to_path_buf);
+    profile.join("kobj")
+}
+
+/// Copies a program, by way of a name of its own so that a racing test never runs a half-written file.
+fn install(from: &Path, to: &Path) -> io::Result<()> {
+    let half = to.with_extension("half");
+    fs::copy(from, &half)?;
+    fs::set_permissions(&half, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&half, to)
+}
+
+/// Compiles one of `programs/` into `folder` and gives the result's path; `None` without a compiler.
+///
+/// # Panics
+/// If the compiler refuses the source.
+#[must_use]
+pub fn compile(folder: &Path, source: &str) -> Option<PathBuf> {
+    let compiler = if source.ends_with(".cpp") { "g++" } else { "gcc" };
+    if !crate::installed(compiler) {
+        return None;
+    }
+    let program = folder.join(source.split('.').next().unwrap_or(source));
+    let done = Command::new(compiler).arg("-O1").arg("-o").arg(&program).arg(folder.join(source)).output();
+    let done = done.unwrap_or_else(|error| panic!("cannot start {compiler}: {error}"));
+    assert!(done.status.success(), "{source}: {}", String::from_utf8_lossy(&done.stderr));
+    Some(program)
+}
+
+/// Builds the iceoryx2 program in a target folder that is kept between runs, copied into `folder`; `None` if its crates
+/// cannot be had.
+#[must_use]
+pub fn iceoryx2(folder: &Path) -> Option<PathBuf> {
+    let source = package().join("programs/iceoryx2");
+    let target = package().join("../../target/e2e-iceoryx2");
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(source.join("Cargo.toml"));
+    command.arg("--target-dir").arg(&target);
+    let done = command.output().ok()?;
+    if !done.status.success() {
+        eprintln!("{}", String::from_utf8_lossy(&done.stderr));
+        return None;
+    }
+    let here = folder.join("iceoryx2");
+    install(&target.join("debug/kobj-e2e-iceoryx2"), &here).ok()?;
+    Some(here)
+}
