@@ -7,14 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Sources that every place holds, so that each user can read them.
-pub const SOURCES: [(&str, &str); 6] = [
+/// Scripts that every place holds, so that each user can read them.
+pub const SOURCES: [(&str, &str); 4] = [
     ("segment.py", include_str!("../programs/segment.py")),
     ("lock.py", include_str!("../programs/lock.py")),
     ("manager.py", include_str!("../programs/manager.py")),
     ("pool.py", include_str!("../programs/pool.py")),
-    ("daemon.c", include_str!("../programs/daemon.c")),
-    ("boost.cpp", include_str!("../programs/boost.cpp")),
 ];
 
 /// The folder of this package.
@@ -61,7 +59,8 @@ fn install(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(&half, to)
 }
 
-/// Compiles one of `programs/` into `folder` and gives the result's path; `None` without a compiler.
+/// Compiles one of `programs/`, once for all tests, copies it into `folder` and gives the copy's path; `None` without a
+/// compiler.
 ///
 /// # Panics
 /// If the compiler refuses the source.
@@ -71,11 +70,23 @@ pub fn compile(folder: &Path, source: &str) -> Option<PathBuf> {
     if !crate::installed(compiler) {
         return None;
     }
-    let program = folder.join(source.split('.').next().unwrap_or(source));
-    let done = Command::new(compiler).arg("-O1").arg("-o").arg(&program).arg(folder.join(source)).output();
-    let done = done.unwrap_or_else(|error| panic!("cannot start {compiler}: {error}"));
-    assert!(done.status.success(), "{source}: {}", String::from_utf8_lossy(&done.stderr));
-    Some(program)
+    let kept = package().join("../../target/e2e-programs");
+    let from = package().join("programs").join(source);
+    let name = source.split('.').next().unwrap_or(source);
+    let program = kept.join(name);
+    let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    if changed(&program) <= changed(&from) {
+        // Racing tests each compile to a name of their own; the last rename wins.
+        let half = kept.join(format!("{name}.{}", std::process::id()));
+        let done = fs::create_dir_all(&kept)
+            .and_then(|()| Command::new(compiler).args(["-Wall", "-O1", "-o"]).arg(&half).arg(&from).output())
+            .unwrap_or_else(|error| panic!("cannot start {compiler}: {error}"));
+        assert!(done.status.success(), "{source}: {}", String::from_utf8_lossy(&done.stderr));
+        fs::rename(&half, &program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    }
+    let here = folder.join(name);
+    install(&program, &here).unwrap_or_else(|error| panic!("{}: {error}", here.display()));
+    Some(here)
 }
 
 /// Builds the iceoryx2 program in a target folder that is kept between runs, copied into `folder`; `None` if its crates
