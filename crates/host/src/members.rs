@@ -1,6 +1,7 @@
 //! Who belongs to a job now: the union of what each layer of containment says, with a hold on each process.
 
 use crate::containment::Group;
+use crate::proc::{Proc, environ};
 use crate::view::View;
 use kobj_abi::{EvidenceKind, HostKind, Strength};
 use kobj_core::image::{Evidence, HostImage, Identity};
@@ -9,11 +10,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io::{self, Read};
-use std::path::PathBuf;
-
-/// The most bytes of one process's environment that are searched for the cookie.
-const ENVIRONMENT_BYTES_MAX: u64 = 1 << 20;
+use std::io;
 
 /// Where to look for a job's processes. Sources that are absent say nothing; none of them lies.
 #[derive(Clone, Copy)]
@@ -55,6 +52,14 @@ impl Member {
         Ok(pidfd_send_signal(&self.pidfd, signal)?)
     }
 
+    /// The same with a number, real-time signals included.
+    ///
+    /// # Errors
+    /// As [`Self::signal`]; `EINVAL` if the number is no signal.
+    pub fn send(&self, signal: i32) -> io::Result<()> {
+        kobj_platform::signals::send_to(self.pidfd.as_fd(), signal)
+    }
+
     /// Whether it has ended (a zombie has).
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -88,6 +93,7 @@ impl Sources<'_> {
     /// member, so a number that went to a stranger in between is not taken for the job's.
     #[must_use]
     pub fn members(&self, view: &View) -> Vec<Member> {
+        let Ok(proc) = Proc::open(&view.proc) else { return Vec::new() };
         let first = self.ask(view);
         if first.is_empty() {
             return Vec::new();
@@ -104,7 +110,7 @@ impl Sources<'_> {
             .into_iter()
             .filter_map(|(pid, pidfd)| {
                 let evidence = second.get(&pid)?.clone();
-                let stat = Stat::read(view, pid)?;
+                let stat = proc.life(pid).ok()?.stat()?;
                 let member =
                     Member { pid, started: stat.started, state: stat.state, command: stat.command, evidence, pidfd };
                 (!member.has_ended()).then_some(member)
@@ -171,39 +177,17 @@ fn children(view: &View, pid: u32) -> Vec<u32> {
 
 /// Every process whose environment holds `cookie`, alone or as the beginning of an inner job's.
 fn bearers(view: &View, cookie: &[u8]) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir(&view.proc) else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| environment_has(view.proc.join(pid.to_string()).join("environ"), cookie)).collect()
+    let Ok(proc) = Proc::open(&view.proc) else { return Vec::new() };
+    let pids = proc.pids().unwrap_or_default();
+    pids.into_iter().filter(|pid| carries(&proc, *pid, cookie).unwrap_or(false)).collect()
 }
 
-fn environment_has(path: PathBuf, cookie: &[u8]) -> bool {
-    let mut environment = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment));
-    read.is_ok()
-        && environment
-            .split(|byte| *byte == 0)
-            .any(|line| line.strip_prefix(cookie).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/')))
-}
-
-/// What `/proc/PID/stat` says that matters here.
-struct Stat {
-    command: Vec<u8>,
-    state: u8,
-    started: u64,
-}
-
-impl Stat {
-    fn read(view: &View, pid: u32) -> Option<Self> {
-        let text = fs::read(view.proc.join(pid.to_string()).join("stat")).ok()?;
-        // The command stands in parentheses and may hold any byte, parentheses and newlines too: the last one closes it.
-        let open = text.iter().position(|byte| *byte == b'(')?;
-        let close = text.iter().rposition(|byte| *byte == b')')?;
-        let rest = std::str::from_utf8(text.get(close + 2..)?).ok()?;
-        let mut fields = rest.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        Some(Self { command: text.get(open + 1..close)?.to_vec(), state, started })
-    }
+fn carries(proc: &Proc, pid: u32, cookie: &[u8]) -> io::Result<bool> {
+    let environment = proc.life(pid)?.read("environ", environ::LONGEST)?;
+    Ok(environment
+        .split(|byte| *byte == 0)
+        .filter_map(|line| line.strip_prefix(cookie))
+        .any(|rest| rest.is_empty() || rest.first() == Some(&b'/')))
 }
 
 #[cfg(test)]

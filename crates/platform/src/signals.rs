@@ -134,6 +134,17 @@ pub(crate) fn set_default(signal: c_int) -> io::Result<()> {
     if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Sends any signal, real-time ones too, to the process that `pidfd` refers to.
+///
+/// # Errors
+/// It has ended (`ESRCH`), may not be signalled (`EPERM`), or the number is no signal (`EINVAL`).
+pub fn send_to(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: takes integers and a null pointer, which asks for the same information that kill would give.
+    let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives `signal` its default action, unblocks it and sends it to this process.
 ///
 /// For stopping as a command stopped, and for ending as it ended. Returns when the process goes on afterwards (it was

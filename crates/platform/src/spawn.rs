@@ -2,7 +2,7 @@
 
 use crate::startup::{Inherited, SIGNAL_MAX, inherited};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -74,7 +74,7 @@ impl Launch {
     /// Starts the command in this process's group, with what this process inherited restored in it.
     ///
     /// `group` is a folder descriptor of a cgroup v2 group to start in. Call it on a single-threaded process only:
-    /// between the clone and the program the child calls nothing but async-signal-safe functions.
+    /// between the clone and the program the child, which shares its memory, calls async-signal-safe functions alone.
     ///
     /// # Errors
     /// See [`SpawnError`]; in each case no process is left.
@@ -86,19 +86,26 @@ impl Launch {
         let shell = c"/bin/sh";
         let mut script = vec![shell.as_ptr(), std::ptr::null()];
         script.extend_from_slice(&arguments[1..]);
-        let failure = SharedNumber::new().map_err(SpawnError::Refused)?;
-        let inherited = inherited();
-
+        let failure = AtomicI32::new(0);
+        let mut plan = Plan {
+            programs: &programs,
+            arguments: &arguments,
+            environment: &environment,
+            script: &mut script,
+            inherited: inherited(),
+            failure: &failure,
+        };
+        let mut stack = vec![Aligned([0; 16]); STACK_BYTES / size_of::<Aligned>()];
         let mut pidfd: c_int = -1;
-        let mut flags = (libc::CLONE_PIDFD | libc::CLONE_VFORK) as u64;
-        let mut arguments_of_clone = libc::clone_args {
+        let mut flags = (libc::CLONE_PIDFD | libc::CLONE_VFORK | libc::CLONE_VM) as u64;
+        let mut clone_arguments = libc::clone_args {
             flags: 0,
             pidfd: (&raw mut pidfd) as u64,
             child_tid: 0,
             parent_tid: 0,
             exit_signal: libc::SIGCHLD as u64,
-            stack: 0,
-            stack_size: 0,
+            stack: stack.as_mut_ptr() as u64,
+            stack_size: STACK_BYTES as u64,
             tls: 0,
             set_tid: 0,
             set_tid_size: 0,
@@ -106,18 +113,15 @@ impl Launch {
         };
         if let Some(group) = group {
             flags |= CLONE_INTO_CGROUP;
-            arguments_of_clone.cgroup = group.as_raw_fd() as u64;
+            clone_arguments.cgroup = group.as_raw_fd() as u64;
         }
-        arguments_of_clone.flags = flags;
-        let size = size_of::<libc::clone_args>();
-        // SAFETY: a plain fork (no shared memory): the child has its own copy of everything and goes on here. The
-        // structure is initialised and `pidfd` outlives the call. It would break if this process had other threads that
-        // hold locks which the child then needs; the child takes none.
-        let answer = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments_of_clone, size) };
+        clone_arguments.flags = flags;
+        // SAFETY: the structure is initialised; the stack, `pidfd` and all that `plan` refers to live in this frame, which
+        // the kernel keeps suspended (CLONE_VFORK) until the child has executed a program or ended.
+        let answer = unsafe { clone_sharing_memory(&raw mut clone_arguments, child_main, (&raw mut plan).cast()) };
         match answer {
-            0 => become_program(&programs, &arguments, &environment, &mut script, inherited, &failure),
-            -1 => {
-                let error = io::Error::last_os_error();
+            refused if refused < 0 => {
+                let error = io::Error::from_raw_os_error(-refused as i32);
                 Err(match (group, error.raw_os_error()) {
                     (Some(_), Some(libc::EACCES | libc::EBUSY | libc::EOPNOTSUPP | libc::ENODEV | libc::EINVAL)) => {
                         SpawnError::GroupRefused(error)
@@ -129,7 +133,7 @@ impl Launch {
                 // SAFETY: the kernel made this descriptor for us in the call above; nobody else owns it.
                 let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
                 let child = Child { pid: pid as u32, pidfd };
-                match failure.get() {
+                match failure.load(Ordering::Acquire) {
                     0 => Ok(child),
                     code => {
                         reap(child.pid);
@@ -168,16 +172,70 @@ fn pointers(lines: &[CString]) -> Vec<*const c_char> {
     lines.iter().map(|line| line.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-/// The child's side: restores what was inherited and executes. Never returns; calls async-signal-safe functions only.
-fn become_program(
-    programs: &[*const c_char],
-    arguments: &[*const c_char],
-    environment: &[*const c_char],
-    script: &mut [*const c_char],
+/// All that the child needs, made before it exists.
+struct Plan<'a> {
+    programs: &'a [*const c_char],
+    arguments: &'a [*const c_char],
+    environment: &'a [*const c_char],
+    script: &'a mut [*const c_char],
     inherited: Inherited,
-    failure: &SharedNumber,
-) -> ! {
-    // Handlers fall back to the default by themselves; what was ignored, and what our runtime ignores, is set right.
+    failure: &'a AtomicI32,
+}
+
+/// The child's stack: its few calls need a fraction of it.
+const STACK_BYTES: usize = 16 << 10;
+
+/// What a stack is made of, so that its ends are aligned as the ABI wants it.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+struct Aligned(#[expect(dead_code, reason = "only its size and alignment count")] [u8; 16]);
+
+/// Clones this process with `arguments`; the child runs `entry(argument)` on its own stack. Returns the child's pid, or
+/// minus the error number.
+///
+/// # Safety
+/// `arguments` names a stack, CLONE_VM and CLONE_VFORK; `argument` is what `entry` takes; `entry` calls nothing but
+/// async-signal-safe functions, since it shares all memory with the suspended caller.
+unsafe fn clone_sharing_memory(
+    arguments: *mut libc::clone_args,
+    entry: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> i64 {
+    let answer: i64;
+    // SAFETY: the child never leaves the block: it is on a new stack, calls `entry` at once, and that does not return, so
+    // nothing of the caller's frame is disturbed. The system call itself clobbers rax, rcx and r11 alone; they are not
+    // shared with the inputs. It would break if `entry` returned, or if the child used the caller's stack.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {argument}",
+            "call {entry}",
+            "ud2",
+            "2:",
+            argument = in(reg) argument,
+            entry = in(reg) entry,
+            inlateout("rax") libc::SYS_clone3 => answer,
+            in("rdi") arguments,
+            in("rsi") size_of::<libc::clone_args>(),
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    answer
+}
+
+extern "C" fn child_main(plan: *mut c_void) -> ! {
+    // SAFETY: `start` passes a Plan that lives in its suspended frame, and nobody else uses it meanwhile.
+    let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
+    become_program(plan)
+}
+
+/// The child's side: restores what was inherited and executes. Never returns; calls async-signal-safe functions only.
+fn become_program(plan: &mut Plan<'_>) -> ! {
+    let Plan { programs, arguments, environment, script, inherited, failure } = plan;
     for signal in (1..=SIGNAL_MAX).filter(|s| inherited.ignored.contains(*s) || *s == libc::SIGPIPE) {
         let wanted = if inherited.ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: SIG_IGN and SIG_DFL install no code; numbers that may not be set are refused by the kernel.
@@ -189,7 +247,7 @@ fn become_program(
     }
     restore_mask(inherited.blocked.0);
     let mut worst = libc::ENOENT;
-    for program in programs {
+    for program in programs.iter() {
         // SAFETY: all three point to NUL-terminated strings and null-terminated arrays that live in the caller's frame,
         // of which this process has its own copy.
         unsafe { libc::execve(*program, arguments.as_ptr(), environment.as_ptr()) };
@@ -209,7 +267,7 @@ fn become_program(
             }
         }
     }
-    failure.set(worst);
+    failure.store(worst, Ordering::Release);
     // SAFETY: ends the child at once; no destructor or exit handler of the parent's copy runs.
     unsafe { libc::_exit(127) }
 }
@@ -236,47 +294,6 @@ fn reap(pid: u32) {
     while unsafe { libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0) } == -1
         && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
     {}
-}
-
-/// One number that parent and child share; it says why the child could not execute.
-struct SharedNumber {
-    place: std::ptr::NonNull<AtomicI32>,
-}
-
-/// One page: the smallest mapping.
-const PAGE_BYTES: usize = 4096;
-
-impl SharedNumber {
-    fn new() -> io::Result<Self> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a new anonymous mapping at a place of the kernel's choice touches no existing memory.
-        let place = unsafe { libc::mmap(std::ptr::null_mut(), PAGE_BYTES, protection, flags, -1, 0) };
-        if place == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        std::ptr::NonNull::new(place.cast()).map(|place| Self { place }).ok_or_else(io::Error::last_os_error)
-    }
-
-    fn number(&self) -> &AtomicI32 {
-        // SAFETY: the mapping lives as long as `self`, is page-aligned and zeroed, and is only used as this atomic.
-        unsafe { self.place.as_ref() }
-    }
-
-    fn get(&self) -> i32 {
-        self.number().load(Ordering::Acquire)
-    }
-
-    fn set(&self, value: i32) {
-        self.number().store(value, Ordering::Release);
-    }
-}
-
-impl Drop for SharedNumber {
-    fn drop(&mut self) {
-        // SAFETY: unmaps exactly what `new` mapped; no reference to it outlives `self`.
-        unsafe { libc::munmap(self.place.as_ptr().cast(), PAGE_BYTES) };
-    }
 }
 
 #[cfg(test)]

@@ -255,6 +255,14 @@ impl Watches {
         &mut self.makers
     }
 
+    /// Whether every creation on that device was seen with its maker, so that an object without one is not the job's.
+    #[must_use]
+    pub fn sees_all_makers(&self, device: u64) -> bool {
+        let marked = |fanotify: &Fanotify| fanotify.marks().iter().any(|mark| mark.device == device);
+        let whole = self.living().is_some() && self.lost.is_empty() && self.makers.not_followed() == 0;
+        whole && self.fanotify.as_ref().is_some_and(marked)
+    }
+
     /// What was made and destroyed of a group; `None` where that is not exact.
     #[must_use]
     pub fn count(&self, group: Group) -> Option<Count> {

@@ -1,0 +1,150 @@
+//! The accounts of a job: what is new, whose it is, what is done about it, and whether the numbers add up.
+
+use super::attribution::{Attributed, attribute};
+use super::ending::Leftover;
+use super::keep::Keep;
+use super::looks::{Before, News};
+use super::settle::{Settled, Settlement};
+use crate::exit_code::CommandEnd;
+use crate::options::run::RunOptions;
+use crate::report::schema::{Action, BalanceRow, Containment as ContainmentRow, Exit, NotVisible, Report, Straggler};
+use crate::report::time;
+use kobj_abi::{Era, HostKind, Layer};
+use kobj_core::image::Identity;
+use kobj_host::containment::Containment;
+use kobj_host::hands::Hands;
+use kobj_host::makers::Group;
+use std::collections::{BTreeMap, HashSet};
+
+/// What is known of the run itself: how the command ended, what held it, which layers watched.
+pub(crate) fn describe(report: &mut Report, keep: &Keep<'_>, command: CommandEnd) {
+    report.job.exit = Some(exit_of(command));
+    report.job.containment = match keep.containment {
+        Containment::Cgroup(_) => ContainmentRow::Cgroup,
+        Containment::Subreaper(_) => ContainmentRow::Subreaper,
+    };
+    let mut layers = vec![Layer::Census, Layer::Ancestry];
+    if matches!(keep.containment, Containment::Subreaper(_)) && keep.watches.living().is_none() {
+        layers.push(Layer::Cookie);
+    }
+    layers.extend(keep.watches.layers());
+    if keep.watches.living().is_some() {
+        layers.push(Layer::SysvCreator);
+    }
+    report.job.tracing = layers;
+}
+
+fn exit_of(command: CommandEnd) -> Exit {
+    let (signal, code) = match command {
+        CommandEnd::Exited(code) => (None, i32::from(code)),
+        CommandEnd::Signalled(signal) => (Some(signal), 128 + signal),
+        CommandEnd::TimedOut { killed: false } => (None, 124),
+        CommandEnd::TimedOut { killed: true } => (None, 137),
+        CommandEnd::NotFound => (None, 127),
+        CommandEnd::NotExecutable => (None, 126),
+    };
+    Exit { signal, code, timed_out: matches!(command, CommandEnd::TimedOut { .. }) }
+}
+
+/// Finds what is new, says whose it is, does what is asked, and balances the books.
+///
+/// # Errors
+/// The books could not be opened.
+pub(crate) fn settle(
+    report: &mut Report,
+    keep: &mut Keep<'_>,
+    options: &RunOptions,
+    before: &Before,
+    leftovers: Vec<Leftover>,
+    era: Era,
+) -> Result<(), String> {
+    let News { candidates, not_visible } = before.news(keep.view);
+    // Whatever made them was heard before they were seen.
+    keep.drain();
+    let counted = Counted::of(keep);
+    let members: HashSet<u32> = leftovers.iter().filter(|left| !left.is_gone()).map(Leftover::pid).collect();
+    let Attributed { own, unattributed } = attribute(candidates, &keep.watches, keep.view, &members);
+    let mut settled = Settled::default();
+    if !(leftovers.is_empty() && own.is_empty() && unattributed.is_empty()) {
+        let mut books = Settlement::new(options, keep.view, time::now(), era)?;
+        leftovers.into_iter().for_each(|leftover| books.add_process(leftover));
+        let mut note = |_| {};
+        let mut hands = Hands::new(&mut note);
+        own.into_iter().for_each(|image| books.add_own(image, &mut hands));
+        hands.finish();
+        unattributed.into_iter().for_each(|image| books.add_unattributed(image));
+        books.name_holders();
+        settled = books.close_books();
+    }
+    for reason in keep.watches.lost().iter().chain(&settled.faults) {
+        report.job.mark_incomplete(reason.clone());
+    }
+    report.balance = balance(&counted, &settled.stragglers);
+    for row in report.balance.iter().filter(|row| !row.holds()) {
+        let why = format!("the counts of {} do not add up: an event was missed or came late", row.kind.name());
+        report.job.mark_incomplete(why);
+    }
+    report.stragglers = settled.stragglers;
+    report.unattributed = settled.unattributed;
+    report.not_visible = not_visible.into_iter().map(|(kind, why)| NotVisible { kind, why }).collect();
+    Ok(())
+}
+
+/// Creations and destructions, each counted by its own events, before anything is scrubbed.
+struct Counted {
+    by_kind: BTreeMap<HostKind, (u64, u64)>,
+}
+
+impl Counted {
+    fn of(keep: &Keep<'_>) -> Self {
+        let mut by_kind = BTreeMap::new();
+        if let Some(counts) = keep.watches.process_counts() {
+            by_kind.insert(HostKind::Process, counts);
+        }
+        for (kind, group) in [(HostKind::Segment, Group::Segment), (HostKind::PosixSemaphore, Group::Semaphore)] {
+            if let Some(count) = keep.watches.count(group) {
+                by_kind.insert(kind, (count.created, count.destroyed));
+            }
+        }
+        Self { by_kind }
+    }
+}
+
+/// One row for each kind that was counted or of which something was found.
+fn balance(counted: &Counted, stragglers: &[Straggler]) -> Vec<BalanceRow> {
+    let mut rows: BTreeMap<HostKind, BalanceRow> = BTreeMap::new();
+    for (kind, (created, destroyed)) in &counted.by_kind {
+        let (created, destroyed) = (Some(*created), Some(*destroyed));
+        rows.insert(*kind, BalanceRow { kind: *kind, exact: true, created, destroyed, scrubbed: 0, left: 0 });
+    }
+    for straggler in stragglers {
+        let row = rows.entry(straggler.kind).or_insert_with(|| BalanceRow {
+            kind: straggler.kind,
+            exact: false,
+            created: None,
+            destroyed: None,
+            scrubbed: 0,
+            left: 0,
+        });
+        if straggler.action.is_gone() {
+            row.scrubbed += 1;
+        } else {
+            row.left += 1;
+        }
+        // A process that kobj ended is heard to end like any other; it is counted once, as scrubbed.
+        let by_kobj = matches!(straggler.action, Action::Terminated | Action::Killed);
+        if let (true, Some(destroyed)) = (by_kobj, &mut row.destroyed) {
+            *destroyed = destroyed.saturating_sub(1);
+        }
+    }
+    rows.into_values().filter(|row| row.created != Some(0) || row.scrubbed + row.left > 0).collect()
+}
+
+impl Leftover {
+    fn pid(&self) -> u32 {
+        match self.image.identity {
+            Identity::Process { pid, .. } => pid,
+            _ => 0,
+        }
+    }
+}

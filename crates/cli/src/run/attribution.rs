@@ -1,0 +1,170 @@
+//! Whose is it? Evidence for each candidate, from the layers in use. Only proof lets a scrub go on.
+
+use kobj_abi::{EvidenceKind, HostKind, Layer, Strength};
+use kobj_core::image::{Creator, Evidence, HostImage, Identity};
+use kobj_host::holders::Holders;
+use kobj_host::makers::Made;
+use kobj_host::view::View;
+use kobj_host::watch::Watches;
+use std::collections::HashSet;
+
+/// Candidates, sorted by what the layers say of them.
+#[derive(Debug, Default)]
+pub(crate) struct Attributed {
+    /// Proved to be the job's own.
+    pub(crate) own: Vec<HostImage>,
+    /// Nobody's by proof.
+    pub(crate) unattributed: Vec<HostImage>,
+}
+
+/// What one candidate is to the job.
+enum Whose {
+    /// The job's, by proof.
+    Own,
+    /// Somebody else's: a layer that sees every maker saw another one.
+    Foreign,
+    /// Not known.
+    Unknown,
+}
+
+/// Sorts `candidates`. `members` are the job's living processes.
+pub(crate) fn attribute(
+    candidates: Vec<HostImage>,
+    watches: &Watches,
+    view: &View,
+    members: &HashSet<u32>,
+) -> Attributed {
+    let (held, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|image| goes_with_its_holder(image.kind));
+    let mut sorted = Attributed::default();
+    for mut image in others {
+        let whose = match image.identity {
+            Identity::File { device, .. } if has_a_maker(image.kind) => by_file_event(&mut image, device, watches),
+            _ if image.kind == HostKind::SysvSegment => by_creator(&mut image, watches),
+            _ => Whose::Unknown,
+        };
+        sorted.put(image, whose);
+    }
+    if !held.is_empty() {
+        let holders = Holders::of(view, &held);
+        for (index, mut image) in held.into_iter().enumerate() {
+            image.holders = holders.of_object(index).to_vec();
+            let whose = by_holders(&mut image, members, holders.unreadable == 0);
+            sorted.put(image, whose);
+        }
+    }
+    sorted
+}
+
+impl Attributed {
+    fn put(&mut self, mut image: HostImage, whose: Whose) {
+        match whose {
+            Whose::Own => self.own.push(image),
+            Whose::Foreign => {}
+            Whose::Unknown => {
+                let detail = "was not there before the job, which is no proof of anything".to_owned();
+                image.evidence.push(Evidence { kind: EvidenceKind::Difference, strength: Strength::Hint, detail });
+                self.unattributed.push(image);
+            }
+        }
+    }
+}
+
+/// Sockets without a name in a file system live exactly as long as a process has them open.
+fn goes_with_its_holder(kind: HostKind) -> bool {
+    matches!(kind, HostKind::Listener | HostKind::AbstractSocket)
+}
+
+/// Whether objects of that kind are made by an event in a folder.
+pub(crate) fn has_a_maker(kind: HostKind) -> bool {
+    matches!(
+        kind,
+        HostKind::Segment
+            | HostKind::PosixSemaphore
+            | HostKind::UnixSocket
+            | HostKind::LockFile
+            | HostKind::PidFile
+            | HostKind::TemporaryFile
+            | HostKind::TemporaryFolder
+            | HostKind::SymbolicLink
+            | HostKind::DeviceNode
+            | HostKind::Fifo
+    )
+}
+
+fn by_file_event(image: &mut HostImage, device: u64, watches: &Watches) -> Whose {
+    let Some(made) = watches.maker(&image.identity) else {
+        // Every maker on this file system was seen, and the job was not among those of this inode.
+        return if watches.sees_all_makers(device) { Whose::Foreign } else { Whose::Unknown };
+    };
+    let Identity::File { born, .. } = image.identity else { return Whose::Unknown };
+    let strength = made.strength_if_born(born);
+    image.creator = Some(creator_of(&made));
+    image.evidence.push(evidence_of(&made, strength));
+    match strength {
+        Strength::Proof => Whose::Own,
+        Strength::Hint => Whose::Unknown,
+    }
+}
+
+/// The maker as a report names it.
+pub(crate) fn creator_of(made: &Made) -> Creator {
+    Creator { pid: made.pid, command: made.command.to_vec(), at: Some(made.window_start) }
+}
+
+fn evidence_of(made: &Made, strength: Strength) -> Evidence {
+    let command = String::from_utf8_lossy(&made.command).into_owned();
+    let (from, to) = (clock(made.window_start.0), clock(made.window_end.0));
+    let (kind, how) = match made.layer {
+        Layer::Fanotify => (EvidenceKind::Fanotify, "a file event names its maker"),
+        _ => (EvidenceKind::Inotify, "it was new and open in one process alone"),
+    };
+    let doubt = match strength {
+        Strength::Proof => "",
+        Strength::Hint => {
+            "; not a proof: that number was not the job's alone, or the inode is older or was opened by others"
+        }
+    };
+    let detail = format!("made by pid {} ({command}) of the job between {from} and {to}: {how}{doubt}", made.pid);
+    Evidence { kind, strength, detail }
+}
+
+/// The time of day in UTC, to the millisecond.
+fn clock(microseconds: i64) -> String {
+    let of_day = microseconds.rem_euclid(86_400_000_000) / 1000;
+    let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{:03} UTC", of_day / 1000 % 60, of_day % 1000)
+}
+
+fn by_creator(image: &mut HostImage, watches: &Watches) -> Whose {
+    let Some(pid) = image.maker_pid else { return Whose::Unknown };
+    let Some(strength) = watches.made_by_pid(pid) else {
+        return if watches.living().is_some() { Whose::Foreign } else { Whose::Unknown };
+    };
+    let command = watches.family().life(pid).map_or_else(Vec::new, |life| life.command.to_vec());
+    image.creator = Some(Creator { pid, command, at: None });
+    let detail = match strength {
+        Strength::Proof => format!("the kernel keeps pid {pid} as its creator, a number that was the job's alone"),
+        Strength::Hint => format!("the kernel keeps pid {pid} as its creator, a number that was not the job's alone"),
+    };
+    image.evidence.push(Evidence { kind: EvidenceKind::SysvCreator, strength, detail });
+    match strength {
+        Strength::Proof => Whose::Own,
+        Strength::Hint => Whose::Unknown,
+    }
+}
+
+/// A socket that only the job's own processes have open is the job's; one that only others have is not.
+fn by_holders(image: &mut HostImage, members: &HashSet<u32>, all_seen: bool) -> Whose {
+    let ours = image.holders.iter().filter(|holder| members.contains(&holder.pid)).count();
+    if ours == 0 {
+        return if all_seen && !image.holders.is_empty() { Whose::Foreign } else { Whose::Unknown };
+    }
+    if ours < image.holders.len() || !all_seen {
+        return Whose::Unknown;
+    }
+    let pid = image.holders[0].pid;
+    image.creator = Some(Creator { pid, command: image.holders[0].command.clone(), at: None });
+    let detail = format!("new, and open in the job's processes alone (pid {pid})");
+    image.evidence.push(Evidence { kind: EvidenceKind::Family, strength: Strength::Proof, detail });
+    Whose::Own
+}

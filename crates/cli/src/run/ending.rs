@@ -1,0 +1,199 @@
+//! The end of a job: what is left of its processes is asked to end, then made to, until nothing is left.
+//!
+//! Processes that serve somebody outside the job are left, and named with whom they serve.
+
+use super::keep::Keep;
+use crate::patterns::{Pattern, any_matches};
+use kobj_abi::HostKind;
+use kobj_core::image::{Holder, HostImage};
+use kobj_host::members::Member;
+use rustix::process::Signal;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// How long processes that are about to end by themselves are waited for: trackers, pipelines, children of a pool.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long at most, while one of them is running and so may be on its way out.
+const SETTLE_WHILE_RUNNING: Duration = Duration::from_millis(400);
+/// How long processes that survive SIGKILL (in the kernel, uninterruptible) are waited for.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of a leftover process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing was done to it: it was only to be reported, and why.
+    Reported(String),
+    /// Named by `--keep`.
+    Kept,
+    /// It would have been ended (a dry run).
+    Planned,
+    /// It serves these, outside the job.
+    Serving(Vec<Holder>),
+    /// It ended after the first signal.
+    Terminated,
+    /// It ended after SIGKILL.
+    Killed,
+    /// It is still there; why.
+    Failed(String),
+}
+
+/// What may be done to leftover processes.
+pub(crate) struct Mercy<'a> {
+    /// Signal nobody (`--report-only`, `--dry-run`), and which of the two it is.
+    pub(crate) only_look: Option<Fate>,
+    /// End those too that serve somebody outside.
+    pub(crate) kill_all: bool,
+    /// From the first signal to SIGKILL.
+    pub(crate) kill_after: Duration,
+    /// The first signal.
+    pub(crate) signal: i32,
+    /// Processes to be left alone, by name.
+    pub(crate) keep: &'a [Pattern],
+    /// Likewise; not even reported.
+    pub(crate) ignore: &'a [Pattern],
+}
+
+/// A leftover process and its fate.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) image: HostImage,
+    pub(crate) fate: Fate,
+}
+
+impl Leftover {
+    /// Whether it is no more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.fate, Fate::Terminated | Fate::Killed)
+    }
+}
+
+type Key = (u32, u64);
+
+fn key(member: &Member) -> Key {
+    (member.pid, member.started)
+}
+
+/// Ends what is left of the job's processes, as far as `mercy` allows; says what became of each.
+pub(crate) fn end_leftovers(keep: &mut Keep<'_>, mercy: &Mercy<'_>) -> Vec<Leftover> {
+    let members = settle(keep);
+    let mut left: BTreeMap<Key, Leftover> = BTreeMap::new();
+    if members.is_empty() {
+        return Vec::new();
+    }
+    if let Some(fate) = &mercy.only_look {
+        let report = |member: &Member| Leftover { image: member.image(), fate: fate.clone() };
+        return members.iter().map(report).collect();
+    }
+    let spared = spare(keep, mercy, &members, &mut left);
+    let deadline = Instant::now().checked_add(mercy.kill_after);
+    ask_to_end(keep, members, mercy.signal, &spared, deadline, &mut left);
+    make_end(keep, &spared, &mut left);
+    left.into_values().collect()
+}
+
+/// Waits a little for processes that end by themselves; returns those that did not.
+fn settle(keep: &mut Keep<'_>) -> Vec<Member> {
+    let began = Instant::now();
+    loop {
+        let members = keep.members();
+        if members.is_empty() {
+            return members;
+        }
+        let running = members.iter().any(|member| matches!(member.state, b'R' | b'D'));
+        let patience = if running { SETTLE_WHILE_RUNNING } else { SETTLE };
+        let elapsed = began.elapsed();
+        if elapsed >= patience {
+            return members;
+        }
+        keep.wait_for_any(&members, began + if elapsed < SETTLE { SETTLE } else { patience });
+    }
+}
+
+/// Who is left alone: kept by name, or serving somebody outside. Their fates are written down.
+fn spare(keep: &Keep<'_>, mercy: &Mercy<'_>, members: &[Member], left: &mut BTreeMap<Key, Leftover>) -> HashSet<Key> {
+    let serving: HashMap<u32, Vec<Holder>> =
+        if mercy.kill_all { HashMap::new() } else { keep.serving(&members.iter().map(|m| m.pid).collect()) };
+    let mut spared = HashSet::new();
+    for member in members {
+        let image = member.image();
+        let is_named = |patterns| any_matches(patterns, HostKind::Process, &image.name);
+        let fate = if is_named(mercy.keep) || is_named(mercy.ignore) {
+            Fate::Kept
+        } else if let Some(holders) = serving.get(&member.pid) {
+            Fate::Serving(holders.clone())
+        } else {
+            continue;
+        };
+        spared.insert(key(member));
+        left.insert(key(member), Leftover { image, fate });
+    }
+    spared
+}
+
+/// The first signal to all that are not spared, those born meanwhile too, until they are gone or `deadline` has come.
+fn ask_to_end(
+    keep: &mut Keep<'_>,
+    mut members: Vec<Member>,
+    signal: i32,
+    spared: &HashSet<Key>,
+    deadline: Option<Instant>,
+    left: &mut BTreeMap<Key, Leftover>,
+) {
+    let mut asked = HashSet::new();
+    loop {
+        members.retain(|member| !spared.contains(&key(member)));
+        if members.is_empty() {
+            return;
+        }
+        for member in &members {
+            if asked.insert(key(member)) {
+                let fate = match member.send(signal) {
+                    // A stopped process gets SIGTERM only when it goes on.
+                    Ok(()) => member.signal(Signal::CONT).map_or(Fate::Terminated, |()| Fate::Terminated),
+                    Err(error) => Fate::Failed(format!("cannot signal it: {error}")),
+                };
+                left.insert(key(member), Leftover { image: member.image(), fate });
+            }
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return;
+        }
+        keep.wait_for_any(&members, deadline.unwrap_or(now + SETTLE));
+        members = keep.members();
+    }
+}
+
+/// SIGKILL to all that are not spared, again and again until none is left.
+fn make_end(keep: &mut Keep<'_>, spared: &HashSet<Key>, left: &mut BTreeMap<Key, Leftover>) {
+    let patience = Instant::now() + KILL_PATIENCE;
+    loop {
+        let mut members = keep.members();
+        members.retain(|member| !spared.contains(&key(member)));
+        if members.is_empty() {
+            return;
+        }
+        // With nobody to spare the group is killed at once, which no fork can outrun.
+        if spared.is_empty() {
+            keep.kill_group();
+        }
+        for member in &members {
+            let fate = match member.signal(Signal::KILL) {
+                Ok(()) => Fate::Killed,
+                Err(_) if member.has_ended() => Fate::Killed,
+                Err(error) => Fate::Failed(format!("cannot signal it: {error}")),
+            };
+            left.insert(key(member), Leftover { image: member.image(), fate });
+        }
+        let now = Instant::now();
+        if now >= patience {
+            for member in &members {
+                if let Some(leftover) = left.get_mut(&key(member)) {
+                    leftover.fate = Fate::Failed("it does not end by SIGKILL: it hangs in the kernel".to_owned());
+                }
+            }
+            return;
+        }
+        keep.wait_for_any(&members, patience.min(now + Duration::from_millis(50)));
+    }
+}

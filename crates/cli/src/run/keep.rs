@@ -1,0 +1,123 @@
+//! The loop of a run: one thread, one poll over signals, watches and the processes that are waited for.
+
+use super::job_control::JobControl;
+use kobj_core::image::Holder;
+use kobj_host::containment::Containment;
+use kobj_host::members::{Member, Sources};
+use kobj_host::outside::serves_outside;
+use kobj_host::view::View;
+use kobj_host::watch::Watches;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+/// Everything that lives as long as the job.
+pub(crate) struct Keep<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) control: JobControl,
+    pub(crate) containment: Containment,
+    pub(crate) watches: Watches,
+    /// `NAME=VALUE` of the cookie.
+    pub(crate) cookie: Vec<u8>,
+}
+
+impl Keep<'_> {
+    /// One turn: waits until something happens or `until` has come, and deals with it.
+    ///
+    /// # Errors
+    /// Polling or reading signals failed, which only a lack of memory explains.
+    pub(crate) fn turn(&mut self, extra: &[BorrowedFd<'_>], until: Option<Instant>) -> io::Result<()> {
+        let now = Instant::now();
+        let until = until.map(|until| until.saturating_duration_since(now));
+        let timeout = [until, self.control.next_forward(now), self.watches.next_look(now)].into_iter().flatten().min();
+        let watched = self.watches.poll_set();
+        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len() + extra.len());
+        polled.push(PollFd::from_borrowed_fd(self.control.descriptor(), PollFlags::IN));
+        polled.extend(watched.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        polled.extend(extra.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        match poll(&mut polled, timeout.map(to_timespec).as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let seen = polled[1..=watched.len()].iter().any(|fd| !fd.revents().is_empty());
+        let signalled = !polled[0].revents().is_empty();
+        drop(polled);
+        let now = Instant::now();
+        if signalled {
+            self.control.handle_signals(now)?;
+        } else {
+            self.control.forward_due(now);
+        }
+        if seen || self.watches.next_look(now).is_some_and(|left| left.is_zero()) {
+            self.drain();
+        }
+        Ok(())
+    }
+
+    /// Takes in all that the watches have heard up to now.
+    pub(crate) fn drain(&mut self) {
+        let Self { view, containment, watches, cookie, .. } = self;
+        let sources = Sources { group: containment.group(), family: None, reaper: reaper(), cookie: Some(cookie) };
+        let mut members = || sources.members(view).iter().map(|member| member.pid).collect();
+        watches.drain(Instant::now(), &mut members);
+    }
+
+    /// Turns until one of `members` has ended or `until` has come.
+    pub(crate) fn wait_for_any(&mut self, members: &[Member], until: Instant) {
+        let descriptors: Vec<BorrowedFd<'_>> = members.iter().map(AsFd::as_fd).collect();
+        while Instant::now() < until && !members.iter().any(Member::has_ended) {
+            if self.turn(&descriptors, Some(until)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The job's living processes, the command included while it lives.
+    pub(crate) fn members(&mut self) -> Vec<Member> {
+        self.control.reap();
+        self.drain();
+        let has_family = self.watches.living().is_some();
+        let Self { view, containment, watches, cookie, .. } = self;
+        let watches = RefCell::new(watches);
+        let family = || {
+            let mut watches = watches.borrow_mut();
+            watches.drain(Instant::now(), &mut Vec::new);
+            watches.living().unwrap_or_default()
+        };
+        let family: Option<&dyn Fn() -> Vec<u32>> = if has_family { Some(&family) } else { None };
+        Sources { group: containment.group(), family, reaper: reaper(), cookie: Some(cookie) }.members(view)
+    }
+
+    /// Which of the job's processes serve somebody outside it, and whom.
+    pub(crate) fn serving(&self, job: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
+        serves_outside(self.view, job, &own_descriptors())
+    }
+
+    /// Ends the whole control group at once, where there is one.
+    pub(crate) fn kill_group(&self) {
+        if let Some(group) = self.containment.group() {
+            // Older kernels lack it; each process is killed by itself as well.
+            let _ = group.kill();
+        }
+    }
+}
+
+/// Orphans of the job are handed to us.
+fn reaper() -> Option<u32> {
+    Some(std::process::id())
+}
+
+/// Device and inode of all that this process has open, and so of all that the command inherited.
+fn own_descriptors() -> HashSet<(u64, u64)> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return HashSet::new() };
+    let stats = entries.filter_map(|entry| std::fs::metadata(entry.ok()?.path()).ok());
+    stats.map(|stat| (stat.dev(), stat.ino())).collect()
+}
+
+fn to_timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: duration.subsec_nanos().into() }
+}

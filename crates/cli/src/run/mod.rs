@@ -1,0 +1,209 @@
+//! `kobj run`: runs a command as a job and says what it left.
+//!
+//! The order is the one of ARCHITECTURE.md: record, containment, watches, census, spawn; the loop; the end of leftover
+//! processes; census again, attribution, plan, effects, report; end as the command ended.
+
+mod accounts;
+mod attribution;
+mod ending;
+mod job_control;
+mod keep;
+mod looks;
+mod settle;
+
+use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
+use crate::options::run::{COOKIE, RunOptions, refuse};
+use crate::report::schema::{JobRow, Report};
+use crate::report::{escape, files, text, time};
+use job_control::{End, JobControl, is_init};
+use keep::Keep;
+use kobj_abi::{Era, Koid, ObjectType, Tag};
+use kobj_host::containment::Containment;
+use kobj_host::view::View;
+use kobj_host::watch::{Choice, Watches};
+use kobj_platform::signals::{Signals, die_by};
+use kobj_platform::spawn::{Child, Launch, SpawnError};
+use looks::Before;
+use rustix::process::Signal;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Runs `kobj run` with the words behind it; ends as the command ended.
+pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
+    let options = match RunOptions::load(arguments) {
+        Ok(options) => options,
+        Err(refusal) => return ExitCode::from(refuse(refusal)),
+    };
+    match keep_job(&options) {
+        Ok(Finish::Exit(code)) => ExitCode::from(code),
+        Ok(Finish::DieBy(signal)) => {
+            die_by(signal);
+            // Only a signal whose default action does not end a process comes here.
+            ExitCode::from((128 + signal).clamp(1, 255) as u8)
+        }
+        Err(sentence) => {
+            crate::tell(&format!("kobj: {sentence}\n"));
+            ExitCode::from(exit_code::OWN_FAILURE)
+        }
+    }
+}
+
+fn keep_job(options: &RunOptions) -> Result<Finish, String> {
+    let signals = Signals::take().map_err(|e| format!("cannot take over the signals: {e}"))?;
+    let tmpdir = std::env::var_os("TMPDIR").map(Into::into);
+    let view = View::of_this_process(&options.segment_folders, &options.temporary_folders, tmpdir);
+    let era = Era(1);
+    let koid = Koid::new(era, 1).ok_or("no koid")?;
+    // Orphans of the job come to us and not to init, so that none is lost and each is reaped.
+    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
+        .map_err(|e| format!("cannot become the reaper of the job's orphans: {e}"))?;
+    let mut containment = Containment::choose(&view, koid);
+    let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
+    let before = Before::take(&view);
+    let cookie = cookie_of(koid);
+    let started = time::now();
+    let child = match start(options, &mut containment, &cookie) {
+        Ok(child) => child,
+        Err(error) => {
+            watches.close();
+            remove_group(&containment);
+            return not_started(&options.command[0], error);
+        }
+    };
+    watches.set_root(child.pid);
+    let mut line = COOKIE.as_bytes().to_vec();
+    line.push(b'=');
+    line.extend_from_slice(cookie.as_bytes());
+    let mut keep = Keep { view: &view, control: JobControl::new(signals, child), containment, watches, cookie: line };
+    let command = await_end(&mut keep, options)?;
+    let leftovers = ending::end_leftovers(&mut keep, &mercy(options));
+    keep.drain();
+    keep.control.take_foreground_back();
+    let tag = Tag { letters: ObjectType::Job.letters(), koid };
+    let mut report = Report::new(JobRow::new(tag, options.name.clone(), &options.command, started));
+    accounts::describe(&mut report, &keep, command);
+    accounts::settle(&mut report, &mut keep, options, &before, leftovers, era)?;
+    report.job.ended = Some(time::now());
+    let report_failed = publish(options, &report);
+    let Keep { containment, watches, .. } = keep;
+    watches.close();
+    remove_group(&containment);
+    let stragglers = report.has_proved_stragglers();
+    let fail_on_stragglers = options.fail_on_stragglers;
+    Ok(RunEnd { command, report_failed, stragglers, fail_on_stragglers, is_init: is_init() }.finish())
+}
+
+fn remove_group(containment: &Containment) {
+    if let Some(group) = containment.group() {
+        // A group with processes in use stays; the kernel says so itself.
+        let _ = group.remove();
+    }
+}
+
+fn mercy(options: &RunOptions) -> ending::Mercy<'_> {
+    let only_look = if options.report_only {
+        Some(ending::Fate::Reported("nothing is touched (--report-only)".to_owned()))
+    } else {
+        options.dry_run.then_some(ending::Fate::Planned)
+    };
+    let (kill_all, kill_after, signal) = (options.kill_all, options.kill_after, options.signal);
+    ending::Mercy { only_look, kill_all, kill_after, signal, keep: &options.keep, ignore: &options.ignore }
+}
+
+/// Writes the report where it was asked for, and to standard error; whether a file could not be written.
+fn publish(options: &RunOptions, report: &Report) -> bool {
+    let failures = files::write_all(&options.reports, report);
+    for failure in &failures {
+        crate::tell(&format!("kobj: {}\n", escape::for_terminal(failure.as_bytes())));
+    }
+    if options.json {
+        crate::tell(&report.to_json());
+    } else if !options.quiet {
+        crate::tell(&text::render(report, text::Style::of(std::io::stderr(), options.explain, options.verbose)));
+    }
+    if report.has_news()
+        && let Err(why) = crate::state::save_last(report)
+        && options.verbose
+    {
+        crate::tell(&format!("kobj: {}\n", escape::for_terminal(why.as_bytes())));
+    }
+    !failures.is_empty()
+}
+
+/// The cookie's value: the koid and 64 random bits; behind the outer job's, for an inner job.
+fn cookie_of(koid: Koid) -> OsString {
+    let own = format!("{:016x}", koid.raw());
+    match std::env::var_os(COOKIE) {
+        Some(outer) => {
+            let mut value = outer;
+            value.push("/");
+            value.push(own);
+            value
+        }
+        None => own.into(),
+    }
+}
+
+/// Starts the command; falls back to parenthood where the control group refuses it.
+fn start(options: &RunOptions, containment: &mut Containment, cookie: &OsStr) -> Result<Child, SpawnError> {
+    let others = std::env::vars_os().filter(|(name, _)| name != COOKIE);
+    let environment = others.chain([(COOKIE.into(), cookie.to_owned())]);
+    let path = std::env::var_os("PATH");
+    let launch = Launch::new(&options.command, path.as_deref(), environment).map_err(SpawnError::NotExecutable)?;
+    let group = containment.group().map(rustix::fd::AsFd::as_fd);
+    match launch.start(group) {
+        Err(SpawnError::GroupRefused(error)) => {
+            let why = format!("the control group refused the command: {error}");
+            if let Some(group) = containment.group() {
+                let _ = group.remove();
+            }
+            *containment = Containment::Subreaper(why);
+            launch.start(None)
+        }
+        other => other,
+    }
+}
+
+fn not_started(program: &OsStr, error: SpawnError) -> Result<Finish, String> {
+    let name = crate::report::escape::for_terminal(program.as_bytes());
+    let (code, sentence) = match error {
+        SpawnError::NotFound(e) => (exit_code::NOT_FOUND, format!("cannot run '{name}': {e}")),
+        SpawnError::NotExecutable(e) => (exit_code::NOT_EXECUTABLE, format!("cannot run '{name}': {e}")),
+        SpawnError::GroupRefused(e) | SpawnError::Refused(e) => {
+            (exit_code::OWN_FAILURE, format!("cannot start a process for '{name}': {e}"))
+        }
+    };
+    crate::tell(&format!("kobj: {sentence}\n"));
+    Ok(Finish::Exit(code))
+}
+
+/// Keeps the job until its command has ended, or until `--timeout` ended it.
+fn await_end(keep: &mut Keep<'_>, options: &RunOptions) -> Result<CommandEnd, String> {
+    let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut patience = deadline;
+    let mut timed_out = false;
+    let mut killed = false;
+    loop {
+        if let Some(end) = keep.control.end() {
+            return Ok(match end {
+                _ if timed_out => CommandEnd::TimedOut { killed },
+                End::Code(code) => CommandEnd::Exited(code as u8),
+                End::Signal(signal) => CommandEnd::Signalled(signal),
+            });
+        }
+        let now = Instant::now();
+        if patience.is_some_and(|at| now >= at) {
+            killed = timed_out;
+            let signal = if timed_out { Signal::KILL.as_raw() } else { options.signal };
+            for member in keep.members() {
+                // A stopped process sees the signal only when it goes on.
+                let _ = member.send(signal).and_then(|()| member.signal(Signal::CONT));
+            }
+            patience = if timed_out { None } else { now.checked_add(options.kill_after) };
+            timed_out = true;
+        }
+        keep.turn(&[], patience).map_err(|e| format!("cannot wait for the command: {e}"))?;
+    }
+}
