@@ -19,6 +19,7 @@ pub mod outside;
 pub mod places;
 pub mod proc;
 pub mod quarantine;
+pub mod record;
 pub mod tables;
 #[cfg(test)]
 mod testing;

@@ -120,6 +120,15 @@ pub struct Window {
     pub end: Time,
 }
 
+impl Creation {
+    /// A creation as a record's tests make them up.
+    #[cfg(test)]
+    pub(crate) fn example(device: u64, handle: FileHandle, made: Made) -> Self {
+        let (folder, group) = (handle, Group::Segment);
+        Self { device, handle, folder, name: Box::default(), made, group, links: 1, changed: false }
+    }
+}
+
 impl Makers {
     /// Nothing made yet. Files directly in one of `segment_folders` are counted as segments and semaphores.
     #[must_use]

@@ -83,6 +83,7 @@ pub struct Watches {
     /// Numbers that the caller named as the job's at any drain (without a connector).
     named: HashSet<u32>,
     window_start: Time,
+    read_until: Time,
     buffer: Vec<u8>,
     pace: Pace,
     look_pace: Pace,
@@ -127,6 +128,7 @@ impl Watches {
             lost: Vec::new(),
             named: HashSet::new(),
             window_start: coarse_time(),
+            read_until: coarse_time(),
             pace: Pace::default(),
             look_pace: Pace::default(),
             looks_left: LOOKS_AT_ONCE,
@@ -188,6 +190,7 @@ impl Watches {
     ///
     /// `members` names the job's living processes; it is asked only where there is no connector.
     pub fn drain(&mut self, now: Instant, members: &mut dyn FnMut() -> Vec<u32>) -> bool {
+        let begun = coarse_time();
         let mut found = self.hear();
         if self.connector.is_none() && (self.fanotify.is_some() || self.look.is_some()) {
             // Only a number that was once a member's can be a hint later.
@@ -206,7 +209,15 @@ impl Watches {
         self.looks_counted_at = if passed > 0 { now } else { self.looks_counted_at };
         self.looks_left = self.looks_left.saturating_sub(u32::from(looked));
         self.look_pace.after(looked && self.looks_left == 0, now, REST);
+        // What came after this moment may still be unread.
+        self.read_until = begun;
         found || looked
+    }
+
+    /// Up to when events were read and judged; wall time.
+    #[must_use]
+    pub fn read_until(&self) -> Time {
+        self.read_until
     }
 
     /// The job's family tree; empty without the connector.
