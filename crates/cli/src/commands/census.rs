@@ -109,7 +109,7 @@ pub(crate) const fn use_word(verdict: &Verdict) -> &'static str {
 }
 
 /// `command(pid)` of each process once, separated by commas.
-fn holders_cell(holders: &[Holder]) -> Cell {
+pub(crate) fn holders_cell(holders: &[Holder]) -> Cell {
     let mut text = Vec::new();
     let mut last = None;
     for holder in holders.iter().filter(|holder| last.replace(holder.pid) != Some(holder.pid)) {

@@ -7,11 +7,13 @@ mod last;
 mod listing;
 mod man;
 mod objects;
+mod scrub;
 mod who;
 mod why;
 
 pub(crate) use census::CensusFlags;
 pub(crate) use listing::ListingFlags;
+pub(crate) use scrub::ScrubFlags;
 pub(crate) use who::WhoFlags;
 pub(crate) use why::WhyFlags;
 
@@ -29,6 +31,7 @@ pub(crate) fn dispatch(command: Command) -> ExitCode {
         Command::Completions(flags) => completions::run(&flags),
         Command::Last(flags) => last::run(&flags),
         Command::Man(flags) => man::run(&flags),
+        Command::Scrub(flags) => scrub::run(&flags),
         Command::Who(flags) => who::run(&flags),
         Command::Why(flags) => why::run(&flags),
     };

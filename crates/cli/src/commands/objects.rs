@@ -1,13 +1,13 @@
 //! Finding objects: a census of kinds, and what a person means by a NAME.
 
 use crate::config::Config;
-use kobj_abi::{Class, HostKind};
+use kobj_abi::HostKind;
 use kobj_core::image::{HostImage, Identity, Time};
+use kobj_host::classify::classify;
 use kobj_host::kind::Visibility;
 use kobj_host::kinds;
 use kobj_host::proc::{self, Proc, sysvipc};
 use kobj_host::view::View;
-use rustix::fs::{AtFlags, CWD, StatxFlags};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -136,35 +136,9 @@ fn absolute(path: &Path) -> Option<PathBuf> {
     Some(folder.canonicalize().ok()?.join(name))
 }
 
-/// What lies at a path, seen without opening it.
-fn file_at(view: &View, path: &Path) -> Option<HostImage> {
-    let look =
-        rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS | StatxFlags::BTIME).ok()?;
-    let in_segments = path.parent().is_some_and(|folder| view.segment_folders.iter().any(|known| known == folder));
-    let is_semaphore = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"sem."));
-    let kind = match u32::from(look.stx_mode) & 0o170_000 {
-        0o140_000 => HostKind::UnixSocket,
-        0o120_000 => HostKind::SymbolicLink,
-        0o040_000 => HostKind::TemporaryFolder,
-        0o010_000 => HostKind::Fifo,
-        0o020_000 | 0o060_000 => HostKind::DeviceNode,
-        _ if in_segments && is_semaphore => HostKind::PosixSemaphore,
-        _ if in_segments => HostKind::Segment,
-        _ => HostKind::TemporaryFile,
-    };
-    let born = (look.stx_mask & StatxFlags::BTIME.bits() != 0)
-        .then(|| Time(look.stx_btime.tv_sec.saturating_mul(1_000_000) + i64::from(look.stx_btime.tv_nsec / 1_000)));
-    let device = proc::device_of(&look);
-    let identity = Identity::File { device, inode: look.stx_ino, handle: None, born };
-    let mut image = HostImage::new(kind, path.as_os_str().as_bytes().to_vec(), identity);
-    image.size = (kind != HostKind::TemporaryFolder).then_some(look.stx_size);
-    image.uid = Some(look.stx_uid);
-    let in_temporary =
-        path.ancestors().skip(1).any(|folder| view.temporary_folders.iter().any(|known| known == folder));
-    if !in_temporary && matches!(kind, HostKind::TemporaryFile | HostKind::TemporaryFolder) {
-        image.class = Class::Output;
-    }
-    Some(image)
+/// What lies at an absolute path; nothing too where it may not be looked at.
+pub(crate) fn file_at(view: &View, path: &Path) -> Option<HostImage> {
+    classify(view, path).ok().flatten()
 }
 
 /// The one object that is meant, or a sentence about none.

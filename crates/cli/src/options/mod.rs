@@ -2,7 +2,7 @@
 
 pub(crate) mod run;
 
-use crate::commands::{CensusFlags, WhoFlags, WhyFlags};
+use crate::commands::{CensusFlags, ScrubFlags, WhoFlags, WhyFlags};
 use clap::Parser;
 
 /// Keeps the balance of kernel objects: what a command made, destroyed and left behind.
@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Who(WhoFlags),
     /// Say why an object is still here
     Why(WhyFlags),
+    /// Destroy what is named and used by nobody
+    Scrub(ScrubFlags),
     /// Show the newest report again
     Last(LastFlags),
     /// Write shell completions to standard output
