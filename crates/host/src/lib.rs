@@ -15,6 +15,7 @@ pub mod kinds;
 mod listing;
 pub mod makers;
 pub mod members;
+pub mod output;
 pub mod outside;
 pub mod places;
 pub mod proc;
