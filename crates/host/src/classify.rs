@@ -2,6 +2,7 @@
 
 use crate::identity::{self, Stat};
 use crate::listing;
+use crate::proc;
 use crate::tree;
 use crate::view::View;
 use kobj_abi::{Class, HostKind};
@@ -119,7 +120,8 @@ impl<'v> Look<'v> {
 
     fn is_locked(&self, stat: &Stat) -> bool {
         let locked = self.locked.get_or_init(|| {
-            std::fs::read(self.view.proc.join("locks")).map(|text| parse_locks(&text)).unwrap_or_default()
+            let table = proc::read(&self.view.proc.join("locks"), proc::TABLE).unwrap_or_default();
+            proc::locks::parse(&table).map(|lock| (lock.device, lock.inode)).collect()
         });
         locked.contains(&(stat.device, stat.inode))
     }
@@ -191,18 +193,4 @@ pub(crate) fn first_pid(content: &[u8]) -> Option<u32> {
     let line = content.split(|byte| *byte == b'\n' || *byte == 0).next()?;
     let pid: u32 = std::str::from_utf8(line).ok()?.trim().parse().ok()?;
     (1..=PID_MAX).contains(&pid).then_some(pid)
-}
-
-/// Device and inode of the files in `/proc/locks`.
-fn parse_locks(text: &[u8]) -> HashSet<(u64, u64)> {
-    let text = String::from_utf8_lossy(text);
-    text.lines().filter_map(|line| line.split_ascii_whitespace().find_map(parse_lock_file)).collect()
-}
-
-/// `MAJOR:MINOR:INODE`, the first two in hexadecimal.
-fn parse_lock_file(word: &str) -> Option<(u64, u64)> {
-    let mut parts = word.split(':');
-    let (major, minor, inode) = (parts.next()?, parts.next()?, parts.next()?);
-    let number = |text: &str| u32::from_str_radix(text, 16).ok();
-    Some((rustix::fs::makedev(number(major)?, number(minor)?), inode.parse().ok()?))
 }

@@ -2,6 +2,8 @@
 //! ten thousand set-ups.
 
 use crate::identity;
+use crate::pins::Pins;
+use crate::view::View;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -53,6 +55,8 @@ pub struct Hands<'a> {
     last_folder: Option<(PathBuf, Rc<OwnedFd>)>,
     /// `/proc/self/fd`, through which a descriptor is opened again.
     descriptors: Option<OwnedFd>,
+    /// What mounts hold, as last read.
+    pins: Option<Pins>,
     /// How many files have passed: the next one's name in a room.
     passed: u64,
 }
@@ -67,7 +71,15 @@ impl fmt::Debug for Hands<'_> {
 impl<'a> Hands<'a> {
     /// Hands that write down, by `note`, each private folder when it is made, before anything passes through it.
     pub fn new(note: &'a mut dyn FnMut(QuarantineNote)) -> Self {
-        Self { note, openers_are_dead: false, rooms: Vec::new(), last_folder: None, descriptors: None, passed: 0 }
+        Self {
+            note,
+            openers_are_dead: false,
+            rooms: Vec::new(),
+            last_folder: None,
+            descriptors: None,
+            pins: None,
+            passed: 0,
+        }
     }
 
     /// The folder of that path, held open; the last one is remembered.
@@ -80,6 +92,12 @@ impl<'a> Hands<'a> {
         let folder = Rc::new(open_folder(path)?);
         self.last_folder = Some((path.to_path_buf(), Rc::clone(&folder)));
         Ok(folder)
+    }
+
+    /// What mounts hold, no older than a moment.
+    pub(crate) fn pins(&mut self, view: &View) -> &Pins {
+        let known = self.pins.take().filter(|pins| !pins.is_stale());
+        self.pins.insert(known.unwrap_or_else(|| Pins::read(view)))
     }
 
     /// Opens for reading the very file that `file` points at, without going by a name.

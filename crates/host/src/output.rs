@@ -235,8 +235,7 @@ mod tests {
         }
 
         fn is_output(&self, kind: HostKind, name: &str) -> bool {
-            let command =
-                Command { arguments: &self.arguments, environment: &self.environment, folder: &self.folder };
+            let command = Command { arguments: &self.arguments, environment: &self.environment, folder: &self.folder };
             Outputs::new(&self.view, &command).is_output(&object(kind, name))
         }
 

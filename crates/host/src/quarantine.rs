@@ -11,6 +11,8 @@
 use crate::hands::Hands;
 use crate::identity::{self, Stat};
 use crate::kind::{Outcome, Verdict};
+use crate::pins;
+use crate::view::View;
 use kobj_core::image::Identity;
 use kobj_platform::lease::{self, SigioBlocked};
 use rustix::fs::{AtFlags, RenameFlags};
@@ -119,8 +121,22 @@ impl Leased {
     }
 }
 
+/// That no mount holds what lies at `place` or below it: deleting it would take the mount away.
+pub(crate) fn unmounted(view: &View, hands: &mut Hands<'_>, place: &Place<'_>) -> Result<(), Verdict> {
+    let Some(folder) = pins::path_of_descriptor(place.folder.as_fd()) else {
+        return Err(Verdict::Unknown(format!("cannot tell where {} lies, so not what mounts hold", place.full())));
+    };
+    match hands.pins(view).hold(&folder.join(place.name)) {
+        Some(false) => Ok(()),
+        Some(true) => {
+            Err(Verdict::InUse(Vec::new(), "a mount holds it, here or in another mount namespace".to_owned()))
+        }
+        None => Err(Verdict::Unknown(format!("cannot tell on which mount {} lies", place.full()))),
+    }
+}
+
 /// Takes the write lease of the asked file, or says why not.
-fn take(hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<Leased, Verdict> {
+fn take(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<Leased, Verdict> {
     let unknown = |what: &str, error: io::Error| Verdict::Unknown(format!("cannot {what} {}: {error}", place.full()));
     let (pointer, stat) = point(place, identity)?;
     if !stat.is_regular() {
@@ -132,6 +148,7 @@ fn take(hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result
         let why = format!("no judge: write leases are not to be trusted on this file system (type {magic:#x})");
         return Err(Verdict::Unknown(why));
     }
+    unmounted(view, hands, place)?;
     let file = hands.reopen(pointer.as_fd()).map_err(|error| unknown("open", error))?;
     // Old kernels count every pointer to the name, ours too.
     drop(pointer);
@@ -160,47 +177,47 @@ fn take(hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result
 
 /// Asks whether anybody has the file at `path` open or mapped. Changes nothing; an open that comes at the same instant
 /// waits for microseconds (or, if non-blocking, is told to come again).
-pub fn judge_file(path: &Path, identity: &Identity) -> Verdict {
+pub fn judge_file(view: &View, path: &Path, identity: &Identity) -> Verdict {
     let mut ignore = |_| {};
     let mut hands = Hands::new(&mut ignore);
     let place = match place(&mut hands, path) {
         Ok(place) => place,
         Err(verdict) => return verdict,
     };
-    let mut taken = take(&mut hands, &place, identity);
+    let mut taken = take(view, &mut hands, &place, identity);
     if matches!(taken, Err(Verdict::InUse(..))) {
-        taken = take(&mut hands, &place, identity);
+        taken = take(view, &mut hands, &place, identity);
     }
     taken.map_or_else(|verdict| verdict, |_leased| Verdict::Unused(GRANTED.to_owned()))
 }
 
 /// Deletes the regular file at `path` if it is the asked one and the kernel says, when it goes, that nobody uses it.
-pub fn scrub_file(hands: &mut Hands<'_>, path: &Path, identity: &Identity) -> Outcome {
+pub fn scrub_file(view: &View, hands: &mut Hands<'_>, path: &Path, identity: &Identity) -> Outcome {
     let place = match place(hands, path) {
         Ok(place) => place,
         Err(verdict) => return Outcome::Left(verdict),
     };
-    scrub_at(hands, &place, identity)
+    scrub_at(view, hands, &place, identity)
 }
 
 /// As [`scrub_file`], in a folder that is held open. A refusal is tried once more: a look that passes by is no use.
-pub(crate) fn scrub_at(hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Outcome {
-    match attempt(hands, place, identity) {
+pub(crate) fn scrub_at(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Outcome {
+    match attempt(view, hands, place, identity) {
         Err(Refusal::Verdict(Verdict::InUse(..))) => {
-            attempt(hands, place, identity).map_or_else(Outcome::from, Outcome::Scrubbed)
+            attempt(view, hands, place, identity).map_or_else(Outcome::from, Outcome::Scrubbed)
         }
         other => other.map_or_else(Outcome::from, Outcome::Scrubbed),
     }
 }
 
-fn attempt(hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<String, Refusal> {
-    let mut leased = take(hands, place, identity)?;
+fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<String, Refusal> {
+    let mut leased = take(view, hands, place, identity)?;
     if !hands.has_room(mount_of(&leased.stat)) {
         // Nobody is to wait for a mkdir: the lease is given back meanwhile.
         let stat = leased.stat.clone();
         drop(leased);
         make_room(hands, place, &stat)?;
-        leased = take(hands, place, identity)?;
+        leased = take(view, hands, place, identity)?;
     }
     let moved = move_in(hands, place, &leased.stat)?;
     if !leased.stands() {

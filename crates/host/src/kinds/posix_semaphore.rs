@@ -24,11 +24,11 @@ impl Kind for PosixSemaphore {
         places::census(view, self.kind(), found)
     }
 
-    fn judge(&self, _view: &View, image: &HostImage) -> Verdict {
-        quarantine::judge_file(path_of(image), &image.identity)
+    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+        quarantine::judge_file(view, path_of(image), &image.identity)
     }
 
-    fn scrub(&self, _view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
-        quarantine::scrub_file(hands, path_of(image), &image.identity)
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
+        quarantine::scrub_file(view, hands, path_of(image), &image.identity)
     }
 }
