@@ -131,8 +131,9 @@ impl Family {
 
     /// Names the job's first process, right after it was started and before its events are read.
     pub fn set_root(&mut self, pid: u32) {
-        let command = self.intern(b"");
-        if !self.living.contains_key(&pid) {
+        // With a keeper, events that were read already know it, and perhaps its end.
+        if !self.living.contains_key(&pid) && (self.keeper.is_none() || !self.ours.contains(pid)) {
+            let command = self.intern(b"");
             self.expected = Some(pid);
             self.begin(pid, Life { started_at_ns: 0, parent: self.keeper.unwrap_or(0), command, threads: 1 });
         }
@@ -446,6 +447,16 @@ mod tests {
         assert_eq!(family.judge_ever(10), Some(Strength::Hint));
         family.apply(exit(10));
         assert!(family.living().is_empty());
+    }
+
+    #[test]
+    fn a_command_that_ended_before_it_was_named_does_not_live_again() {
+        let mut family = family();
+        family.apply(fork(1, 10));
+        family.apply(exit(10));
+        family.set_root(10);
+        assert!(family.living().is_empty());
+        assert_eq!(family.counts(), (1, 1));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum Group {
 pub struct Count {
     /// Made by the job.
     pub created: u64,
-    /// Made by the job, and their last name taken away by anyone.
+    /// Made by the job, and their last name taken away by anyone but kobj.
     pub destroyed: u64,
 }
 
@@ -89,6 +89,8 @@ pub struct Creation {
     group: Group,
     links: i32,
     changed: bool,
+    /// Its last name was taken away by kobj itself: scrubbed, not destroyed by the job.
+    by_us: bool,
 }
 
 /// A folder whose direct entries have a meaning of their own.
@@ -125,7 +127,7 @@ impl Creation {
     #[cfg(test)]
     pub(crate) fn example(device: u64, handle: FileHandle, made: Made) -> Self {
         let (folder, group) = (handle, Group::Segment);
-        Self { device, handle, folder, name: Box::default(), made, group, links: 1, changed: false }
+        Self { device, handle, folder, name: Box::default(), made, group, links: 1, changed: false, by_us: false }
     }
 }
 
@@ -184,6 +186,9 @@ impl Makers {
             && let Some(index) = self.find(inode, device, &target)
         {
             self.unnamed(index);
+            if let Some(Some(creation)) = self.creations.get_mut(index as usize) {
+                creation.by_us = event.pid == std::process::id();
+            }
         }
         true
     }
@@ -300,7 +305,7 @@ impl Makers {
         vacant.insert(index);
         let name = Box::default();
         self.creations[index as usize] =
-            Some(Creation { device, handle, folder, name, made, group, links: 0, changed: false });
+            Some(Creation { device, handle, folder, name, made, group, links: 0, changed: false, by_us: false });
         self.named(index, place, 1);
     }
 
@@ -358,7 +363,7 @@ impl Makers {
 
     fn end(&mut self, index: u32) {
         let Some(creation) = self.creations.get_mut(index as usize).and_then(Option::take) else { return };
-        self.counts[creation.group as usize].destroyed += 1;
+        self.counts[creation.group as usize].destroyed += u64::from(!creation.by_us);
         self.by_inode.remove(&self.hash(creation.device, &creation.handle, b""));
         let place = self.hash(creation.device, &creation.folder, &creation.name);
         if self.by_place.get(&place) == Some(&index) {
@@ -412,4 +417,130 @@ fn kept(handle: Handle<'_>) -> Option<FileHandle> {
 /// The judge of makers that the exact family tree is.
 pub(crate) fn by_family(family: &Family) -> impl Fn(u32) -> Option<(Strength, Arc<[u8]>)> + '_ {
     |pid| family.judge_recent(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window = Window { start: Time(1_000_000), end: Time(1_002_000) };
+
+    fn judge(pid: u32) -> Option<(Strength, Arc<[u8]>)> {
+        (pid == 7).then(|| (Strength::Proof, Arc::from(&b"job"[..])))
+    }
+
+    struct Trial {
+        makers: Makers,
+        mark: Vec<Mark>,
+    }
+
+    impl Trial {
+        fn new() -> Self {
+            let folder = FileHandle::new(1, b"shm").expect("short");
+            Self { makers: Makers::new(vec![(9, folder)]), mark: vec![Mark::example(9)] }
+        }
+
+        fn event(&mut self, mask: u64, pid: u32, name: &str, inode: u32, new_name: Option<&str>) {
+            let bytes = inode.to_le_bytes();
+            let folder = Handle { kind: 1, bytes: b"shm" };
+            let event = FileEvent {
+                mask,
+                pid,
+                mark: Some(0),
+                place: Some(Place { folder, name: name.as_bytes() }),
+                new_place: new_name.map(|name| Place { folder, name: name.as_bytes() }),
+                target: Some(Handle { kind: 1, bytes: &bytes }),
+            };
+            assert!(self.makers.apply(&event, &self.mark, WINDOW, &judge));
+        }
+
+        fn of(&self, inode: u32) -> Option<Strength> {
+            let handle = FileHandle::new(1, &inode.to_le_bytes());
+            let identity = Identity::File { device: 9, inode: 1, handle, born: Some(Time(1_001_000)) };
+            self.makers.of(&identity).map(|made| made.strength)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let names = self.makers.live().map(|(_, c)| String::from_utf8_lossy(&c.name).into_owned());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        }
+    }
+
+    #[test]
+    fn a_stranger_s_inode_of_this_window_stays_a_stranger_s() {
+        let mut trial = Trial::new();
+        trial.event(CREATE, 8, "a", 1, None);
+        trial.makers.end_read();
+        trial.makers.end_window(WINDOW.end);
+        trial.event(CREATE, 7, "b", 1, None);
+        assert_eq!(trial.of(1), None);
+        // Long after, only its birth tells: outside of the window.
+        for n in 1..=3 {
+            trial.makers.end_window(Time(WINDOW.end.0 + n * STRANGERS_KEPT_US));
+        }
+        assert!(trial.makers.strangers.iter().all(|(_, set)| set.is_empty()), "forgotten in time");
+    }
+
+    #[test]
+    fn exchanged_and_overwritten_names_lead_to_the_right_inodes() {
+        let mut trial = Trial::new();
+        for (name, inode) in [("a", 1), ("b", 2), ("c", 3)] {
+            trial.event(CREATE, 7, name, inode, None);
+        }
+        // An exchange is told as two renames.
+        trial.event(RENAME, 7, "a", 1, Some("b"));
+        trial.event(RENAME, 7, "b", 2, Some("a"));
+        trial.makers.end_read();
+        assert_eq!(trial.names(), ["a", "b", "c"]);
+        // A stranger moves a file of its own over one of the job's.
+        trial.event(RENAME, 8, "x", 50, Some("c"));
+        trial.makers.end_read();
+        assert_eq!((trial.names(), trial.of(3)), (vec!["a".into(), "b".into()], None));
+        let count = trial.makers.count(Group::Segment);
+        assert_eq!(count, Some(Count { created: 3, destroyed: 1 }));
+        // What kobj deletes is scrubbed, which the job's balance counts elsewhere.
+        trial.event(DELETE, std::process::id(), "a", 2, None);
+        trial.makers.end_read();
+        assert_eq!(trial.makers.count(Group::Segment), count);
+        assert_eq!(trial.names(), ["b"]);
+    }
+
+    #[test]
+    fn a_merged_event_of_a_name_made_and_deleted_keeps_an_inode_with_another_name() {
+        let mut trial = Trial::new();
+        trial.event(CREATE | DELETE, 7, "sem.tmp", 1, None);
+        trial.event(CREATE, 7, "sem.real", 1, None);
+        trial.event(CREATE | DELETE, 7, "gone", 2, None);
+        trial.makers.end_read();
+        assert_eq!(trial.names(), ["sem.real"]);
+        assert_eq!(trial.of(1), Some(Strength::Proof));
+        assert_eq!(trial.makers.count(Group::Semaphore), Some(Count { created: 1, destroyed: 0 }));
+        assert_eq!(trial.makers.count(Group::Segment), Some(Count { created: 1, destroyed: 1 }));
+    }
+
+    #[test]
+    fn too_many_at_once_are_counted_and_said_and_slots_are_used_again() {
+        let mut trial = Trial::new();
+        for inode in 0..FOLLOWED_MAX as u32 + 5 {
+            trial.event(CREATE, 7, &inode.to_string(), inode, None);
+        }
+        assert_eq!(trial.makers.not_followed(), 5);
+        assert_eq!(trial.makers.count(Group::Segment), None);
+        assert_eq!(trial.of(FOLLOWED_MAX as u32), None);
+        for inode in 0..FOLLOWED_MAX as u32 {
+            trial.event(DELETE, 8, &inode.to_string(), inode, None);
+        }
+        trial.makers.end_read();
+        let mut changes = 0;
+        trial.makers.take_changes(|_, creation| {
+            assert!(creation.is_none());
+            changes += 1;
+        });
+        assert_eq!(changes, FOLLOWED_MAX);
+        trial.event(CREATE, 7, "again", 1, None);
+        assert_eq!(trial.makers.creations.len(), FOLLOWED_MAX);
+        assert!(trial.makers.by_place.len() == 1 && trial.makers.by_inode.len() == 1);
+    }
 }

@@ -80,6 +80,14 @@ pub struct Mark {
     file_system: u64,
 }
 
+impl Mark {
+    /// A mark of no file system: for tests of those who read events.
+    #[must_use]
+    pub fn example(device: u64) -> Self {
+        Self { folder: PathBuf::new(), device, file_system: 0 }
+    }
+}
+
 /// A group of watches.
 #[derive(Debug)]
 pub struct Fanotify {

@@ -196,10 +196,11 @@ impl Look {
     fn read(&self, stories: &mut Stories, makers: &mut Makers, lost: &mut Vec<String>) -> bool {
         let mut space = [MaybeUninit::<u8>::uninit(); 64 << 10];
         let mut reader = inotify::Reader::new(&self.group, &mut space);
+        let mut whole = true;
         for _ in 0..EVENTS_IN_ONE_READING {
             let event = match reader.next() {
                 Ok(event) => event,
-                Err(Errno::AGAIN) => return true,
+                Err(Errno::AGAIN) => return whole,
                 Err(Errno::INTR) => continue,
                 Err(error) => {
                     say_once(lost, &format!("inotify: {}", std::io::Error::from(error)));
@@ -209,7 +210,7 @@ impl Look {
             let events = event.events();
             if events.contains(ReadFlags::QUEUE_OVERFLOW) {
                 say_once(lost, "inotify: the kernel had no room for some events");
-                stories.values_mut().for_each(|story| story.opened += 1);
+                whole = false;
             }
             let (Some(name), Some(folder)) = (event.file_name(), self.folders.get(&event.wd())) else { continue };
             if events.contains(ReadFlags::ISDIR) {

@@ -36,6 +36,10 @@ const LARGE_QUEUE_BYTES: usize = 2 << 20;
 const READS_IN_ONE_DRAIN: usize = 64;
 /// How many looks may follow each other at once before inotify rests too.
 const LOOKS_AT_ONCE: u32 = 16;
+/// In a storm, how many times as long as it looked inotify rests.
+const LOOK_SHARE: u32 = 10;
+/// The longest rest: the kernel's queue of 16,384 events lasts 40 ms in the worst storm.
+const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// Which layers to try; all by default. Tests and `--report-only` machines leave some out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,13 +206,17 @@ impl Watches {
         }
         let large = self.connector.as_ref().is_none_or(|connector| connector.buffer_bytes() >= LARGE_QUEUE_BYTES);
         self.pace.after(found, now, if large { REST } else { SHORT_REST });
+        let begun_look = Instant::now();
         let looked = self.look_now(members);
+        let cost = begun_look.elapsed();
         let passed = now.saturating_duration_since(self.looks_counted_at).as_millis();
         self.looks_left = u32::try_from(passed).unwrap_or(LOOKS_AT_ONCE).saturating_add(self.looks_left);
         self.looks_left = self.looks_left.min(LOOKS_AT_ONCE);
         self.looks_counted_at = if passed > 0 { now } else { self.looks_counted_at };
         self.looks_left = self.looks_left.saturating_sub(u32::from(looked));
-        self.look_pace.after(looked && self.looks_left == 0, now, REST);
+        // Looks are dear: in a storm they get a small part of the time, but the queue is read before it is full.
+        let rest = (cost * LOOK_SHARE).clamp(REST, LONGEST_REST);
+        self.look_pace.after(looked && self.looks_left == 0, now, rest);
         // What came after this moment may still be unread.
         self.read_until = begun;
         found || looked
