@@ -50,7 +50,9 @@ impl Core {
         let mut found = LooseEnds::default();
         let Ok(header) = self.slab.header(object) else { return found };
         let mut incoming = header.first_in;
-        let mut outgoing = header.first_out;
+        // Only what backs something is kept along a link that starts at it, and only host objects do.
+        let is_host = matches!(self.state(object), Some(State::HostObject(_)));
+        let mut outgoing = if is_host { header.first_out } else { None };
         // Bounded: a few more links are looked at than are named, then it only says that there are more.
         for _ in 0..LooseEnds::MOST * 4 {
             let (place, is_incoming) = match (incoming, outgoing) {

@@ -1,8 +1,9 @@
 //! Killing a job: bottom-up, in bounded pieces, as often as one likes.
 //!
-//! The job and all inside it take no new objects from the first step on. The killer goes down to the innermost jobs
-//! first; in each it asks for the end of living processes (an effect each) and destroys all else. A dying job is destroyed
-//! at the moment when it is empty, so inner jobs end before outer ones. A process that would not end (`Outcome::Left`)
+//! The job and all inside it take no new objects from the first step on. The killer passes twice, each time down to the
+//! innermost jobs first: once it asks for the end of living processes (an effect each), once it destroys all else; so no
+//! living process is forgotten because something that kept it went first. A dying job is destroyed at the moment when it
+//! is empty, so inner jobs end before outer ones. A process that would not end (`Outcome::Left`)
 //! keeps its job dying; killing again tries again.
 
 use crate::error::KillError;
@@ -24,6 +25,16 @@ enum Phase {
     Members,
 }
 
+/// What is done to members.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Pass {
+    /// Living processes are asked to end.
+    #[default]
+    Processes,
+    /// All else is destroyed.
+    Others,
+}
+
 /// A job whose children are being visited.
 struct Frame {
     job: Reference,
@@ -39,6 +50,7 @@ pub(crate) struct Kill {
     queue: VecDeque<Reference>,
     /// From the job being killed down to the one being visited: no deeper than jobs nest.
     stack: Vec<Frame>,
+    pass: Pass,
 }
 
 impl Kill {
@@ -83,6 +95,7 @@ impl Core {
     pub(crate) fn kill_one(&mut self) -> bool {
         let Some(frame) = self.kill.stack.last_mut() else {
             let Some(job) = self.kill.queue.pop_front() else { return false };
+            self.kill.pass = Pass::Processes;
             self.enter(job);
             return true;
         };
@@ -112,21 +125,29 @@ impl Core {
             return;
         }
         self.kill.stack.pop();
+        if self.kill.pass == Pass::Processes {
+            if self.kill.stack.is_empty() {
+                self.kill.pass = Pass::Others;
+                self.enter(job);
+            }
+            return;
+        }
         if self.job(job).is_some_and(|state| state.is_over()) {
             self.destroy(job);
         }
     }
 
     fn kill_child(&mut self, child: Reference, phase: Phase) {
+        let pass = self.kill.pass;
         match (self.state(child), phase) {
             (Some(State::Job(_)), Phase::Jobs) => self.enter(child),
-            (Some(State::Process(process)), Phase::Members) => match process.life {
-                // Refused only if it is being ended already or has too many references: tried again by the next kill.
-                Life::Living => drop(self.do_end_process(child.koid())),
-                Life::Ending(_) => {}
-                Life::Ended => drop(self.destroy(child)),
+            (Some(State::Process(process)), Phase::Members) => match (process.life, pass) {
+                // Refused only if it has too many references: tried again by the next kill.
+                (Life::Living, Pass::Processes) => drop(self.do_end_process(child.koid())),
+                (Life::Ended, Pass::Others) => drop(self.destroy(child)),
+                _ => {}
             },
-            (Some(State::HostObject(_)), Phase::Members) => drop(self.destroy(child)),
+            (Some(State::HostObject(_)), Phase::Members) if pass == Pass::Others => drop(self.destroy(child)),
             _ => {}
         }
     }
