@@ -5,6 +5,7 @@ pub mod fanotify;
 pub mod file_handle;
 pub mod late_close;
 pub mod lease;
+pub mod loop_ctl;
 pub mod mapped;
 pub mod netlink_diag;
 pub mod signals;

@@ -3,6 +3,14 @@
 use crate::kind::Kind;
 use kobj_abi::HostKind;
 
+pub mod abstract_socket;
+pub mod cgroup;
+pub mod listener;
+pub mod loop_device;
+pub mod mapper_device;
+pub mod mount;
+pub mod namespace;
+pub mod network_device;
 pub mod posix_semaphore;
 pub mod process;
 pub mod segment;
@@ -18,6 +26,14 @@ pub static ALL: &[&dyn Kind] = &[
     &sysv_segment::SysvSegment,
     &sysv_semaphore::SysvSemaphore,
     &sysv_queue::SysvQueue,
+    &abstract_socket::AbstractSocket,
+    &listener::Listener,
+    &mount::Mount,
+    &namespace::Namespace,
+    &network_device::NetworkDevice,
+    &loop_device::LoopDevice,
+    &mapper_device::MapperDevice,
+    &cgroup::Cgroup,
 ];
 
 /// The kind of that name, if this program knows how to look at it.

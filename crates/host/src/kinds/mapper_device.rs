@@ -1,0 +1,98 @@
+//! Device-mapper devices. Reported and judged; removing one is left to its own tool, which knows what it is built on.
+
+use super::loop_device::{BLOCK, claim, identity, names, number, users};
+use crate::hands::Hands;
+use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::proc;
+use crate::view::View;
+use kobj_abi::HostKind;
+use kobj_core::image::HostImage;
+use std::path::Path;
+
+/// The kind.
+pub struct MapperDevice;
+
+fn image(name: &str) -> Option<HostImage> {
+    let folder = Path::new(BLOCK).join(name);
+    let mut image = HostImage::new(HostKind::MapperDevice, format!("/dev/{name}").into_bytes(), identity(&folder)?);
+    image.size = number(&folder, "size").and_then(|sectors| sectors.checked_mul(512));
+    Some(image)
+}
+
+/// The name under `/dev/mapper`, as its tool knows it.
+fn mapper_name(image: &HostImage) -> String {
+    let short = image.name.strip_prefix(b"/dev/").unwrap_or_default();
+    let path = Path::new(BLOCK).join(String::from_utf8_lossy(short).as_ref()).join("dm/name");
+    let text = proc::read(&path, 512).unwrap_or_default();
+    text.trim_ascii().escape_ascii().to_string()
+}
+
+/// The mapper devices now.
+///
+/// # Errors
+/// Why the list cannot be read, as a sentence.
+pub fn all() -> Result<Vec<HostImage>, String> {
+    Ok(names("dm-")?.iter().filter_map(|name| image(name)).collect())
+}
+
+impl Kind for MapperDevice {
+    fn kind(&self) -> HostKind {
+        HostKind::MapperDevice
+    }
+
+    fn census(&self, _view: &View, found: &mut Vec<HostImage>) -> Visibility {
+        match all() {
+            Ok(images) => {
+                found.extend(images);
+                Visibility::Whole
+            }
+            Err(why) => Visibility::NotVisible(why),
+        }
+    }
+
+    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+        match all() {
+            Ok(now) if now.iter().any(|one| one.identity == image.identity) => {}
+            Ok(now) if now.iter().any(|one| one.name == image.name) => return Verdict::Replaced,
+            Ok(_) => return Verdict::Gone,
+            Err(why) => return Verdict::Unknown(why),
+        }
+        let claimed = claim(image);
+        let users = users(view, image);
+        match claimed {
+            Ok(_) if users.is_empty() => Verdict::Unused("exclusive open: neither mounted nor claimed".into()),
+            Ok(_) => Verdict::InUse(users, "processes have it open".into()),
+            Err(Verdict::InUse(_, words)) => Verdict::InUse(users, words),
+            Err(verdict) => verdict,
+        }
+    }
+
+    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
+        Outcome::Left(match self.judge(view, image) {
+            Verdict::Unused(words) => {
+                Verdict::Unknown(format!("{words}; remove it with: dmsetup remove {}", mapper_name(image)))
+            }
+            verdict => verdict,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use kobj_core::image::Identity;
+
+    #[test]
+    fn a_device_that_is_not_there_is_gone() {
+        let mut found = Vec::new();
+        if MapperDevice.census(&testing::view(), &mut found) != Visibility::Whole {
+            println!("skipped: mapper: no sysfs here");
+            return;
+        }
+        let identity = Identity::Ipc { id: i64::MAX, key: 0, uid: 0 };
+        let image = HostImage::new(HostKind::MapperDevice, b"/dev/dm-99999".to_vec(), identity);
+        let outcome = MapperDevice.scrub(&testing::view(), &image, &mut Hands::new(&mut |_| {}));
+        assert_eq!(outcome, Outcome::Left(Verdict::Gone));
+    }
+}
