@@ -1,36 +1,66 @@
 //! The kernel's own tables before and after a job: what is new in them.
 //!
-//! The look before is kept as bytes and parsed only if the look after differs. What is new was made meanwhile by
-//! anybody at all: a candidate, never evidence.
+//! The look before is kept as bytes wherever the kernel prints a table, and parsed only if the look after differs. What
+//! is new was made meanwhile by anybody at all: a candidate, never evidence. Files are found by other means; locks on
+//! files are told with their holders ([`crate::holders`]); control groups are the containment's business.
 
-use crate::kinds::{sysv_queue, sysv_segment, sysv_semaphore};
-use crate::proc::{Proc, sysvipc};
+use crate::kinds::{
+    abstract_socket, listener, loop_device, mapper_device, mount, namespace, network_device, sysv_queue, sysv_segment,
+    sysv_semaphore,
+};
+use crate::proc::{Proc, mountinfo, sysvipc, unix};
 use crate::view::View;
 use kobj_abi::HostKind;
 use kobj_core::image::{HostImage, Identity};
 use std::collections::HashSet;
 
-/// A table as it was read, or why it could not be.
-type Table = Result<Vec<u8>, String>;
-
-/// What was there before.
-pub struct Before {
-    tables: Vec<(Source, Table)>,
-}
-
 /// Kinds that cannot be seen from here, and why; each kind once.
 pub type NotVisible = Vec<(HostKind, String)>;
 
-/// A table of the kernel's.
+/// What was there before.
+pub struct Before {
+    looks: Vec<(Source, Result<Look, String>)>,
+}
+
+/// A look at a source.
+#[derive(Debug)]
+enum Look {
+    /// The kernel's table as it was printed.
+    Table(Vec<u8>),
+    /// What a list without a table gave.
+    Objects(Vec<HostImage>),
+}
+
+/// Where objects are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Shm,
     Sem,
     Msg,
+    Unix,
+    Tcp,
+    Udp,
+    Udp6,
+    Mounts,
+    Interfaces,
+    Loops,
+    Mappers,
 }
 
 impl Source {
-    const ALL: [Self; 3] = [Self::Shm, Self::Sem, Self::Msg];
+    const ALL: [Self; 11] = [
+        Self::Shm,
+        Self::Sem,
+        Self::Msg,
+        Self::Unix,
+        Self::Tcp,
+        Self::Udp,
+        Self::Udp6,
+        Self::Mounts,
+        Self::Interfaces,
+        Self::Loops,
+        Self::Mappers,
+    ];
 
     /// The kinds that are read from it.
     const fn kinds(self) -> &'static [HostKind] {
@@ -38,25 +68,53 @@ impl Source {
             Self::Shm => &[HostKind::SysvSegment],
             Self::Sem => &[HostKind::SysvSemaphore],
             Self::Msg => &[HostKind::SysvQueue],
+            Self::Unix => &[HostKind::AbstractSocket],
+            Self::Tcp | Self::Udp | Self::Udp6 => &[HostKind::Listener],
+            Self::Mounts => &[HostKind::Mount, HostKind::Namespace],
+            Self::Interfaces => &[HostKind::NetworkDevice],
+            Self::Loops => &[HostKind::LoopDevice],
+            Self::Mappers => &[HostKind::MapperDevice],
         }
     }
 
-    fn read(self, proc: &Result<Proc, String>) -> Table {
-        let name = match self {
-            Self::Shm => "sysvipc/shm",
-            Self::Sem => "sysvipc/sem",
-            Self::Msg => "sysvipc/msg",
-        };
-        let proc = proc.as_ref().map_err(Clone::clone)?;
-        proc.table(name).map_err(|error| format!("/proc/{name} cannot be read: {error}"))
+    /// The table's name in procfs, where it has one.
+    const fn table(self) -> Option<&'static str> {
+        match self {
+            Self::Shm => Some("sysvipc/shm"),
+            Self::Sem => Some("sysvipc/sem"),
+            Self::Msg => Some("sysvipc/msg"),
+            Self::Unix => Some("self/net/unix"),
+            Self::Udp => Some("self/net/udp"),
+            Self::Udp6 => Some("self/net/udp6"),
+            Self::Mounts => Some("self/mountinfo"),
+            Self::Interfaces => Some("self/net/dev"),
+            Self::Tcp | Self::Loops | Self::Mappers => None,
+        }
     }
 
-    /// What the table says, as objects.
+    fn look(self, view: &View, proc: &Result<Proc, String>) -> Result<Look, String> {
+        match (self, self.table()) {
+            (_, Some(name)) => match proc.as_ref().map_err(Clone::clone)?.table(name) {
+                Ok(table) => Ok(Look::Table(table)),
+                // A machine without IPv6 has no such table, and no such sockets.
+                Err(_) if self == Self::Udp6 => Ok(Look::Table(Vec::new())),
+                Err(error) => Err(format!("/proc/{name} cannot be read: {error}")),
+            },
+            (Self::Loops, None) => loop_device::all(view).map(Look::Objects),
+            (Self::Mappers, None) => mapper_device::all(view).map(Look::Objects),
+            (_, None) => listener::tcp(view).map(|bound| Look::Objects(bound.iter().map(listener::image).collect())),
+        }
+    }
+
+    /// What a table says, as objects.
     fn images(self, table: &[u8]) -> Vec<HostImage> {
         match self {
             Self::Shm => sysvipc::shm(table).filter_map(|row| sysv_segment::image(&row)).collect(),
             Self::Sem => sysvipc::sem(table).map(|row| sysv_semaphore::image(&row)).collect(),
             Self::Msg => sysvipc::msg(table).map(|row| sysv_queue::image(&row)).collect(),
+            Self::Udp | Self::Udp6 => listener::udp(table).map(|bound| listener::image(&bound)).collect(),
+            Self::Interfaces => network_device::images(table),
+            Self::Unix | Self::Mounts | Self::Tcp | Self::Loops | Self::Mappers => Vec::new(),
         }
     }
 }
@@ -66,7 +124,7 @@ impl Before {
     #[must_use]
     pub fn take(view: &View) -> Self {
         let proc = open(view);
-        Self { tables: Source::ALL.into_iter().map(|source| (source, source.read(&proc))).collect() }
+        Self { looks: Source::ALL.into_iter().map(|source| (source, source.look(view, &proc))).collect() }
     }
 
     /// What is there now and was not then, kind by kind; and the kinds that could not be seen then or now.
@@ -74,15 +132,20 @@ impl Before {
     pub fn candidates(&self, view: &View) -> (Vec<HostImage>, NotVisible) {
         let proc = open(view);
         let (mut found, mut not_visible) = (Vec::new(), NotVisible::new());
-        for (source, before) in &self.tables {
-            match (before.as_ref(), source.read(&proc).as_ref()) {
-                (Ok(before), Ok(after)) => {
-                    if before != after {
-                        found.extend(fresh(*source, before, after));
+        for (source, before) in &self.looks {
+            let new = match (before.as_ref(), source.look(view, &proc)) {
+                (Ok(before), Ok(after)) => fresh(view, *source, before, after),
+                (Err(why), _) => Err(why.clone()),
+                (_, Err(why)) => Err(why),
+            };
+            match new {
+                Ok(images) => found.extend(images),
+                Err(why) => {
+                    for kind in source.kinds() {
+                        if !not_visible.iter().any(|(known, _)| known == kind) {
+                            not_visible.push((*kind, why.clone()));
+                        }
                     }
-                }
-                (Err(why), _) | (_, Err(why)) => {
-                    not_visible.extend(source.kinds().iter().map(|kind| (*kind, why.clone())));
                 }
             }
         }
@@ -94,11 +157,40 @@ fn open(view: &View) -> Result<Proc, String> {
     Proc::open(&view.proc).map_err(|error| format!("{} cannot be opened: {error}", view.proc.display()))
 }
 
-fn fresh(source: Source, before: &[u8], after: &[u8]) -> Vec<HostImage> {
-    let known: HashSet<Identity> = source.images(before).into_iter().map(|image| image.identity).collect();
-    let mut images = source.images(after);
-    images.retain(|image| !known.contains(&image.identity));
-    images
+fn fresh(view: &View, source: Source, before: &Look, after: Look) -> Result<Vec<HostImage>, String> {
+    match (before, after) {
+        (Look::Table(before), Look::Table(after)) if *before == after => Ok(Vec::new()),
+        (Look::Table(before), Look::Table(after)) => match source {
+            Source::Mounts => Ok(fresh_mounts(before, &after)),
+            Source::Unix => fresh_sockets(view, before),
+            _ => Ok(without(&source.images(before), source.images(&after))),
+        },
+        (Look::Objects(before), Look::Objects(after)) => Ok(without(before, after)),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Those of `after` whose identity `before` does not have.
+fn without(before: &[HostImage], mut after: Vec<HostImage>) -> Vec<HostImage> {
+    let known: HashSet<&Identity> = before.iter().map(|image| &image.identity).collect();
+    after.retain(|image| !known.contains(&image.identity));
+    after
+}
+
+/// The table shows names inexactly: it only says that something changed, and which inodes were there.
+fn fresh_sockets(view: &View, before: &[u8]) -> Result<Vec<HostImage>, String> {
+    let known: HashSet<u64> = unix::parse(before).map(|socket| socket.inode).collect();
+    let mut now = abstract_socket::all(view)?;
+    now.retain(|image| matches!(image.identity, Identity::File { inode, .. } if !known.contains(&inode)));
+    Ok(now)
+}
+
+/// Lasting ids are asked for new mounts alone: asking takes two calls each.
+fn fresh_mounts(before: &[u8], after: &[u8]) -> Vec<HostImage> {
+    let key = |mount: &mountinfo::Mount| (mount.id, mount.device, mount.point.clone());
+    let known: HashSet<_> = mountinfo::parse(before).map(|mount| key(&mount)).collect();
+    let new = mountinfo::parse(after).filter(|mount| !known.contains(&key(mount)) && !mount::is_infrastructure(mount));
+    new.map(|mount| namespace::image(&mount).unwrap_or_else(|| mount::image(&mount))).collect()
 }
 
 #[cfg(test)]
@@ -106,10 +198,19 @@ mod tests {
     use super::*;
     use crate::testing;
     use kobj_platform::sysv;
+    use rustix::mount::{MountFlags, UnmountFlags};
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
 
     fn has(found: &[HostImage], kind: HostKind, id: i32) -> bool {
         let wanted = i64::from(id);
         found.iter().any(|i| i.kind == kind && matches!(i.identity, Identity::Ipc { id, .. } if id == wanted))
+    }
+
+    fn named(found: &[HostImage], kind: HostKind, name: &[u8]) -> bool {
+        found.iter().any(|image| image.kind == kind && image.name == name)
     }
 
     #[test]
@@ -138,13 +239,86 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_cannot_be_read_is_named() {
+    fn new_sockets_are_found_by_their_exact_names() {
+        let view = testing::view();
+        let old = TcpListener::bind("127.0.0.1:0").unwrap();
+        let before = Before::take(&view);
+        let name = [testing::unique("new").as_bytes(), b"\n\xff"].concat();
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let unix = UnixListener::bind_addr(&address).unwrap();
+        let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (found, not_visible) = before.candidates(&view);
+        assert_eq!(not_visible, []);
+        assert!(named(&found, HostKind::AbstractSocket, &[b"@", &name[..]].concat()));
+        let listens = |address: String| named(&found, HostKind::Listener, address.as_bytes());
+        assert!(listens(format!("tcp {}", tcp.local_addr().unwrap())));
+        assert!(listens(format!("udp {}", udp.local_addr().unwrap())));
+        assert!(!listens(format!("tcp {}", old.local_addr().unwrap())));
+        drop((unix, tcp, udp));
+        let (found, _) = before.candidates(&view);
+        assert!(!named(&found, HostKind::AbstractSocket, &[b"@", &name[..]].concat()));
+    }
+
+    #[test]
+    fn a_new_mount_is_found() {
+        let view = testing::view();
+        let folder = testing::Folder::new("new-mount");
+        let before = Before::take(&view);
+        if let Err(error) = rustix::mount::mount("kobj-test", folder.path(), c"tmpfs", MountFlags::empty(), c"size=4k")
+        {
+            return println!("skipped: new mount: tmpfs cannot be mounted: {error}");
+        }
+        let (found, _) = before.candidates(&view);
+        rustix::mount::unmount(folder.path(), UnmountFlags::DETACH).unwrap();
+        let name = folder.path().as_os_str().as_bytes();
+        assert_eq!(found.iter().filter(|i| i.kind == HostKind::Mount && i.name == name).count(), 1);
+        let (found, _) = before.candidates(&view);
+        assert!(!named(&found, HostKind::Mount, name));
+    }
+
+    #[test]
+    fn mounts_for_namespaces_are_told_from_others_and_ips_own_is_no_news() {
+        let before = b"36 35 0:20 / /a rw - tmpfs tmpfs rw\n";
+        let after = b"36 35 0:20 / /a rw - tmpfs tmpfs rw\n\
+            37 35 0:21 /netns /run/netns rw - tmpfs tmpfs rw\n\
+            38 37 0:4 net:[4026532206] /run/netns/x rw - nsfs nsfs rw\n39 35 0:22 / /b\\040c rw - tmpfs tmpfs rw\n";
+        let found = fresh_mounts(before, after);
+        assert_eq!(found.len(), 2);
+        assert!(named(&found, HostKind::Namespace, b"/run/netns/x"));
+        assert!(named(&found, HostKind::Mount, b"/b c"));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_named_once() {
         let folder = testing::Folder::new("tables");
         let view = View { proc: folder.path().to_path_buf(), ..testing::view() };
-        let (found, not_visible) = Before::take(&view).candidates(&view);
-        assert!(found.is_empty());
-        for kind in [HostKind::SysvSegment, HostKind::SysvSemaphore, HostKind::SysvQueue] {
-            assert!(not_visible.iter().any(|(k, _)| *k == kind), "{}", kind.name());
+        let (_, not_visible) = Before::take(&view).candidates(&view);
+        let tables = Source::ALL.iter().filter(|source| source.table().is_some() && **source != Source::Udp6);
+        for kind in tables.flat_map(|source| source.kinds()) {
+            assert_eq!(not_visible.iter().filter(|(known, _)| known == kind).count(), 1, "{}", kind.name());
         }
+    }
+
+    /// Prints what a look costs: `cargo test --release -p kobj-host look_costs -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn look_costs() {
+        let view = testing::view();
+        let time = |work: &mut dyn FnMut()| {
+            let mut best = std::time::Duration::MAX;
+            for _ in 0..50 {
+                let start = std::time::Instant::now();
+                work();
+                best = best.min(start.elapsed());
+            }
+            best
+        };
+        println!("take {:?}", time(&mut || drop(Before::take(&view))));
+        for source in Source::ALL {
+            let proc = open(&view);
+            println!("{source:?} {:?}", time(&mut || drop(source.look(&view, &proc))));
+        }
+        let before = Before::take(&view);
+        println!("candidates {:?}", time(&mut || drop(before.candidates(&view))));
     }
 }

@@ -3,7 +3,7 @@
 use crate::hands::Hands;
 use crate::holders::Holders;
 use crate::kind::{Kind, Outcome, Verdict, Visibility};
-use crate::proc;
+use crate::proc::{self, partitions};
 use crate::view::View;
 use kobj_abi::HostKind;
 use kobj_core::image::{Holder, HostImage, Identity};
@@ -29,66 +29,38 @@ pub(crate) fn number(folder: &Path, name: &str) -> Option<u64> {
     proc::decimal(proc::read(&folder.join(name), 64).ok()?.trim_ascii())
 }
 
-/// The device number in its `dev` file, as `st_rdev`.
-pub(crate) fn node(folder: &Path) -> Option<u64> {
-    let text = proc::read(&folder.join("dev"), 64).ok()?;
-    let mut parts = text.trim_ascii().split(|byte| *byte == b':').map(proc::decimal);
-    let (major, minor) = (parts.next()??, parts.next()??);
-    Some(rustix::fs::makedev(u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
-}
-
-/// What tells a block device's content from what was behind the same number before: the kernel counts them
-/// (`diskseq`, Linux 5.15; 0 before).
-pub(crate) fn identity(folder: &Path) -> Option<Identity> {
-    let sequence = i64::try_from(number(folder, "diskseq").unwrap_or(0)).ok()?;
-    Some(Identity::Ipc { id: sequence, key: i64::try_from(node(folder)?).ok()?, uid: 0 })
-}
-
-/// The names under the list of block devices that begin with `prefix`.
-pub(crate) fn names(prefix: &str) -> Result<Vec<String>, String> {
-    let list = std::fs::read_dir(BLOCK).map_err(|error| format!("{BLOCK} cannot be listed: {error}"))?;
-    let mut names: Vec<String> = list
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.strip_prefix(prefix).is_some_and(|rest| proc::decimal(rest.as_bytes()).is_some()))
-        .collect();
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// The path of the file behind the device of that name, if one is: what sysfs prints, with its newline cut.
-fn behind(name: &str) -> Option<Vec<u8>> {
-    let mut path = proc::read(&Path::new(BLOCK).join(name).join("loop/backing_file"), proc::SMALL).ok()?;
-    if path.last() == Some(&b'\n') {
-        path.pop();
-    }
-    Some(path)
-}
-
-fn image(name: &str) -> Option<HostImage> {
-    behind(name)?;
-    let folder = Path::new(BLOCK).join(name);
-    let mut image = HostImage::new(HostKind::LoopDevice, format!("/dev/{name}").into_bytes(), identity(&folder)?);
-    image.size = number(&folder, "size").and_then(|sectors| sectors.checked_mul(512));
-    Some(image)
+/// The block devices with something behind them whose names are `prefix` and a number, as objects of `kind`.
+///
+/// What tells a device's content from what was behind the same number before is the kernel's count of contents
+/// (`diskseq`, Linux 5.15). Without it, or without sysfs, 0 stands for it.
+pub(crate) fn devices(view: &View, kind: HostKind, prefix: &[u8]) -> Result<Vec<HostImage>, String> {
+    let table = proc::read(&view.proc.join("partitions"), proc::TABLE)
+        .map_err(|error| format!("/proc/partitions cannot be read: {error}"))?;
+    let image = |device: partitions::Device<'_>| {
+        proc::decimal(device.name.strip_prefix(prefix)?)?;
+        let folder = Path::new(BLOCK).join(OsStr::from_bytes(device.name));
+        let sequence = i64::try_from(number(&folder, "diskseq").unwrap_or(0)).ok()?;
+        let identity = Identity::Ipc { id: sequence, key: i64::try_from(device.node).ok()?, uid: 0 };
+        let mut image = HostImage::new(kind, [b"/dev/", device.name].concat(), identity);
+        image.size = Some(device.size);
+        Some(image)
+    };
+    Ok(partitions::parse(&table).filter_map(image).collect())
 }
 
 /// The devices with a file behind them.
 ///
 /// # Errors
 /// Why the list cannot be read, as a sentence.
-pub fn all() -> Result<Vec<HostImage>, String> {
-    Ok(names("loop")?.iter().filter_map(|name| image(name)).collect())
-}
-
-/// The device's own name, `loop0`.
-fn short(image: &HostImage) -> Option<&str> {
-    std::str::from_utf8(image.name.strip_prefix(b"/dev/")?).ok().filter(|name| !name.contains('/'))
+pub fn all(view: &View) -> Result<Vec<HostImage>, String> {
+    devices(view, HostKind::LoopDevice, b"loop")
 }
 
 /// Whether the device still has behind it what it had.
-fn same(wanted: &HostImage) -> Result<(), Verdict> {
-    match short(wanted).and_then(image) {
-        Some(now) if now.identity == wanted.identity => Ok(()),
+fn same(view: &View, wanted: &HostImage) -> Result<(), Verdict> {
+    let now = all(view).map_err(Verdict::Unknown)?;
+    match now.iter().find(|image| image.name == wanted.name) {
+        Some(image) if image.identity == wanted.identity => Ok(()),
         Some(_) => Err(Verdict::Replaced),
         None => Err(Verdict::Gone),
     }
@@ -121,7 +93,7 @@ pub(crate) fn users(view: &View, image: &HostImage) -> Vec<Holder> {
 
 /// Claims the device and looks for ordinary opens, which the claim does not see.
 fn idle(view: &View, image: &HostImage) -> Result<OwnedFd, Verdict> {
-    same(image)?;
+    same(view, image)?;
     let device = claim(image).map_err(|verdict| match verdict {
         Verdict::InUse(_, words) => Verdict::InUse(users(view, image), words),
         other => other,
@@ -130,7 +102,7 @@ fn idle(view: &View, image: &HostImage) -> Result<OwnedFd, Verdict> {
     if !users.is_empty() {
         return Err(Verdict::InUse(users, "processes have it open".into()));
     }
-    same(image)?;
+    same(view, image)?;
     Ok(device)
 }
 
@@ -139,8 +111,8 @@ impl Kind for LoopDevice {
         HostKind::LoopDevice
     }
 
-    fn census(&self, _view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match all() {
+    fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
+        match all(view) {
             Ok(images) => {
                 found.extend(images);
                 Visibility::Whole
@@ -169,7 +141,7 @@ impl Kind for LoopDevice {
         }
         drop(device);
         let deadline = Instant::now() + AT_LAST;
-        while same(image).is_ok() {
+        while same(view, image).is_ok() {
             if Instant::now() >= deadline {
                 return take_back(view, image);
             }
@@ -241,8 +213,9 @@ mod tests {
         }
 
         fn is_ours(&self) -> bool {
-            let disk = self.folder.path().join("disk");
-            self.name.strip_prefix("/dev/").and_then(behind).is_some_and(|path| path == disk.as_os_str().as_bytes())
+            let disk = std::fs::metadata(self.folder.path().join("disk")).unwrap();
+            let status = File::open(&self.name).and_then(|device| Ok(loop_ctl::status(&device)?));
+            status.is_ok_and(|status| status.inode == std::os::unix::fs::MetadataExt::ino(&disk))
         }
     }
 

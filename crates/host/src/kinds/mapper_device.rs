@@ -1,6 +1,6 @@
 //! Device-mapper devices. Reported and judged; removing one is left to its own tool, which knows what it is built on.
 
-use super::loop_device::{BLOCK, claim, identity, names, number, users};
+use super::loop_device::{BLOCK, claim, devices, users};
 use crate::hands::Hands;
 use crate::kind::{Kind, Outcome, Verdict, Visibility};
 use crate::proc;
@@ -11,13 +11,6 @@ use std::path::Path;
 
 /// The kind.
 pub struct MapperDevice;
-
-fn image(name: &str) -> Option<HostImage> {
-    let folder = Path::new(BLOCK).join(name);
-    let mut image = HostImage::new(HostKind::MapperDevice, format!("/dev/{name}").into_bytes(), identity(&folder)?);
-    image.size = number(&folder, "size").and_then(|sectors| sectors.checked_mul(512));
-    Some(image)
-}
 
 /// The name under `/dev/mapper`, as its tool knows it.
 fn mapper_name(image: &HostImage) -> String {
@@ -31,8 +24,8 @@ fn mapper_name(image: &HostImage) -> String {
 ///
 /// # Errors
 /// Why the list cannot be read, as a sentence.
-pub fn all() -> Result<Vec<HostImage>, String> {
-    Ok(names("dm-")?.iter().filter_map(|name| image(name)).collect())
+pub fn all(view: &View) -> Result<Vec<HostImage>, String> {
+    devices(view, HostKind::MapperDevice, b"dm-")
 }
 
 impl Kind for MapperDevice {
@@ -40,8 +33,8 @@ impl Kind for MapperDevice {
         HostKind::MapperDevice
     }
 
-    fn census(&self, _view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match all() {
+    fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
+        match all(view) {
             Ok(images) => {
                 found.extend(images);
                 Visibility::Whole
@@ -51,7 +44,7 @@ impl Kind for MapperDevice {
     }
 
     fn judge(&self, view: &View, image: &HostImage) -> Verdict {
-        match all() {
+        match all(view) {
             Ok(now) if now.iter().any(|one| one.identity == image.identity) => {}
             Ok(now) if now.iter().any(|one| one.name == image.name) => return Verdict::Replaced,
             Ok(_) => return Verdict::Gone,
@@ -87,7 +80,7 @@ mod tests {
     fn a_device_that_is_not_there_is_gone() {
         let mut found = Vec::new();
         if MapperDevice.census(&testing::view(), &mut found) != Visibility::Whole {
-            println!("skipped: mapper: no sysfs here");
+            println!("skipped: mapper: no /proc/partitions here");
             return;
         }
         let identity = Identity::Ipc { id: i64::MAX, key: 0, uid: 0 };

@@ -18,6 +18,7 @@ pub mod locks;
 pub mod maps;
 pub mod mountinfo;
 pub mod net_dev;
+pub mod partitions;
 pub mod stat;
 pub mod status;
 pub mod sysvipc;
