@@ -25,20 +25,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::try_from_secs_f64(value * unit_s).unwrap_or(Duration::MAX))
 }
 
-/// The shortest spelling that [`parse_duration`] reads back, for messages.
-pub(crate) fn print_duration(duration: Duration) -> String {
-    if duration == Duration::MAX {
-        return "infinity".into();
-    }
-    let seconds = duration.as_secs();
-    match (duration.subsec_nanos(), seconds) {
-        (0, s) if s >= 86_400 && s.is_multiple_of(86_400) => format!("{}d", s / 86_400),
-        (0, s) if s >= 3_600 && s.is_multiple_of(3_600) => format!("{}h", s / 3_600),
-        (0, s) if s >= 60 && s.is_multiple_of(60) => format!("{}m", s / 60),
-        _ => format!("{}s", duration.as_secs_f64()),
-    }
-}
-
 const SIGNALS: [(&str, i32); 31] = [
     ("HUP", 1),
     ("INT", 2),
@@ -86,14 +72,6 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32, String> {
     }
 }
 
-/// A signal's name with SIG, for people; its number where it has none.
-pub(crate) fn signal_name(number: i32) -> String {
-    match SIGNALS.iter().find(|(_, known)| *known == number) {
-        Some((name, _)) => format!("SIG{name}"),
-        None => format!("signal {number}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,13 +103,6 @@ mod tests {
     }
 
     #[test]
-    fn a_printed_duration_reads_back() {
-        for text in ["0s", "2s", "1.5s", "1m", "90s", "1h", "2d", "infinity"] {
-            assert_eq!(print_duration(parse_duration(text).unwrap()), text);
-        }
-    }
-
-    #[test]
     fn signals_go_by_name_and_number() {
         for text in ["TERM", "SIGTERM", "term", "15"] {
             assert_eq!(parse_signal(text), Ok(15), "{text}");
@@ -139,7 +110,5 @@ mod tests {
         for text in ["", "0", "65", "-9", "NOPE", "SIG"] {
             assert!(parse_signal(text).is_err(), "{text}");
         }
-        assert_eq!(signal_name(9), "SIGKILL");
-        assert_eq!(signal_name(34), "signal 34");
     }
 }

@@ -12,7 +12,6 @@ mod report;
 mod run;
 mod state;
 
-use clap::Parser as _;
 use options::Cli;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == "run") {
         return run::run(&words[2..]);
     }
-    let cli = match Cli::try_parse_from(&words) {
+    let cli = match Cli::parse_words(&words) {
         Ok(cli) => cli,
         Err(e) => {
             _ = e.print();

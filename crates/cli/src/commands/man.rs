@@ -2,7 +2,6 @@
 
 use crate::config::KEYS;
 use crate::options::{Cli, ManFlags};
-use clap::CommandFactory as _;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +10,7 @@ use std::process::ExitCode;
 pub(crate) fn run(flags: &ManFlags) -> Result<ExitCode, String> {
     let folder = &flags.output;
     std::fs::create_dir_all(folder).map_err(|e| format!("cannot make the folder '{}': {e}", folder.display()))?;
-    clap_mangen::generate_to(Cli::command(), folder)
+    clap_mangen::generate_to(Cli::whole(), folder)
         .map_err(|e| format!("cannot write the man pages into '{}': {e}", folder.display()))?;
     write(&folder.join("kobj.toml.5"), config_page().as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -1,17 +1,22 @@
 //! One file a command. Each takes its flags and returns its exit code, or one sentence about what went wrong.
 
+mod balance;
 mod census;
 mod completions;
 mod filter;
+mod jobs;
 mod last;
 mod listing;
 mod man;
 mod objects;
+mod records;
 mod scrub;
 mod who;
 mod why;
 
+pub(crate) use balance::BalanceFlags;
 pub(crate) use census::CensusFlags;
+pub(crate) use jobs::JobsFlags;
 pub(crate) use listing::ListingFlags;
 pub(crate) use scrub::ScrubFlags;
 pub(crate) use who::WhoFlags;
@@ -27,8 +32,10 @@ pub(crate) const WRONG: u8 = 2;
 /// Every command but `run`, which `main` hands over before the whole command line is even built.
 pub(crate) fn dispatch(command: Command) -> ExitCode {
     let result = match command {
+        Command::Balance(flags) => balance::run(&flags),
         Command::Census(flags) => census::run(&flags),
         Command::Completions(flags) => completions::run(&flags),
+        Command::Jobs(flags) => jobs::run(&flags),
         Command::Last(flags) => last::run(&flags),
         Command::Man(flags) => man::run(&flags),
         Command::Scrub(flags) => scrub::run(&flags),

@@ -10,7 +10,7 @@ use kobj_host::proc::{self, Proc, sysvipc};
 use kobj_host::view::View;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The view of this machine, with the configuration's folders.
@@ -221,6 +221,7 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     #[test]
     fn a_kind_before_a_colon_narrows() {

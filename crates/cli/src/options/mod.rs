@@ -2,8 +2,9 @@
 
 pub(crate) mod run;
 
-use crate::commands::{CensusFlags, ScrubFlags, WhoFlags, WhyFlags};
-use clap::Parser;
+use crate::commands::{BalanceFlags, CensusFlags, JobsFlags, ScrubFlags, WhoFlags, WhyFlags};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use std::ffi::OsString;
 
 /// Keeps the balance of kernel objects: what a command made, destroyed and left behind.
 #[derive(Debug, Parser)]
@@ -12,6 +13,24 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The whole command line, `run` first: what help, completions and man pages are made from.
+    pub(crate) fn whole() -> clap::Command {
+        let run = run::RunFlags::command().name("run").display_name("kobj-run").display_order(0);
+        let mut order = 0;
+        let in_order = |command: clap::Command| {
+            order += 1;
+            command.display_order(order)
+        };
+        Self::command().mut_subcommands(in_order).subcommand(run)
+    }
+
+    /// Parses any command but `run`.
+    pub(crate) fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::whole().try_get_matches_from(words)?)
+    }
 }
 
 /// The commands.
@@ -25,6 +44,10 @@ pub(crate) enum Command {
     Why(WhyFlags),
     /// Destroy what is named and used by nobody
     Scrub(ScrubFlags),
+    /// List the runs that go on, and those whose kobj died
+    Jobs(JobsFlags),
+    /// Show what a job made and destroyed up to now
+    Balance(BalanceFlags),
     /// Show the newest report again
     Last(LastFlags),
     /// Write shell completions to standard output

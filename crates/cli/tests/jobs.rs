@@ -1,0 +1,91 @@
+//! `kobj jobs`, `kobj balance` through the binary, on records made here.
+
+use kobj_abi::Koid;
+use kobj_host::record::{Beginning, Record, RuntimeFolder};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A runtime folder of this test's own.
+struct Runtime(PathBuf);
+
+impl Runtime {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("kobj-jobs-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn record(&self, name: &str) -> Record {
+        let folder = RuntimeFolder::open_at(&self.0.join("kobj")).unwrap();
+        let command_line = [b"/bin/\xff\x1b[2Jcat".to_vec(), b"x".to_vec()];
+        let beginning = Beginning { name: name.as_bytes(), command_line: &command_line, ..Beginning::default() };
+        Record::create(folder, &beginning).unwrap()
+    }
+
+    fn kobj(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kobj"));
+        command.args(arguments).env("XDG_RUNTIME_DIR", &self.0).env("XDG_CONFIG_HOME", "/nonexistent").output().unwrap()
+    }
+
+    /// The rows of that job; others' may be listed beside it.
+    fn rows(&self, list: &str, arguments: &[&str], koid: Koid) -> Vec<serde_json::Value> {
+        let output = self.kobj(arguments);
+        let value: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        let rows = value[list].as_array().unwrap().clone();
+        rows.into_iter().filter(|row| row["koid"] == koid.to_string()).collect()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn jobs_lists_the_living_and_the_dead() {
+    let runtime = Runtime::new("list");
+    let mut record = runtime.record("train");
+    record.set_command(std::process::id());
+    let koid = record.koid();
+    let jobs = ["jobs", "-J", "-o", "JOB,STATE,NAME,PID,COMMAND,KOID"];
+    let rows = runtime.rows("jobs", &jobs, koid);
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0]["state"].as_str(), rows[0]["name"].as_str()), (Some("running"), Some("train")));
+    assert_eq!(rows[0]["pid"], std::process::id());
+    let text = runtime.kobj(&["jobs"]);
+    assert!(!text.stdout.contains(&0x1b) && String::from_utf8_lossy(&text.stdout).contains("\\xff\\x1b[2Jcat x"));
+    drop(record);
+    assert_eq!(runtime.rows("jobs", &jobs, koid)[0]["state"], "dead, command runs");
+    let said = runtime.kobj(&["jobs"]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("kobj scrub --dead-jobs"), "{said:?}");
+}
+
+#[test]
+fn an_unreadable_record_is_listed_with_the_reason() {
+    let runtime = Runtime::new("damaged");
+    let record = runtime.record("x");
+    let path = record.path();
+    drop(record);
+    std::fs::write(&path, "not a record").unwrap();
+    let output = runtime.kobj(&["jobs", "-Q", "STATE == unreadable"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is not a record of kobj"), "{output:?}");
+}
+
+#[test]
+fn balance_takes_a_name_and_counts_each_kind() {
+    let runtime = Runtime::new("balance");
+    let name = format!("balance-{}", std::process::id());
+    let mut record = runtime.record(&name);
+    record.set_command(std::process::id());
+    let output = runtime.kobj(&["balance", &name, "-J"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kinds: Vec<_> = value["balance"].as_array().unwrap().iter().map(|row| row["kind"].clone()).collect();
+    assert_eq!(kinds, ["process", "segment", "posix-semaphore", "folder", "other file"]);
+    assert_eq!(value["balance"][1]["live"], 0);
+    let output = runtime.kobj(&["balance", "no-such-job"]);
+    assert_eq!(output.status.code(), Some(2));
+    record.remove().unwrap();
+}
