@@ -8,11 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Scripts that every place holds, so that each user can read them.
-pub const SOURCES: [(&str, &str); 4] = [
-    ("segment.py", include_str!("../programs/segment.py")),
+pub const SOURCES: [(&str, &str); 10] = [
+    ("count.py", include_str!("../programs/count.py")),
+    ("dressed.py", include_str!("../programs/dressed.py")),
     ("lock.py", include_str!("../programs/lock.py")),
     ("manager.py", include_str!("../programs/manager.py")),
+    ("orphans.py", include_str!("../programs/orphans.py")),
     ("pool.py", include_str!("../programs/pool.py")),
+    ("probe.py", include_str!("../programs/probe.py")),
+    ("segment.py", include_str!("../programs/segment.py")),
+    ("storm.py", include_str!("../programs/storm.py")),
+    ("terminal.py", include_str!("../programs/terminal.py")),
 ];
 
 /// The folder of this package.

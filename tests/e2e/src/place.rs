@@ -72,6 +72,18 @@ impl Place {
     }
 }
 
+/// A place with one room and kobj in it.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn one_room(uid: u32) -> (Place, Room, PathBuf) {
+    let place = Place::new().unwrap_or_else(|error| panic!("no place: {error}"));
+    let room = place.room("a", uid).unwrap_or_else(|error| panic!("no room: {error}"));
+    let kobj = crate::build::kobj(&place.root);
+    (place, room, kobj)
+}
+
 /// Gives a path to a user and its group of the same number.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -89,6 +89,20 @@ impl Output {
         }
     }
 
+    /// Waits until there is more output than `seen` bytes; how much there is then, `None` at the end or out of patience.
+    fn beyond(&self, seen: usize) -> Option<usize> {
+        let end = Instant::now() + PATIENCE;
+        let mut guard = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        while guard.0.len() <= seen {
+            let left = end.saturating_duration_since(Instant::now());
+            if guard.1 == 0 || left.is_zero() {
+                return None;
+            }
+            guard = self.more.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(guard.0.len())
+    }
+
     fn text(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
@@ -129,18 +143,29 @@ impl Running {
     /// If it cannot be started.
     #[must_use]
     pub fn start(mode: Mode, room: &Room, spec: &Spec, kobj: Option<(&Path, &[&str])>) -> Self {
-        let report = room.desk.join("report.json");
         let mut words = if kobj.is_some() { mode.prefix() } else { mode.bystander_prefix() };
         let forks = if words.is_empty() { 0 } else { mode.forks() };
         if let Some((binary, flags)) = kobj {
-            words.extend([binary.display().to_string(), "run".into(), "--report".into(), report.display().to_string()]);
+            let report = room.desk.join("report.json").display().to_string();
+            words.extend([binary.display().to_string(), "run".into(), "--report".into(), report]);
             words.extend(flags.iter().map(ToString::to_string));
             words.push("--".into());
         }
         words.extend(spec.argv.iter().cloned());
+        Self::spawn(room, spec, &words, forks, kobj.is_some())
+    }
+
+    /// Starts `words` in `room`, with all else from `spec`, as the leader of a process group of its own.
+    ///
+    /// The program (or kobj, if `under_kobj`) is reached from the first process over `forks` children.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn(room: &Room, spec: &Spec, words: &[String], forks: usize, under_kobj: bool) -> Self {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().env("PATH", PATH).env("LANG", "C.UTF-8");
-        command.env("HOME", &room.home).env("TMPDIR", &room.tmp).current_dir("/");
+        command.env("HOME", &room.home).env("TMPDIR", &room.tmp).current_dir("/").process_group(0);
         command.envs(spec.environment.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {words:?}: {error}"));
@@ -157,19 +182,9 @@ impl Running {
         }
         variables.insert("tag".into(), room.tag.clone());
         let input = child.stdin.take();
-        let under_kobj = kobj.is_some();
-        Self {
-            child,
-            input,
-            output,
-            forks,
-            under_kobj,
-            report,
-            end: spec.end,
-            variables,
-            daemons: Vec::new(),
-            status: None,
-        }
+        let report = room.desk.join("report.json");
+        let (end, daemons, status) = (spec.end, Vec::new(), None);
+        Self { child, input, output, forks, under_kobj, report, end, variables, daemons, status }
     }
 
     /// Waits for the ready line and takes its variables; `Err` says what came instead.
@@ -243,6 +258,18 @@ impl Running {
     #[must_use]
     pub fn output(&self) -> String {
         self.output.text()
+    }
+
+    /// Waits until there is more output than `seen` bytes; how much there is then, `None` at the end or out of patience.
+    #[must_use]
+    pub fn beyond(&self, seen: usize) -> Option<usize> {
+        self.output.beyond(seen)
+    }
+
+    /// The pid of the first process, the leader of the process group.
+    #[must_use]
+    pub fn leader(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a line of output.

@@ -1,6 +1,7 @@
 //! One node with a publisher and a subscriber that hold a sample; ends when its input closes.
 //!
 //! Usage: kobj-e2e-iceoryx2 ROOT-FOLDER PREFIX
+#![forbid(unsafe_code)]
 
 use iceoryx2::config::Config;
 use iceoryx2::prelude::*;
