@@ -4,7 +4,7 @@ use kobj_platform::signals::{Received, Signals, raise_default, send_to};
 use kobj_platform::spawn::Child;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpgid, getpgrp};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,9 @@ impl JobControl {
     pub(crate) fn new(signals: Signals, command: Child) -> Self {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let terminal = rustix::fs::open("/dev/tty", flags, Mode::empty()).ok();
-        let group = getpgrp();
-        let foreground_group = terminal.as_ref().filter(|t| rustix::termios::tcgetpgrp(t) == Ok(group)).map(|_| group);
+        let group = group_of("self").and_then(Pid::from_raw);
+        let foreground = |terminal: &OwnedFd| rustix::termios::tcgetpgrp(terminal).ok();
+        let foreground_group = group.filter(|group| terminal.as_ref().and_then(foreground) == Some(*group));
         Self { signals, command, delayed: Vec::new(), end: None, terminal, foreground_group }
     }
 
@@ -147,7 +148,7 @@ impl JobControl {
     }
 
     fn command_shares_our_group(&self) -> bool {
-        Pid::from_raw(self.command.pid as i32).is_some_and(|pid| getpgid(Some(pid)) == Ok(getpgrp()))
+        group_of(&self.command.pid.to_string()).is_some_and(|group| Some(group) == group_of("self"))
     }
 
     fn command_has_pending(&self, signal: i32) -> bool {
@@ -160,9 +161,7 @@ impl JobControl {
     }
 
     fn command_is_stopped(&self) -> bool {
-        let Ok(stat) = std::fs::read(format!("/proc/{}/stat", self.command.pid)) else { return false };
-        let close = stat.iter().rposition(|byte| *byte == b')');
-        close.is_some_and(|close| stat.get(close + 2) == Some(&b'T'))
+        stat_fields(&self.command.pid.to_string()).is_some_and(|fields| fields.starts_with('T'))
     }
 
     /// Takes the terminal's foreground back if we had it and a group without processes holds it now.
@@ -173,6 +172,20 @@ impl JobControl {
             let _ = rustix::termios::tcsetpgrp(terminal, group);
         }
     }
+}
+
+/// The process group of `/proc/NAME`; 0 for a group outside of our PID namespace.
+///
+/// Not by getpgid(2): rustix takes the answer for a pid, and as the first process of a container we get 0.
+fn group_of(name: &str) -> Option<i32> {
+    stat_fields(name)?.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
+/// `/proc/NAME/stat` from the state letter on.
+fn stat_fields(name: &str) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{name}/stat")).ok()?;
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(String::from_utf8_lossy(stat.get(close + 2..)?).into_owned())
 }
 
 /// Whether this process is the first of its PID namespace.
