@@ -104,8 +104,12 @@ impl Source {
         let stem = file.trim_end_matches(".rs");
         let folder = if ["lib", "main", "mod"].contains(&stem) { folder.into() } else { format!("{folder}/{stem}") };
         let mut found = Vec::new();
-        for at in self.places(&["#", "[", "cfg", "(", "test", ")", "]"]) {
-            let module = (at + 7..at + 12).find(|place| self.is_at(*place, &["mod"])).map(|place| place + 1);
+        for at in self.places(&["#", "[", "cfg", "("]) {
+            let end = self.closing(at + 1);
+            if !(at..end).any(|place| self.ident(place) == Some("test")) {
+                continue;
+            }
+            let module = (end + 1..end + 6).find(|place| self.is_at(*place, &["mod"])).map(|place| place + 1);
             if let Some(name) = module.filter(|name| self.is_at(name + 1, &[";"])).and_then(|name| self.ident(name)) {
                 found.extend([format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]);
             }
@@ -149,7 +153,7 @@ mod tests {
 
     #[test]
     fn test_modules_are_found_beside_roots_and_below_modules() {
-        let text = "#[cfg(test)]\npub(crate) mod testing;\n#[cfg(test)]\nmod tests { }\nmod other;\n";
+        let text = "#[cfg(all(test, loom))]\npub(crate) mod testing;\n#[cfg(test)]\nmod tests { }\nmod other;\n";
         let of = |path: &str| Source::read(path, text).unwrap().test_modules();
         assert_eq!(of("crates/host/src/lib.rs")[0], "crates/host/src/testing.rs");
         assert_eq!(
