@@ -89,11 +89,16 @@ pub struct Life {
     threads: u32,
 }
 
+/// The most ended processes whose names are kept: a whole wrap of the usual numbers.
+const NAMES_KEPT: usize = 1 << 15;
+
 /// A job's processes, living and just ended.
 pub struct Family {
     keeper: Option<u32>,
     living: HashMap<u32, Life>,
     ended: HashMap<u32, Life>,
+    /// The names of the ended: makers are named long after their end.
+    names: HashMap<u32, Arc<[u8]>>,
     /// The command's number, until its fork is heard: what ends before was another life.
     expected: Option<u32>,
     ours: PidSet,
@@ -116,6 +121,7 @@ impl Family {
             keeper,
             living: HashMap::new(),
             ended: HashMap::new(),
+            names: HashMap::new(),
             expected: None,
             ours: PidSet::default(),
             foreign: PidSet::default(),
@@ -175,6 +181,7 @@ impl Family {
             // Its end was not heard: an event is missing.
             self.lost = true;
             self.over += 1;
+            self.remember(pid, &stale);
             self.ended.insert(pid, stale);
         }
         let inherited = self.living.get(&parent).map(|life| Arc::clone(&life.command));
@@ -196,6 +203,7 @@ impl Family {
             Some(_) => {
                 self.over += 1;
                 if let Some(life) = self.living.remove(&tgid) {
+                    self.remember(tgid, &life);
                     self.ended.insert(tgid, life);
                 }
             }
@@ -257,6 +265,18 @@ impl Family {
     #[must_use]
     pub fn life(&self, pid: u32) -> Option<&Life> {
         self.living.get(&pid).or_else(|| self.ended.get(&pid))
+    }
+
+    /// The name of the command that `pid` ran last, living or not, as far as it was read and is still known.
+    #[must_use]
+    pub fn name_of(&self, pid: u32) -> Option<Arc<[u8]>> {
+        self.living.get(&pid).map(|life| &life.command).or_else(|| self.names.get(&pid)).map(Arc::clone)
+    }
+
+    fn remember(&mut self, pid: u32, life: &Life) {
+        if self.names.len() < NAMES_KEPT || self.names.contains_key(&pid) {
+            self.names.insert(pid, Arc::clone(&life.command));
+        }
     }
 
     /// How many processes began and ended in the job, each counted by its own event.

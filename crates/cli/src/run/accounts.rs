@@ -10,7 +10,6 @@ use crate::options::run::RunOptions;
 use crate::report::schema::{Action, BalanceRow, Containment as ContainmentRow, Exit, NotVisible, Report, Straggler};
 use crate::report::time;
 use kobj_abi::{Era, HostKind, Layer};
-use kobj_core::image::Identity;
 use kobj_host::containment::Containment;
 use kobj_host::hands::Hands;
 use kobj_host::makers::Group;
@@ -138,13 +137,4 @@ fn balance(counted: &Counted, stragglers: &[Straggler]) -> Vec<BalanceRow> {
         }
     }
     rows.into_values().filter(|row| row.created != Some(0) || row.scrubbed + row.left > 0).collect()
-}
-
-impl Leftover {
-    fn pid(&self) -> u32 {
-        match self.image.identity {
-            Identity::Process { pid, .. } => pid,
-            _ => 0,
-        }
-    }
 }

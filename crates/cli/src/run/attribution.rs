@@ -140,7 +140,7 @@ fn by_creator(image: &mut HostImage, watches: &Watches) -> Whose {
     let Some(strength) = watches.made_by_pid(pid) else {
         return if watches.living().is_some() { Whose::Foreign } else { Whose::Unknown };
     };
-    let command = watches.family().life(pid).map_or_else(Vec::new, |life| life.command.to_vec());
+    let command = watches.family().name_of(pid).map_or_else(Vec::new, |name| name.to_vec());
     image.creator = Some(Creator { pid, command, at: None });
     let detail = match strength {
         Strength::Proof => format!("the kernel keeps pid {pid} as its creator, a number that was the job's alone"),

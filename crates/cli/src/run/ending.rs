@@ -5,7 +5,7 @@
 use super::keep::Keep;
 use crate::patterns::{Pattern, any_matches};
 use kobj_abi::HostKind;
-use kobj_core::image::{Holder, HostImage};
+use kobj_core::image::{Creator, Holder, HostImage, Identity};
 use kobj_host::members::Member;
 use rustix::process::Signal;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -61,6 +61,14 @@ pub(crate) struct Leftover {
 }
 
 impl Leftover {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        match self.image.identity {
+            Identity::Process { pid, .. } => pid,
+            _ => 0,
+        }
+    }
+
     /// Whether it is no more.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.fate, Fate::Terminated | Fate::Killed)
@@ -76,6 +84,15 @@ fn key(member: &Member) -> Key {
 /// Ends what is left of the job's processes, as far as `mercy` allows; says what became of each.
 pub(crate) fn end_leftovers(keep: &mut Keep<'_>, mercy: &Mercy<'_>) -> Vec<Leftover> {
     let members = settle(keep);
+    let parents: HashMap<u32, Option<Creator>> = members.iter().map(|m| (m.pid, keep.parent_of(m.pid))).collect();
+    let mut leftovers = end(keep, mercy, members);
+    for leftover in &mut leftovers {
+        leftover.image.creator = parents.get(&leftover.pid()).cloned().flatten();
+    }
+    leftovers
+}
+
+fn end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, members: Vec<Member>) -> Vec<Leftover> {
     let mut left: BTreeMap<Key, Leftover> = BTreeMap::new();
     if members.is_empty() {
         return Vec::new();

@@ -1,7 +1,7 @@
 //! The loop of a run: one thread, one poll over signals, watches and the processes that are waited for.
 
 use super::job_control::JobControl;
-use kobj_core::image::Holder;
+use kobj_core::image::{Creator, Holder};
 use kobj_host::containment::Containment;
 use kobj_host::members::{Member, Sources};
 use kobj_host::outside::serves_outside;
@@ -90,6 +90,14 @@ impl Keep<'_> {
         };
         let family: Option<&dyn Fn() -> Vec<u32>> = if has_family { Some(&family) } else { None };
         Sources { group: containment.group(), family, reaper: reaper(), cookie: Some(cookie) }.members(view)
+    }
+
+    /// Who forked a process of the job, where the family tree knows it.
+    pub(crate) fn parent_of(&self, pid: u32) -> Option<Creator> {
+        let family = self.watches.family();
+        let parent = family.life(pid)?.parent;
+        let command = family.name_of(parent)?.to_vec();
+        Some(Creator { pid: parent, command, at: None })
     }
 
     /// Which of the job's processes serve somebody outside it, and whom.
