@@ -174,7 +174,7 @@ fn inner_groups(group: &Path) -> Vec<PathBuf> {
 fn own_group(proc: &Path) -> Result<PathBuf, String> {
     let read = |name: &str| {
         let path = proc.join("self").join(name);
-        fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        crate::proc::read(&path, crate::proc::TABLE).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };
     let groups = read("cgroup")?;
     let own = groups

@@ -100,11 +100,18 @@ impl JobControl {
     }
 
     /// Collects every child that ended or stopped: the command, and the orphans that were handed to us.
-    pub(crate) fn reap(&mut self) {
+    ///
+    /// Returns whether any child is left.
+    pub(crate) fn reap(&mut self) -> bool {
         let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
-        while let Ok(Some((pid, status))) = rustix::process::wait(options) {
-            if pid.as_raw_nonzero().get() as u32 == self.command.pid {
-                self.command_changed(status);
+        loop {
+            match rustix::process::wait(options) {
+                Ok(Some((pid, status))) if pid.as_raw_nonzero().get() as u32 == self.command.pid => {
+                    self.command_changed(status);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(error) => return error != rustix::io::Errno::CHILD,
             }
         }
     }

@@ -78,8 +78,13 @@ impl Keep<'_> {
 
     /// The job's living processes, the command included while it lives.
     pub(crate) fn members(&mut self) -> Vec<Member> {
-        self.control.reap();
+        let has_children = self.control.reap();
         self.drain();
+        // The usual end, in two reads: no child of ours, nobody in the group or in the family.
+        let group_is_empty = self.containment.group().is_none_or(|group| !group.is_populated());
+        if !has_children && group_is_empty && self.watches.living().is_some_and(|living| living.is_empty()) {
+            return Vec::new();
+        }
         let has_family = self.watches.living().is_some();
         let Self { view, containment, watches, cookie, .. } = self;
         let watches = RefCell::new(watches);

@@ -147,6 +147,13 @@ impl Watches {
         } else {
             self.named.insert(pid);
         }
+        // Its own start is no news worth a wake-up: a short command ends before the first look.
+        self.pace.after(true, Instant::now(), if self.has_large_queue() { REST } else { SHORT_REST });
+    }
+
+    /// Whether the kernel keeps many process events for us.
+    fn has_large_queue(&self) -> bool {
+        self.connector.as_ref().is_none_or(|connector| connector.buffer_bytes() >= LARGE_QUEUE_BYTES)
     }
 
     /// The layers in use.
@@ -204,8 +211,7 @@ impl Watches {
         if self.fanotify.is_none() {
             self.family.forget_ended();
         }
-        let large = self.connector.as_ref().is_none_or(|connector| connector.buffer_bytes() >= LARGE_QUEUE_BYTES);
-        self.pace.after(found, now, if large { REST } else { SHORT_REST });
+        self.pace.after(found, now, if self.has_large_queue() { REST } else { SHORT_REST });
         let begun_look = Instant::now();
         let looked = self.look_now(members);
         let cost = begun_look.elapsed();
