@@ -119,7 +119,11 @@ pub(crate) fn foreign_paths(file: &File) -> Vec<Finding> {
     for (index, line) in file.text.lines().enumerate() {
         for (head, tail) in FOREIGN {
             let path = format!("{head}{tail}");
-            if line.contains(&path) {
+            // Not what only ends like it: `a/work/b` is a path of somebody's example.
+            let stands_alone = |(at, _): (usize, &str)| {
+                !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || "._-*$}".contains(c))
+            };
+            if line.match_indices(&path).any(stands_alone) {
                 let why = format!("`{path}` is one machine's folder: use a relative path");
                 found.push(Finding::new("foreign-paths", &file.path, index + 1, why));
             }
@@ -224,7 +228,8 @@ mod tests {
         for (head, tail) in FOREIGN {
             assert_eq!(foreign_paths(&file("a.md", &format!("one\nsee {head}{tail}x"))).len(), 1);
         }
-        assert_eq!(foreign_paths(&file("a.md", "a network/share, /root, /home/me/x")).len(), 0);
+        let fine = format!("a network/share, /root, /home/me/x, /tmp{}{}x", FOREIGN[0].0, FOREIGN[0].1);
+        assert_eq!(foreign_paths(&file("a.md", &fine)).len(), 0);
     }
 
     #[test]
