@@ -1,9 +1,10 @@
 //! `kobj jobs`, `kobj balance` through the binary, on records made here.
 
 use kobj_abi::Koid;
+use kobj_host::hands::QuarantineNote;
 use kobj_host::record::{Beginning, Record, RuntimeFolder};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A runtime folder of this test's own.
 struct Runtime(PathBuf);
@@ -88,4 +89,82 @@ fn balance_takes_a_name_and_counts_each_kind() {
     let output = runtime.kobj(&["balance", "no-such-job"]);
     assert_eq!(output.status.code(), Some(2));
     record.remove().unwrap();
+}
+
+/// A process that carries a cookie and ends with this value.
+struct Bearer(std::process::Child);
+
+impl Bearer {
+    fn new(cookie: &str) -> Self {
+        let child = Command::new("cat").env("KOBJ_JOB", cookie).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        Self(child.unwrap())
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Bearer {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_dead_jobs_processes_are_ended_and_nobody_elses() {
+    let runtime = Runtime::new("dead");
+    let cookie = format!("{:016x}", u64::from(std::process::id()));
+    let mut own = [Bearer::new(&cookie), Bearer::new(&format!("{cookie}/inner"))];
+    let mut other = Bearer::new(&format!("{cookie}x"));
+    let name = format!("dead-{}", std::process::id());
+    let mut record = runtime.record(&name);
+    record.set_cookie(format!("KOBJ_JOB={cookie}").as_bytes());
+    record.set_command(own[0].0.id());
+    let path = record.path();
+    let living = runtime.kobj(&["scrub", "--job", &name]);
+    assert_eq!(living.status.code(), Some(2), "{living:?}");
+    assert!(String::from_utf8_lossy(&living.stderr).contains("still runs under its kobj"), "{living:?}");
+    drop(record);
+
+    let plan = runtime.kobj(&["scrub", "--job", &name, "--dry-run", "-J"]);
+    let value: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap_or_else(|e| panic!("{e}: {plan:?}"));
+    let rows = value["reports"][0]["stragglers"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["action"] == "planned").count(), 2, "{plan:?}");
+    assert!(path.exists() && !own[0].has_ended());
+
+    let output = runtime.kobj(&["scrub", "--job", &name, "-J"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let report = &value["reports"][0];
+    assert_eq!(report["schema"], "kobj.report/1");
+    assert_eq!(report["job"]["complete"], false);
+    assert!(report["job"]["incomplete_because"][0].as_str().unwrap().contains("its kobj was killed"), "{report}");
+    let ended: Vec<_> = report["stragglers"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
+    assert_eq!(ended, ["terminated", "terminated"], "{report}");
+    assert!(own.iter_mut().all(|bearer| !bearer.0.wait().unwrap().success()));
+    assert!(!other.has_ended(), "a process of another cookie was ended");
+    assert!(!path.exists(), "the record stays");
+    let left = std::fs::read_dir(runtime.0.join("kobj")).unwrap().count();
+    assert_eq!(left, 0, "a record of the scrub's own stays");
+    assert_eq!(runtime.kobj(&["scrub", "--job", &name]).status.code(), Some(2), "it is no job any more");
+}
+
+#[test]
+fn a_broken_off_scrubs_private_folder_is_emptied() {
+    let runtime = Runtime::new("room");
+    let name = format!("room-{}", std::process::id());
+    let mut record = runtime.record(&name);
+    let room = PathBuf::from(format!("/dev/shm/.kobj-{}-{:016x}", std::process::id(), 7));
+    std::fs::create_dir(&room).unwrap();
+    std::fs::set_permissions(&room, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::write(room.join("1"), "moved here").unwrap();
+    record.note(QuarantineNote::Opened(room.clone()));
+    drop(record);
+    let output = runtime.kobj(&["scrub", "--job", &name]);
+    let gone = !room.exists();
+    _ = std::fs::remove_dir_all(&room);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(gone, "{output:?}");
 }

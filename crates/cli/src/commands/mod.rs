@@ -3,6 +3,7 @@
 mod balance;
 mod census;
 mod completions;
+mod dead;
 mod filter;
 mod jobs;
 mod last;

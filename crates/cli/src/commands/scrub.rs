@@ -2,6 +2,7 @@
 //! for the proof of whose it is; never for the judge of its use, who is asked again at the moment of deletion.
 
 use super::census::{judge, parse_kind};
+use super::dead;
 use super::listing::{Cell, Listing, ListingFlags};
 use super::objects::{Ages, Census, Wanted, file_at, view};
 use crate::config::Config;
@@ -35,7 +36,7 @@ const LEFT: u8 = 3;
 
 /// Flags of `kobj scrub`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["names", "from", "unused"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["names", "from", "unused", "job", "dead_jobs"]))]
 pub(crate) struct ScrubFlags {
     /// A path, a process id, a System V id, @abstract, or KIND:NAME
     #[arg(value_name = "NAME")]
@@ -43,6 +44,12 @@ pub(crate) struct ScrubFlags {
     /// Only if NAME is still this very object, as a report's fix line says
     #[arg(long, value_name = "ID", requires = "names", value_parser = IdentityText::parse)]
     identity: Option<IdentityText>,
+    /// A job whose kobj died: its name, number in kobj jobs, or command's process id
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    /// Every job whose kobj died: end its processes, scrub its unused runtime objects
+    #[arg(long)]
+    dead_jobs: bool,
     /// The stragglers of an earlier report.json, or of the newest report: last
     #[arg(long, value_name = "REPORT")]
     from: Option<PathBuf>,
@@ -67,14 +74,14 @@ pub(crate) struct ScrubFlags {
 }
 
 /// One object of the plan, and what came of it.
-struct Row {
-    image: HostImage,
-    action: Action,
-    why: String,
+pub(super) struct Row {
+    pub(super) image: HostImage,
+    pub(super) action: Action,
+    pub(super) why: String,
 }
 
 impl Row {
-    fn new(image: HostImage, action: Action, why: impl Into<String>) -> Self {
+    pub(super) fn new(image: HostImage, action: Action, why: impl Into<String>) -> Self {
         Self { image, action, why: why.into() }
     }
 }
@@ -82,6 +89,11 @@ impl Row {
 /// Scrubs; exit 0 if all that was asked for is gone, 3 if something is left.
 pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
     let view = view()?;
+    if flags.dead_jobs || flags.job.is_some() {
+        let asked = dead::Asked { job: flags.job.as_deref(), dry_run: flags.dry_run, json: flags.json };
+        let all_gone = dead::run(&view, &asked)?;
+        return Ok(if all_gone { ExitCode::SUCCESS } else { ExitCode::from(LEFT) });
+    }
     let (plan, gone) = match &flags.from {
         Some(path) => of_report(&view, path)?,
         None if flags.unused => (of_unused(&view, flags), 0),
@@ -201,7 +213,7 @@ fn is_confirmed(view: &View, plan: &[HostImage]) -> Result<bool, String> {
 }
 
 /// What would be done, nothing touched.
-fn look(view: &View, image: HostImage) -> Row {
+pub(super) fn look(view: &View, image: HostImage) -> Row {
     if let Some(refusal) = refusal(&image) {
         return Row::new(image, Action::Reported, refusal);
     }
@@ -241,26 +253,47 @@ fn of_verdict(mut image: HostImage, verdict: Verdict) -> Row {
     }
 }
 
+/// How long a process has between SIGTERM and SIGKILL.
+pub(super) fn kill_after() -> Result<Duration, String> {
+    Ok(Config::load(&|name| std::env::var_os(name))?.kill_after.unwrap_or(Duration::from_secs(2)))
+}
+
 /// Does the plan, processes first: what they hold is free afterwards.
 fn act(view: &View, plan: Vec<HostImage>) -> Result<Vec<Row>, String> {
     let (processes, others): (Vec<_>, Vec<_>) = plan.into_iter().partition(|image| image.kind == HostKind::Process);
-    let kill_after = Config::load(&|name| std::env::var_os(name))?.kill_after.unwrap_or(Duration::from_secs(2));
+    let kill_after = kill_after()?;
     let mut rows: Vec<Row> = processes.into_iter().map(|image| end(view, image, kill_after)).collect();
-    let mut note = |_| {};
+    if others.is_empty() {
+        return Ok(rows);
+    }
+    // A record of our own, so that a private folder is found again should we be killed.
+    let mut record = dead::own_record();
+    let mut note = |note| {
+        if let Ok(record) = &mut record {
+            record.note(note);
+        }
+    };
     let mut hands = Hands::new(&mut note);
-    for image in others {
-        let row = match (refusal(&image), kinds::of(image.kind)) {
-            (Some(why), _) => Row::new(image, Action::Reported, why),
-            (None, None) => continue,
-            (None, Some(kind)) => match kind.scrub(view, &image, &mut hands) {
-                Outcome::Scrubbed(words) => Row::new(image, Action::Scrubbed, words),
-                Outcome::Left(verdict) => of_verdict(image, verdict),
-                Outcome::Failed(words) => Row::new(image, Action::Failed, words),
-            },
-        };
-        rows.push(row);
+    rows.extend(others.into_iter().map(|image| destroy(view, image, &mut hands)));
+    hands.finish();
+    drop(hands);
+    if let Ok(record) = record {
+        record.remove()?;
     }
     Ok(rows)
+}
+
+/// Destroys one object, if the kernel says that nobody uses it.
+pub(super) fn destroy(view: &View, image: HostImage, hands: &mut Hands<'_>) -> Row {
+    if let Some(why) = refusal(&image) {
+        return Row::new(image, Action::Reported, why);
+    }
+    let Some(kind) = kinds::of(image.kind) else { return Row::new(image, Action::Reported, "of no known kind") };
+    match kind.scrub(view, &image, hands) {
+        Outcome::Scrubbed(words) => Row::new(image, Action::Scrubbed, words),
+        Outcome::Left(verdict) => of_verdict(image, verdict),
+        Outcome::Failed(words) => Row::new(image, Action::Failed, words),
+    }
 }
 
 /// Ends one process, if it serves nobody.
@@ -286,22 +319,10 @@ fn end(view: &View, image: HostImage, kill_after: Duration) -> Row {
 /// Whom the process serves, in words: an outsider, or kobj itself, which descends from it.
 fn who_is_served(view: &View, image: &HostImage) -> Option<String> {
     let Identity::Process { pid, .. } = image.identity else { return None };
-    let proc = Proc::open(&view.proc).ok()?;
-    let mut ancestor = std::process::id();
-    while ancestor != 0 {
-        if ancestor == pid {
-            return Some("kobj itself, or what started it, is or descends from this process".into());
-        }
-        ancestor = proc.life(ancestor).ok().and_then(|life| life.stat()).map_or(0, |stat| stat.parent);
+    if own_ancestors(view).contains(&pid) {
+        return Some("kobj itself, or what started it, is or descends from this process".into());
     }
-    // The standard streams came from whoever started it and connect nobody; nor does what kobj itself was started with.
-    let mut given = inherited(view);
-    let streams = ["fd/0", "fd/1", "fd/2"]
-        .iter()
-        .filter_map(|name| proc.life(pid).ok()?.leads_to(name).ok())
-        .map(|look| (kobj_host::proc::device_of(&look), look.stx_ino));
-    given.extend(streams);
-    let served = serves_outside(view, &HashSet::from([pid]), &given);
+    let served = serves_outside(view, &HashSet::from([pid]), &given_to(view, &[pid]));
     let holders: &Vec<Holder> = served.get(&pid).filter(|holders| !holders.is_empty())?;
     let one = |holder: &Holder| match holder.pid {
         0 => escape::for_terminal(&holder.command),
@@ -309,6 +330,29 @@ fn who_is_served(view: &View, image: &HostImage) -> Option<String> {
     };
     let names: Vec<String> = holders.iter().map(one).collect();
     Some(format!("serves {}", names.join(", ")))
+}
+
+/// What processes have from whoever started them and kobj, which connects nobody: kobj's own descriptors, and their
+/// standard streams.
+pub(super) fn given_to(view: &View, pids: &[u32]) -> HashSet<(u64, u64)> {
+    let mut given = inherited(view);
+    let Ok(proc) = Proc::open(&view.proc) else { return given };
+    for life in pids.iter().filter_map(|pid| proc.life(*pid).ok()) {
+        let streams = ["fd/0", "fd/1", "fd/2"].iter().filter_map(|name| life.leads_to(name).ok());
+        given.extend(streams.map(|look| (kobj_host::proc::device_of(&look), look.stx_ino)));
+    }
+    given
+}
+
+/// This process and its parents up to the first.
+pub(super) fn own_ancestors(view: &View) -> HashSet<u32> {
+    let mut line = HashSet::new();
+    let Ok(proc) = Proc::open(&view.proc) else { return line };
+    let mut pid = std::process::id();
+    while pid != 0 && line.insert(pid) {
+        pid = proc.life(pid).ok().and_then(|life| life.stat()).map_or(0, |stat| stat.parent);
+    }
+    line
 }
 
 const COLUMNS: [&str; 7] = ["KIND", "NAME", "SIZE", "HOLDERS", "ACTION", "WHY", "IDENTITY"];

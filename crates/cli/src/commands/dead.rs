@@ -1,0 +1,368 @@
+//! `kobj scrub --dead-jobs`: goes on from the record of a run whose kobj died: ends what is left of its processes,
+//! scrubs what it is proved to have made, and says what nobody can know any more.
+
+use super::objects::Census;
+use super::records::{self, Job};
+use super::scrub::{Row, destroy, given_to, kill_after, look, own_ancestors};
+use crate::report::schema::{Action, BalanceRow, Containment, JobRow, Report, Straggler};
+use crate::report::text::{self, Style};
+use crate::report::{escape, time};
+use crate::state;
+use kobj_abi::{Class, EvidenceKind, HostKind, Koid, Layer, ObjectType, Strength, Tag};
+use kobj_core::image::{Creator, Evidence, HostImage};
+use kobj_host::containment::Group;
+use kobj_host::hands::{Hands, room_maker};
+use kobj_host::holders::Holders;
+use kobj_host::kind::{Outcome, Verdict};
+use kobj_host::makers::Made;
+use kobj_host::members::{Member, Sources};
+use kobj_host::outside::serves_outside;
+use kobj_host::quarantine::scrub_file;
+use kobj_host::record::{Beginning, Contents, Record, RuntimeFolder, State};
+use kobj_host::view::View;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long SIGKILL may take.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was asked for.
+pub(crate) struct Asked<'a> {
+    /// One job; without, every dead one.
+    pub(crate) job: Option<&'a str>,
+    /// Touch nothing.
+    pub(crate) dry_run: bool,
+    /// Reports as JSON.
+    pub(crate) json: bool,
+}
+
+/// A record of this command's own: an era for its koids, and a place to note private folders.
+pub(crate) fn own_record() -> Result<Record, String> {
+    Record::create(RuntimeFolder::open()?, &Beginning { name: b"kobj scrub", ..Beginning::default() })
+}
+
+/// Goes on from each dead job's record; whether all that is proved to be theirs is gone.
+pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
+    let jobs = records::list();
+    let jobs = match asked.job {
+        Some(text) => vec![records::find(jobs, text)?],
+        None => jobs.into_iter().filter(|job| !job.is_living()).collect(),
+    };
+    if let Some(living) = jobs.iter().find(|job| job.is_living()) {
+        let name = escape::for_terminal(&living.label());
+        return Err(format!("job {} ({name}) still runs under its kobj, which ends it; stop that one", living.number));
+    }
+    if jobs.is_empty() {
+        if asked.json {
+            crate::say("{ \"reports\": [] }\n")?;
+        }
+        return Ok(true);
+    }
+    let mut record = own_record()?;
+    let mut koids = Koids { era: record.era(), next: 2 };
+    let mut reports = Vec::new();
+    for job in jobs {
+        match (&job.contents, job.state) {
+            (Ok(contents), State::Dead(held)) => {
+                let report = go_on(view, contents, asked.dry_run, &mut koids, &mut record)?;
+                if !asked.dry_run {
+                    held.remove().map_err(|e| format!("cannot remove the record {}: {e}", job.path.display()))?;
+                }
+                reports.push(report);
+            }
+            (Err(why), _) => {
+                let path = job.path.display();
+                crate::tell(&format!(
+                    "kobj: the record {path} {why}: nothing can be known from it; remove it yourself\n"
+                ));
+            }
+            (Ok(_), State::Living) => {}
+        }
+    }
+    record.remove()?;
+    publish(&reports, asked)?;
+    let is_left = |row: &Straggler| !row.action.is_gone() && row.action != Action::Planned;
+    Ok(!reports.iter().any(|report| report.stragglers.iter().any(is_left)))
+}
+
+fn publish(reports: &[Report], asked: &Asked<'_>) -> Result<(), String> {
+    if !asked.dry_run
+        && let Some(newest) = reports.iter().rfind(|report| report.has_news())
+        && let Err(why) = state::save_last(newest)
+    {
+        crate::tell(&format!("kobj: {}\n", escape::for_terminal(why.as_bytes())));
+    }
+    if asked.json {
+        return crate::say(&format!("{:#}\n", serde_json::json!({ "reports": reports })));
+    }
+    let style = Style::of(std::io::stdout(), false, false);
+    crate::say(&reports.iter().map(|report| text::render(report, style)).collect::<String>())
+}
+
+/// Counts koids out of this command's era.
+struct Koids {
+    era: kobj_abi::Era,
+    next: u32,
+}
+
+impl Koids {
+    fn tag(&mut self, kind: HostKind) -> Result<Tag, String> {
+        let object_type = if kind == HostKind::Process { ObjectType::Process } else { ObjectType::HostObject };
+        let koid = Koid::new(self.era, self.next).ok_or("all koids of this era are taken")?;
+        self.next = self.next.wrapping_add(1);
+        Ok(Tag { letters: object_type.letters(), koid })
+    }
+}
+
+/// What one job left, dealt with.
+fn go_on(
+    view: &View,
+    contents: &Contents,
+    dry_run: bool,
+    koids: &mut Koids,
+    record: &mut Record,
+) -> Result<Report, String> {
+    let mut report = Report::new(job_row(contents));
+    let group = (!contents.group.is_empty()).then(|| PathBuf::from(OsString::from_vec(contents.group.clone())));
+    let group = group.and_then(|path| Group::open(path).ok());
+    let mut rows = end_processes(view, contents, group.as_ref(), dry_run)?;
+    let mut note = |note| record.note(note);
+    let mut hands = Hands::new(&mut note);
+    if !dry_run {
+        for path in &contents.notes {
+            for sentence in empty_room(view, path, &mut hands) {
+                report.job.mark_incomplete(sentence);
+            }
+        }
+    }
+    let (own, doubtful) = made_by(view, contents);
+    for image in own {
+        let whole = image.clone();
+        let mut row = match (image.class, dry_run) {
+            (Class::Runtime, false) => destroy(view, image, &mut hands),
+            (Class::Runtime, true) => look(view, image),
+            _ => Row::new(image, Action::Reported, "temporary: only what is named is scrubbed of a dead job"),
+        };
+        row.image.evidence = whole.evidence;
+        rows.push(row);
+    }
+    hands.finish();
+    drop(hands);
+    name_holders(view, &mut rows);
+    for row in rows {
+        let tag = koids.tag(row.image.kind)?;
+        report.stragglers.push(Straggler::new(&row.image, tag, row.action, row.why));
+    }
+    for image in doubtful {
+        let tag = koids.tag(image.kind)?;
+        let why = "nothing proves that the job made it, so it is left".to_owned();
+        report.unattributed.push(Straggler::new(&image, tag, Action::Reported, why));
+    }
+    report.balance = balance(&report.stragglers);
+    if let Some(group) = group.filter(|_| !dry_run) {
+        // With processes that were spared it stays, and the kernel says so itself.
+        let _ = group.remove();
+    }
+    Ok(report)
+}
+
+fn job_row(contents: &Contents) -> JobRow {
+    let tag = Tag { letters: ObjectType::Job.letters(), koid: contents.koid };
+    let name = (!contents.name.is_empty()).then(|| String::from_utf8_lossy(&contents.name).into_owned());
+    let command: Vec<OsString> = contents.command_line.iter().cloned().map(OsString::from_vec).collect();
+    let mut job = JobRow::new(tag, name, &command, contents.started);
+    job.ended = contents.ended;
+    job.containment = if contents.group.is_empty() { Containment::Subreaper } else { Containment::Cgroup };
+    job.tracing.clone_from(&contents.layers);
+    let last = time::print(contents.last_event);
+    job.mark_incomplete(format!("its kobj was killed; nothing is known of what was made after {last}"));
+    if contents.lost {
+        job.mark_incomplete("events were lost before that, or did not fit in the record".into());
+    }
+    if contents.not_followed > 0 {
+        job.mark_incomplete(format!("{} living files were too many to follow", contents.not_followed));
+    }
+    job
+}
+
+/// The job's living processes: ended, but for those that serve somebody outside, and this command's own line.
+fn end_processes(view: &View, contents: &Contents, group: Option<&Group>, dry_run: bool) -> Result<Vec<Row>, String> {
+    let cookie = (!contents.cookie.is_empty()).then_some(contents.cookie.as_slice());
+    let sources = Sources { group, family: None, reaper: None, cookie };
+    let mut fates: BTreeMap<(u32, u64), Row> = BTreeMap::new();
+    let members = sources.members(view);
+    let pids: Vec<u32> = members.iter().map(|member| member.pid).collect();
+    let job: HashSet<u32> = pids.iter().copied().collect();
+    let serving = if job.is_empty() { Default::default() } else { serves_outside(view, &job, &given_to(view, &pids)) };
+    let line = own_ancestors(view);
+    let mut spared = HashSet::new();
+    for member in &members {
+        let mut image = member.image();
+        let why = if line.contains(&member.pid) {
+            "this command itself runs in the job"
+        } else if let Some(holders) = serving.get(&member.pid) {
+            image.holders.clone_from(holders);
+            "it serves somebody outside the job"
+        } else if dry_run {
+            fates
+                .insert(key(member), Row::new(image, Action::Planned, "it outlived the job's kobj and would be ended"));
+            continue;
+        } else {
+            continue;
+        };
+        spared.insert(key(member));
+        fates.insert(key(member), Row::new(image, Action::InUse, why));
+    }
+    if !dry_run {
+        let grace = kill_after()?;
+        signal_all(view, &sources, &spared, Signal::TERM, grace, &mut fates);
+        signal_all(view, &sources, &spared, Signal::KILL, KILL_PATIENCE, &mut fates);
+    }
+    Ok(fates.into_values().collect())
+}
+
+fn key(member: &Member) -> (u32, u64) {
+    (member.pid, member.started)
+}
+
+/// Signals every member that is not spared, those born meanwhile too, until none is left or the time is over.
+fn signal_all(
+    view: &View,
+    sources: &Sources<'_>,
+    spared: &HashSet<(u32, u64)>,
+    signal: Signal,
+    patience: Duration,
+    fates: &mut BTreeMap<(u32, u64), Row>,
+) {
+    let deadline = Instant::now() + patience.min(Duration::from_secs(3_600));
+    let mut asked = HashSet::new();
+    loop {
+        let mut members = sources.members(view);
+        members.retain(|member| !spared.contains(&key(member)));
+        for member in members.iter().filter(|member| asked.insert(key(member))) {
+            let (action, why) = match member.signal(signal) {
+                Ok(()) if signal == Signal::KILL => {
+                    (Action::Killed, "it outlived the job's kobj and SIGTERM".to_owned())
+                }
+                Ok(()) => (Action::Terminated, "it outlived the job's kobj".to_owned()),
+                Err(_) if member.has_ended() => (Action::Terminated, "it outlived the job's kobj".to_owned()),
+                Err(error) => (Action::Failed, format!("cannot signal it: {error}")),
+            };
+            // A stopped process sees the signal only when it goes on; if it has ended, that is as well.
+            let _ = member.signal(Signal::CONT);
+            fates.insert(key(member), Row::new(member.image(), action, why));
+        }
+        let now = Instant::now();
+        if members.is_empty() || now >= deadline {
+            return;
+        }
+        wait_for_any(&members, deadline - now);
+    }
+}
+
+/// Until one of them ends, or a moment, in which others may be born.
+fn wait_for_any(members: &[Member], limit: Duration) {
+    let mut descriptors: Vec<PollFd<'_>> = members.iter().map(|member| PollFd::new(member, PollFlags::IN)).collect();
+    let moment = limit.min(Duration::from_millis(50));
+    let moment = Timespec { tv_sec: 0, tv_nsec: i64::from(moment.subsec_nanos()) };
+    // An interrupted wait is a short one.
+    let _ = poll(&mut descriptors, Some(&moment));
+}
+
+/// What the record proves the job made, and what it only hints at.
+fn made_by(view: &View, contents: &Contents) -> (Vec<HostImage>, Vec<HostImage>) {
+    let census = Census::of(view, |kind| kind != HostKind::Process);
+    let (mut own, mut doubtful) = (Vec::new(), Vec::new());
+    for mut image in census.found {
+        if let Some(made) = contents.of(&image.identity) {
+            image.creator =
+                Some(Creator { pid: made.pid, command: made.command.to_vec(), at: Some(made.window_start) });
+            image.evidence.push(evidence_of(&made));
+            if image.class == Class::Output {
+                continue;
+            }
+            match made.strength {
+                Strength::Proof => own.push(image),
+                Strength::Hint => doubtful.push(image),
+            }
+        } else if let Some(pid) = image.maker_pid
+            && records::is_of_this_namespace(contents)
+            && contents.made_by_pid(pid).is_some()
+        {
+            // What was there before the job is not in the record, and the number may have made it in an earlier life.
+            let detail = format!("the kernel keeps pid {pid} as its creator, a number that was the job's");
+            image.creator = Some(Creator { pid, command: Vec::new(), at: None });
+            image.evidence.push(Evidence { kind: EvidenceKind::SysvCreator, strength: Strength::Hint, detail });
+            doubtful.push(image);
+        }
+    }
+    (own, doubtful)
+}
+
+fn evidence_of(made: &Made) -> Evidence {
+    let kind = match made.layer {
+        Layer::Fanotify => EvidenceKind::Fanotify,
+        _ => EvidenceKind::Inotify,
+    };
+    let command = String::from_utf8_lossy(&made.command);
+    let (from, to) = (time::print(made.window_start), time::print(made.window_end));
+    let detail = format!("made by pid {} ({command}) of the job between {from} and {to}, as the record says", made.pid);
+    Evidence { kind, strength: made.strength, detail }
+}
+
+/// Names who uses what is left.
+fn name_holders(view: &View, rows: &mut [Row]) {
+    let left: Vec<usize> =
+        (0..rows.len()).filter(|at| !rows[*at].action.is_gone() && rows[*at].image.holders.is_empty()).collect();
+    let images: Vec<HostImage> = left.iter().map(|at| rows[*at].image.clone()).collect();
+    let holders = Holders::of(view, &images);
+    for (index, at) in left.into_iter().enumerate() {
+        rows[at].image.holders = holders.of_object(index).to_vec();
+    }
+}
+
+/// Scrubbed and left by kind; nothing was counted whole, so created and destroyed stay unknown.
+fn balance(stragglers: &[Straggler]) -> Vec<BalanceRow> {
+    let mut kinds: BTreeMap<HostKind, (u64, u64)> = BTreeMap::new();
+    for row in stragglers {
+        let (scrubbed, left) = kinds.entry(row.kind).or_default();
+        *if row.action.is_gone() { scrubbed } else { left } += 1;
+    }
+    let row =
+        |(kind, (scrubbed, left))| BalanceRow { kind, exact: false, created: None, destroyed: None, scrubbed, left };
+    kinds.into_iter().map(row).collect()
+}
+
+/// Empties and removes a private folder that the dead kobj was moving files through.
+///
+/// What lies in it was the job's own, proved and judged, and lost its name by that scrub: it is judged again and goes,
+/// or stays and is told.
+fn empty_room(view: &View, path: &Path, hands: &mut Hands<'_>) -> Vec<String> {
+    let is_room = path.file_name().is_some_and(|name| room_maker(name).is_some());
+    let is_ours = std::fs::symlink_metadata(path)
+        .is_ok_and(|found| found.is_dir() && found.uid() == view.uid && found.mode() & 0o077 == 0);
+    if !is_room || !is_ours {
+        return Vec::new();
+    }
+    let mut sentences = Vec::new();
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    for file in entries.map(|entry| entry.path()) {
+        let Ok(Some(image)) = kobj_host::classify::classify(view, &file) else { continue };
+        let why = match scrub_file(view, hands, &file, &image.identity) {
+            Outcome::Scrubbed(_) | Outcome::Left(Verdict::Gone) => continue,
+            Outcome::Left(Verdict::InUse(_, words) | Verdict::Unknown(words) | Verdict::Unused(words)) => words,
+            Outcome::Left(Verdict::Replaced) => "it is another file now".into(),
+            Outcome::Failed(words) => words,
+        };
+        sentences.push(format!("a file of a broken-off scrub lies at {}: {why}", file.display()));
+    }
+    hands.finish();
+    let _ = std::fs::remove_dir(path);
+    sentences
+}
