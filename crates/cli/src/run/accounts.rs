@@ -4,7 +4,7 @@ use super::attribution::{Attributed, attribute};
 use super::ending::Leftover;
 use super::keep::Keep;
 use super::looks::{Before, News};
-use super::settle::{Settled, Settlement};
+use super::settle::{Policy, Settled, Settlement};
 use crate::exit_code::CommandEnd;
 use crate::options::run::RunOptions;
 use crate::report::schema::{Action, BalanceRow, Containment as ContainmentRow, Exit, NotVisible, Report, Straggler};
@@ -65,7 +65,8 @@ pub(crate) fn settle(
     let Attributed { own, unattributed } = attribute(candidates, &keep.watches, keep.view, &members);
     let mut settled = Settled::default();
     if !(leftovers.is_empty() && own.is_empty() && unattributed.is_empty()) {
-        let mut books = Settlement::new(options, keep.view, time::now(), era)?;
+        let name = options.name.as_ref().map(|name| name.as_bytes());
+        let mut books = Settlement::new(Policy::of_run(options), keep.view, time::now(), era, name)?;
         leftovers.into_iter().for_each(|leftover| books.add_process(leftover));
         let mut note = |_| {};
         let mut hands = Hands::new(&mut note);

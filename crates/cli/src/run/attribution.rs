@@ -4,6 +4,7 @@ use kobj_abi::{EvidenceKind, HostKind, Layer, Strength};
 use kobj_core::image::{Creator, Evidence, HostImage, Identity};
 use kobj_host::holders::Holders;
 use kobj_host::makers::Made;
+use kobj_host::record::Contents;
 use kobj_host::view::View;
 use kobj_host::watch::Watches;
 use std::collections::HashSet;
@@ -15,6 +16,65 @@ pub(crate) struct Attributed {
     pub(crate) own: Vec<HostImage>,
     /// Nobody's by proof.
     pub(crate) unattributed: Vec<HostImage>,
+}
+
+/// What was seen of a job: its watches while it runs, its record afterwards.
+pub(crate) trait Witness {
+    /// Who made the file of that identity.
+    fn maker(&self, identity: &Identity) -> Option<Made>;
+    /// Whether every creation on that device was seen, so that a file without a maker is not the job's.
+    fn sees_all_makers(&self, device: u64) -> bool;
+    /// Whether the process that the kernel keeps as an object's creator was the job's.
+    fn made_by_pid(&self, pid: u32) -> Option<Strength>;
+    /// Whether every process of the job was seen, so that a creator which is not the job's is somebody else's.
+    fn sees_all_processes(&self) -> bool;
+    /// The name of the command that a process of the job ran.
+    fn name_of(&self, pid: u32) -> Option<Vec<u8>>;
+}
+
+impl Witness for Watches {
+    fn maker(&self, identity: &Identity) -> Option<Made> {
+        self.maker(identity)
+    }
+
+    fn sees_all_makers(&self, device: u64) -> bool {
+        self.sees_all_makers(device)
+    }
+
+    fn made_by_pid(&self, pid: u32) -> Option<Strength> {
+        self.made_by_pid(pid)
+    }
+
+    fn sees_all_processes(&self) -> bool {
+        self.living().is_some()
+    }
+
+    fn name_of(&self, pid: u32) -> Option<Vec<u8>> {
+        self.family().name_of(pid).map(|name| name.to_vec())
+    }
+}
+
+/// A record says what was made up to its last event, and nothing of what came later.
+impl Witness for Contents {
+    fn maker(&self, identity: &Identity) -> Option<Made> {
+        self.of(identity)
+    }
+
+    fn sees_all_makers(&self, _device: u64) -> bool {
+        false
+    }
+
+    fn made_by_pid(&self, pid: u32) -> Option<Strength> {
+        self.made_by_pid(pid)
+    }
+
+    fn sees_all_processes(&self) -> bool {
+        false
+    }
+
+    fn name_of(&self, pid: u32) -> Option<Vec<u8>> {
+        self.creations.values().find(|made| made.pid == pid).map(|made| made.command.to_vec())
+    }
 }
 
 /// What one candidate is to the job.
@@ -30,7 +90,7 @@ enum Whose {
 /// Sorts `candidates`. `members` are the job's living processes.
 pub(crate) fn attribute(
     candidates: Vec<HostImage>,
-    watches: &Watches,
+    witness: &dyn Witness,
     view: &View,
     members: &HashSet<u32>,
 ) -> Attributed {
@@ -38,8 +98,8 @@ pub(crate) fn attribute(
     let mut sorted = Attributed::default();
     for mut image in others {
         let whose = match image.identity {
-            Identity::File { device, .. } if has_a_maker(image.kind) => by_file_event(&mut image, device, watches),
-            _ if image.kind == HostKind::SysvSegment => by_creator(&mut image, watches),
+            Identity::File { device, .. } if has_a_maker(image.kind) => by_file_event(&mut image, device, witness),
+            _ if image.kind == HostKind::SysvSegment => by_creator(&mut image, witness),
             _ => Whose::Unknown,
         };
         sorted.put(image, whose);
@@ -91,10 +151,10 @@ pub(crate) fn has_a_maker(kind: HostKind) -> bool {
     )
 }
 
-fn by_file_event(image: &mut HostImage, device: u64, watches: &Watches) -> Whose {
-    let Some(made) = watches.maker(&image.identity) else {
+fn by_file_event(image: &mut HostImage, device: u64, witness: &dyn Witness) -> Whose {
+    let Some(made) = witness.maker(&image.identity) else {
         // Every maker on this file system was seen, and the job was not among those of this inode.
-        return if watches.sees_all_makers(device) { Whose::Foreign } else { Whose::Unknown };
+        return if witness.sees_all_makers(device) { Whose::Foreign } else { Whose::Unknown };
     };
     let Identity::File { born, .. } = image.identity else { return Whose::Unknown };
     let strength = made.strength_if_born(born);
@@ -135,12 +195,12 @@ fn clock(microseconds: i64) -> String {
     format!("{hours:02}:{minutes:02}:{:02}.{:03} UTC", of_day / 1000 % 60, of_day % 1000)
 }
 
-fn by_creator(image: &mut HostImage, watches: &Watches) -> Whose {
+fn by_creator(image: &mut HostImage, witness: &dyn Witness) -> Whose {
     let Some(pid) = image.maker_pid else { return Whose::Unknown };
-    let Some(strength) = watches.made_by_pid(pid) else {
-        return if watches.living().is_some() { Whose::Foreign } else { Whose::Unknown };
+    let Some(strength) = witness.made_by_pid(pid) else {
+        return if witness.sees_all_processes() { Whose::Foreign } else { Whose::Unknown };
     };
-    let command = watches.family().name_of(pid).map_or_else(Vec::new, |name| name.to_vec());
+    let command = witness.name_of(pid).unwrap_or_default();
     image.creator = Some(Creator { pid, command, at: None });
     let detail = match strength {
         Strength::Proof => format!("the kernel keeps pid {pid} as its creator, a number that was the job's alone"),

@@ -4,12 +4,12 @@
 //! processes; census again, attribution, plan, effects, report; end as the command ended.
 
 mod accounts;
-mod attribution;
+pub(crate) mod attribution;
 mod ending;
 mod job_control;
 mod keep;
 mod looks;
-mod settle;
+pub(crate) mod settle;
 
 use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
 use crate::options::run::{COOKIE, RunOptions, refuse};

@@ -2,8 +2,9 @@
 //! kernel, scrubbed where that is asked for and allowed, and entered in the report.
 
 use super::ending::{Fate, Leftover};
+use crate::baseline::Baseline;
 use crate::options::run::{RunOptions, Scrub};
-use crate::patterns::any_matches;
+use crate::patterns::{Pattern, any_matches};
 use crate::report::schema::{Action, Straggler};
 use kobj_abi::{Class, Era, EvidenceKind, HostKind, Koid, ObjectType, Strength, Tag};
 use kobj_core::image::{Creator, Evidence, HostImage, Identity, Time};
@@ -16,9 +17,34 @@ use kobj_host::kinds;
 use kobj_host::view::View;
 use std::collections::{BTreeSet, HashMap};
 
+/// What is wanted, as far as objects are concerned: the part of the options that `run` and `scrub` share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy<'a> {
+    /// What is scrubbed.
+    pub(crate) scrub: Scrub,
+    /// Reported, never touched.
+    pub(crate) keep: &'a [Pattern],
+    /// Hidden, never touched.
+    pub(crate) ignore: &'a [Pattern],
+    /// Hidden, never touched.
+    pub(crate) baseline: &'a Baseline,
+    /// Touch nothing.
+    pub(crate) report_only: bool,
+    /// Plan only.
+    pub(crate) dry_run: bool,
+}
+
+impl<'a> Policy<'a> {
+    /// The policy of a run.
+    pub(crate) fn of_run(options: &'a RunOptions) -> Self {
+        let RunOptions { scrub, keep, ignore, baseline, report_only, dry_run, .. } = options;
+        Self { scrub: *scrub, keep, ignore, baseline, report_only: *report_only, dry_run: *dry_run }
+    }
+}
+
 /// The books of one job, and the rows of its report.
 pub(crate) struct Settlement<'a> {
-    options: &'a RunOptions,
+    policy: Policy<'a>,
     view: &'a View,
     now: Time,
     core: Core,
@@ -59,12 +85,17 @@ impl<'a> Settlement<'a> {
     ///
     /// # Errors
     /// The manager refused its first job, which only a lack of memory explains.
-    pub(crate) fn new(options: &'a RunOptions, view: &'a View, now: Time, era: Era) -> Result<Self, String> {
+    pub(crate) fn new(
+        policy: Policy<'a>,
+        view: &'a View,
+        now: Time,
+        era: Era,
+        name: Option<&[u8]>,
+    ) -> Result<Self, String> {
         let mut core = Core::new(era);
-        let name = options.name.as_ref().map(|name| name.as_bytes());
         let job = core.create_job(now, None, name).map_err(|e| format!("cannot open the job's books: {e}"))?;
         Ok(Self {
-            options,
+            policy,
             view,
             now,
             core,
@@ -227,24 +258,24 @@ impl<'a> Settlement<'a> {
     }
 
     fn is_ignored(&self, image: &HostImage, tag: Tag) -> bool {
-        any_matches(&self.options.ignore, image.kind, &image.name)
-            || self.options.baseline.knows(&Straggler::new(image, tag, Action::Reported, String::new()))
+        any_matches(self.policy.ignore, image.kind, &image.name)
+            || self.policy.baseline.knows(&Straggler::new(image, tag, Action::Reported, String::new()))
     }
 
     fn wish(&self, image: &HostImage, tag: Tag) -> Wish {
         if self.is_ignored(image, tag) {
             return Wish::Ignore;
         }
-        if any_matches(&self.options.keep, image.kind, &image.name) {
+        if any_matches(self.policy.keep, image.kind, &image.name) {
             return Wish::Keep;
         }
-        let asked = match (image.class, self.options.scrub) {
+        let asked = match (image.class, self.policy.scrub) {
             (Class::Runtime, Scrub::Runtime | Scrub::All) | (Class::Temporary, Scrub::All) => true,
             (Class::Runtime | Class::Temporary, _) | (Class::Output, _) => false,
         };
         match image.class {
-            _ if self.options.report_only => Wish::OnlyReport("nothing is touched (--report-only)"),
-            _ if asked && self.options.dry_run => Wish::Plan,
+            _ if self.policy.report_only => Wish::OnlyReport("nothing is touched (--report-only)"),
+            _ if asked && self.policy.dry_run => Wish::Plan,
             _ if asked => Wish::Scrub,
             Class::Temporary => Wish::OnlyReport("temporary files are scrubbed only by --scrub=all"),
             _ => Wish::OnlyReport("scrubbing was not asked for (--scrub)"),
@@ -254,7 +285,7 @@ impl<'a> Settlement<'a> {
     /// Asks the judge. `None`: it is gone. `Some(None)`: unused. `Some(Some(...))`: what to report instead.
     fn judge(&mut self, image: &mut HostImage) -> Option<Option<(Action, String)>> {
         let Some(kind) = kinds::of(image.kind) else { return Some(Some(no_judge(image.kind))) };
-        if self.options.report_only {
+        if self.policy.report_only {
             return Some(None);
         }
         match kind.judge(self.view, image) {
