@@ -4,8 +4,11 @@
 //! open there too, or if it shows something on a terminal whose other side is there. What the command inherited from
 //! whoever started it connects nobody: the caller names those objects. A peer that is there but whose process cannot be
 //! found is an outsider with process id 0: unknown is never nobody.
+//!
+//! A process of the job whose descriptors cannot be read (one that is not dumpable) is judged by the sockets of its user
+//! that no readable process has: what else it may have got from outside after its start stays unseen.
 
-use crate::proc::{self, Life, Proc, fdinfo, inet, maps};
+use crate::proc::{self, Life, Proc, fdinfo, inet, maps, unix};
 use crate::view::View;
 use kobj_abi::HoldHow;
 use kobj_core::image::Holder;
@@ -18,6 +21,8 @@ use std::net::SocketAddr;
 
 /// A TCP peer closed its side and may still wait for the answer.
 const CLOSE_WAIT: u8 = inet::CLOSE_WAIT;
+/// The states of TCP sockets that matter here.
+const INET_STATES: [u8; 3] = [ESTABLISHED, CLOSE_WAIT, LISTEN];
 /// A unix socket of datagrams: connecting one only sets where its messages go.
 const DATAGRAMS: u8 = 2;
 /// The majors of the slave sides of terminals, and the number of the master sides.
@@ -38,7 +43,7 @@ pub fn serves_outside(view: &View, job: &HashSet<u32>, inherited: &HashSet<(u64,
         return served.0;
     };
     let ours = Ours::of(view, &proc, job, inherited, &mut served);
-    let links = ours.links(view);
+    let links = ours.links(view, &mut served);
     if !links.is_empty() {
         look_outside(&proc, job, &links, &mut served);
     }
@@ -101,6 +106,10 @@ struct Ours {
     segments: Servers<u64>,
     /// By the terminal's number under `/dev/pts`.
     terminals: Servers<u32>,
+    /// Processes whose descriptors cannot be read, with their users.
+    unreadable: Vec<(u32, u32)>,
+    /// A process for each other network namespace that processes of the job live in.
+    elsewhere: HashMap<u64, u32>,
 }
 
 /// What to look for in the processes outside: each leads to the processes of the job on the other end.
@@ -112,6 +121,17 @@ struct Links {
     segments: Servers<u64>,
     terminals: Servers<u32>,
     remote: Vec<(SocketAddr, Vec<u32>)>,
+    /// Connected sockets that may be those of an unreadable process of the job, each with the socket it is connected to.
+    /// They are if nobody else has them.
+    suspects: Vec<Suspect>,
+}
+
+/// A connected socket of the user of an unreadable process.
+struct Suspect {
+    inode: u64,
+    peer: Option<u64>,
+    remote: Option<SocketAddr>,
+    servers: Vec<u32>,
 }
 
 impl Links {
@@ -122,6 +142,7 @@ impl Links {
             && self.segments.is_empty()
             && self.terminals.is_empty()
             && self.remote.is_empty()
+            && self.suspects.is_empty()
     }
 
     fn maps(&self) -> bool {
@@ -132,6 +153,7 @@ impl Links {
 impl Ours {
     fn of(view: &View, proc: &Proc, job: &HashSet<u32>, inherited: &HashSet<(u64, u64)>, served: &mut Served) -> Self {
         let mut ours = Self::default();
+        let our_network = rustix::fs::stat(view.proc.join("self/ns/net")).map(|stat| stat.st_ino).ok();
         for pid in job {
             let Ok(life) = proc.life(*pid) else { continue };
             let Some(stat) = life.stat() else { continue };
@@ -163,7 +185,15 @@ impl Ours {
             match &mapped {
                 Ok(text) if readable => ours.mappings(view, text, *pid, inherited),
                 _ if life.stat().is_none_or(|stat| stat.is_dead()) => {}
-                _ => served.unknown(*pid, "unknown (its descriptors cannot be read)"),
+                _ => match life.read("status", proc::SMALL).ok().and_then(|text| proc::status::parse(&text).uid) {
+                    Some(uid) => ours.unreadable.push((*pid, uid)),
+                    None => served.unknown(*pid, "unknown (it cannot be looked into)"),
+                },
+            }
+            if let Ok(look) = life.leads_to("ns/net")
+                && our_network.is_some_and(|network| network != look.stx_ino)
+            {
+                ours.elsewhere.insert(look.stx_ino, *pid);
             }
         }
         ours
@@ -180,19 +210,83 @@ impl Ours {
         }
     }
 
-    fn links(self, view: &View) -> Links {
+    fn links(self, view: &View, served: &mut Served) -> Links {
         let mut links = Links::default();
-        if !self.sockets.is_empty() {
+        if !self.sockets.is_empty() || !self.unreadable.is_empty() {
             let unix = netlink_diag::unix_sockets();
             let unknown_peers = unix.is_err();
             let unix = unix.unwrap_or_default();
             self.unix_links(&unix, &mut links);
             let known: HashSet<u64> = unix.iter().map(|socket| socket.inode).collect();
-            if unknown_peers || self.sockets.keys().any(|inode| !known.contains(inode)) {
-                self.inet_links(&inet_sockets(view), &mut links);
+            let others = self.sockets.keys().any(|inode| !known.contains(inode));
+            if unknown_peers || others || !self.unreadable.is_empty() {
+                let sockets = inet_sockets(view);
+                self.inet_links(&sockets, &mut links);
+                self.suspects(&unix, &sockets, &mut links);
+            }
+            if others {
+                self.elsewhere(view, &mut links, served);
             }
         }
         Links { pipes: self.pipes, memory: self.memory, segments: self.segments, terminals: self.terminals, ..links }
+    }
+
+    /// The connected sockets of the users of unreadable processes. What no readable process has may be theirs.
+    fn suspects(&self, unix: &[UnixSocket], inet: &[InetSocket], links: &mut Links) {
+        let of = |uid: u32| -> Vec<u32> {
+            self.unreadable.iter().filter(|(_, user)| *user == uid).map(|(pid, _)| *pid).collect()
+        };
+        let inside = |inode: u64| self.inside.contains(&inode);
+        for socket in unix.iter().filter(|socket| !inside(socket.inode)) {
+            let servers = socket.uid.map(of).unwrap_or_default();
+            let ends = socket.peer.iter().chain(&socket.pending).filter(|peer| !inside(**peer));
+            if !servers.is_empty() {
+                links.suspects.extend(ends.map(|peer| Suspect {
+                    inode: socket.inode,
+                    peer: Some(*peer),
+                    remote: None,
+                    servers: servers.clone(),
+                }));
+            }
+        }
+        for socket in inet.iter().filter(|s| s.state == ESTABLISHED && s.inode != 0 && !inside(s.inode)) {
+            let servers = of(socket.uid);
+            if !servers.is_empty() {
+                let remote = Some(canonical(socket.remote));
+                links.suspects.push(Suspect { inode: socket.inode, peer: None, remote, servers });
+            }
+        }
+    }
+
+    /// Sockets made in another network namespace are in that one's tables, which have no peers for unix sockets.
+    fn elsewhere(&self, view: &View, links: &mut Links, served: &mut Served) {
+        for pid in self.elsewhere.values() {
+            let table = |name: &str| {
+                let path = view.proc.join(pid.to_string()).join("net").join(name);
+                proc::read(&path, proc::TABLE).unwrap_or_default()
+            };
+            let mut sockets = Vec::new();
+            for name in ["tcp", "tcp6"] {
+                sockets.extend(inet::parse(&table(name)).map(|socket| InetSocket {
+                    local: socket.local,
+                    remote: socket.remote,
+                    state: socket.state,
+                    uid: socket.uid,
+                    inode: socket.inode,
+                }));
+            }
+            sockets.retain(|socket| INET_STATES.contains(&socket.state));
+            self.inet_links(&sockets, links);
+            let unix = table("unix");
+            let connected: Vec<u64> =
+                unix::parse(&unix).filter(|socket| socket.connected).map(|socket| socket.inode).collect();
+            // If all who are connected there are the job's, they are so with each other.
+            if connected.iter().any(|inode| !self.inside.contains(inode)) {
+                for server in connected.iter().filter_map(|inode| self.sockets.get(inode)).flatten() {
+                    served.unknown(*server, "unknown (connected in another network namespace)");
+                }
+            }
+        }
     }
 
     fn unix_links(&self, sockets: &[UnixSocket], links: &mut Links) {
@@ -254,19 +348,20 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// The TCP sockets that listen or are connected; by text where the kernel lacks the list.
 fn inet_sockets(view: &View) -> Vec<InetSocket> {
-    let states = [ESTABLISHED, CLOSE_WAIT, LISTEN];
-    if let Ok(sockets) = netlink_diag::tcp_sockets(states.iter().map(|state| 1 << state).sum()) {
+    if let Ok(sockets) = netlink_diag::tcp_sockets(INET_STATES.iter().map(|state| 1 << state).sum()) {
         return sockets;
     }
     let mut sockets = Vec::new();
     for name in ["self/net/tcp", "self/net/tcp6"] {
         let table = proc::read(&view.proc.join(name), proc::TABLE).unwrap_or_default();
-        sockets.extend(inet::parse(&table).filter(|socket| states.contains(&socket.state)).map(|socket| InetSocket {
-            local: socket.local,
-            remote: socket.remote,
-            state: socket.state,
-            uid: socket.uid,
-            inode: socket.inode,
+        sockets.extend(inet::parse(&table).filter(|socket| INET_STATES.contains(&socket.state)).map(|socket| {
+            InetSocket {
+                local: socket.local,
+                remote: socket.remote,
+                state: socket.state,
+                uid: socket.uid,
+                inode: socket.inode,
+            }
         }));
     }
     sockets
@@ -319,6 +414,8 @@ fn each_descriptor(life: &Life, mut visit: impl FnMut(&[u8], &Statx)) -> bool {
 fn look_outside(proc: &Proc, job: &HashSet<u32>, links: &Links, served: &mut Served) {
     let us = std::process::id();
     let mut unseen: HashSet<u64> = links.peers.keys().copied().collect();
+    // Who has which socket; only needed where a process of the job cannot be read.
+    let mut owners: HashMap<u64, u32> = HashMap::new();
     for pid in proc.pids().unwrap_or_default() {
         if job.contains(&pid) {
             continue;
@@ -330,6 +427,9 @@ fn look_outside(proc: &Proc, job: &HashSet<u32>, links: &Links, served: &mut Ser
             let servers = match look.stx_mode & 0o170_000 {
                 0o140_000 => {
                     unseen.remove(&look.stx_ino);
+                    if !links.suspects.is_empty() {
+                        owners.insert(look.stx_ino, pid);
+                    }
                     links.peers.get(&look.stx_ino)
                 }
                 0o010_000 => links.pipes.get(&key),
@@ -364,6 +464,17 @@ fn look_outside(proc: &Proc, job: &HashSet<u32>, links: &Links, served: &mut Ser
         let servers = links.peers.get(&peer).map_or(&[][..], Vec::as_slice);
         let command = b"unknown (a process that cannot be seen)".to_vec();
         served.add(servers, &Holder { pid: 0, command, how: HoldHow::Descriptor });
+    }
+    for suspect in links.suspects.iter().filter(|suspect| !owners.contains_key(&suspect.inode)) {
+        let pid = suspect.peer.and_then(|peer| owners.get(&peer)).copied().unwrap_or(0);
+        let command = match (proc.life(pid), suspect.remote) {
+            (Ok(life), _) if pid != 0 => life.command(),
+            (_, Some(remote)) => remote.to_string().into_bytes(),
+            _ => b"unknown (a process that cannot be seen)".to_vec(),
+        };
+        if pid != us {
+            served.add(&suspect.servers, &Holder { pid, command, how: HoldHow::Descriptor });
+        }
     }
     for (address, servers) in &links.remote {
         let command = address.to_string().into_bytes();
@@ -441,6 +552,76 @@ mod tests {
         assert_eq!(served(&[&server])[&server.pid()][0].pid, client.pid(), "waits to be accepted");
         assert_eq!(served(&[&client])[&client.pid()][0].pid, 0, "the server has not taken it");
         assert_eq!(served(&[&server, &client]), HashMap::new());
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_judged_by_its_users_sockets() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: unreadable: needs root to start processes of other users");
+            return;
+        }
+        let me = std::env::current_exe().unwrap();
+        let test = "outside::tests::as_another_user_an_agent_is_judged";
+        let output = Command::new("setpriv")
+            .args(["--reuid=65533", "--regid=65533", "--clear-groups", "--"])
+            .arg(&me)
+            .args([test, "--exact", "--ignored", "--quiet", "--nocapture"])
+            .output();
+        let Ok(output) = output else { return println!("skipped: unreadable: no setpriv here") };
+        let said = String::from_utf8_lossy(&output.stdout);
+        if String::from_utf8_lossy(&output.stderr).contains("Permission denied") {
+            return println!("skipped: unreadable: the test program cannot be read by another user");
+        }
+        assert!(output.status.success() && said.contains("1 passed"), "{said}{output:?}");
+    }
+
+    #[test]
+    #[ignore = "run as another user by the test above"]
+    fn as_another_user_an_agent_is_judged() {
+        let name = testing::unique("agent");
+        let text = "import ctypes; ctypes.CDLL(None).prctl(4, 0)\ns = socket.socket(1, 1); s.bind('\\0' + sys.argv[1]); s.listen()";
+        let agent = start(text, &[&name]);
+        assert!(std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).is_err(), "it can be read after all");
+        let job = HashSet::from([agent.pid()]);
+        let view = testing::view();
+        assert_eq!(serves_outside(&view, &job, &inherited(&view)), HashMap::new());
+        let client = start("c = socket.socket(1, 1); c.connect('\\0' + sys.argv[1])", &[&name]);
+        let found = serves_outside(&view, &job, &inherited(&view));
+        assert_eq!(found[&agent.pid()][0].pid, client.pid());
+        let both = HashSet::from([agent.pid(), client.pid()]);
+        let mut given_to_client = given(&client);
+        given_to_client.extend(inherited(&view));
+        assert_eq!(serves_outside(&view, &both, &given_to_client), HashMap::new());
+    }
+
+    #[test]
+    fn a_client_in_another_network_namespace_is_seen_there() {
+        let text = "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); print(s.getsockname()[1], flush=True)\n\
+                    u = socket.socket(1, 1); u.bind('\\0' + sys.argv[1]); u.listen()\nprint('listens', flush=True)\n\
+                    a = u.accept()";
+        let name = testing::unique("netns");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--", "sh", "-c", "ip link set lo up; exec python3 \"$@\"", "sh"]);
+        let mut server = Python::start_by(command, &format!("import os, sys, socket\n{text}{READY}"), &[&name]);
+        let port = server.line();
+        if server.line() != "listens" {
+            return println!("skipped: another network namespace: unshare --net or ip refused");
+        }
+        let inside = |text: &str, argument: &str| {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net=/proc/{}/ns/net", server.child.id())).args(["--", "python3"]);
+            let mut child = Python::start_by(command, &format!("import sys, socket\n{text}{READY}"), &[argument]);
+            assert_eq!(child.line(), "up");
+            child
+        };
+        assert_eq!(served(&[&server]), HashMap::new());
+        let tcp = inside("c = socket.create_connection(('127.0.0.1', int(sys.argv[1])))", &port);
+        assert_eq!(served(&[&server])[&server.pid()][0].pid, tcp.pid());
+        drop(tcp);
+        let unix = inside("c = socket.socket(1, 1); c.connect('\\0' + sys.argv[1])", &name);
+        assert_eq!(server.line(), "up");
+        assert_eq!(served(&[&server])[&server.pid()][0].pid, 0, "who it is cannot be said");
+        assert_eq!(served(&[&server, &unix]), HashMap::new());
     }
 
     #[test]

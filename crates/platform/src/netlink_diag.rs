@@ -43,6 +43,8 @@ pub struct UnixSocket {
     pub peer: Option<u64>,
     /// Sockets that have connected to this one and were not accepted yet.
     pub pending: Vec<u64>,
+    /// Who made it (Linux 5.3).
+    pub uid: Option<u32>,
 }
 
 /// A TCP socket.
@@ -68,8 +70,8 @@ pub fn unix_sockets() -> rustix::io::Result<Vec<UnixSocket>> {
     let mut request = [0_u8; 24];
     request[0] = FAMILY_UNIX;
     request[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
-    // Name, file, peer, pending.
-    request[12..16].copy_from_slice(&0xf_u32.to_ne_bytes());
+    // Name, file, peer, pending, user.
+    request[12..16].copy_from_slice(&0x4f_u32.to_ne_bytes());
     let mut found = Vec::new();
     dump(&request, |answer| found.extend(unix_socket(answer)))?;
     Ok(found)
@@ -154,6 +156,7 @@ fn unix_socket(answer: &[u8]) -> Option<UnixSocket> {
             1 => socket.file = word(value, 0).and_then(|inode| Some((word(value, 4)?, inode))),
             2 => socket.peer = word(value, 0).filter(|inode| *inode != 0).map(u64::from),
             3 => socket.pending = value.chunks_exact(4).filter_map(|four| word(four, 0)).map(u64::from).collect(),
+            7 => socket.uid = word(value, 0),
             _ => {}
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -213,6 +216,7 @@ mod tests {
         let listening = find(inode(&server));
         assert_eq!(listening.name.as_deref(), Some(&[&b"\0"[..], &odd].concat()[..]));
         assert_eq!((listening.state, listening.pending), (LISTEN, vec![inode(&client)]));
+        assert_eq!(listening.uid, Some(rustix::fs::fstat(&server).unwrap().st_uid));
         let (accepted, _) = server.accept().unwrap();
         assert_eq!(find(inode(&client)).peer, Some(inode(&accepted)));
         assert_eq!(find(inode(&accepted)).peer, Some(inode(&client)));

@@ -5,6 +5,9 @@
 
 use super::{decimal, hexadecimal, lines, words};
 
+/// The socket layer's state of a connected socket.
+const CONNECTED: u64 = 3;
+
 /// A line of `/proc/net/unix`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unix {
@@ -14,6 +17,8 @@ pub struct Unix {
     pub kind: u16,
     /// Whether it listens.
     pub listens: bool,
+    /// Whether it is connected to another.
+    pub connected: bool,
     /// Its bound name; an abstract one begins with `@`. Empty if it is not bound.
     pub name: Vec<u8>,
 }
@@ -31,13 +36,13 @@ fn line(line: &[u8]) -> Option<Unix> {
     hexadecimal(fields.next()?)?;
     let flags = hexadecimal(fields.next()?)?;
     let kind = u16::try_from(hexadecimal(fields.next()?)?).ok()?;
-    hexadecimal(fields.next()?)?;
+    let connected = hexadecimal(fields.next()?)? == CONNECTED;
     let word = fields.next()?;
     let inode = decimal(word)?;
     // The name is all that follows the one space after the inode.
     let end = word.as_ptr_range().end as usize - line.as_ptr() as usize;
     let name = line.get(end + 1..).unwrap_or_default().to_vec();
-    Some(Unix { inode, kind, listens: flags & 0x10000 != 0, name })
+    Some(Unix { inode, kind, listens: flags & 0x10000 != 0, connected, name })
 }
 
 #[cfg(test)]
@@ -53,7 +58,10 @@ mod tests {
             00000000ff54d3ee: 00000002 00000000 00000000 0002 01 x\n";
         let all: Vec<_> = parse(text).collect();
         assert_eq!(all.len(), 2);
-        assert_eq!(all[0], Unix { inode: 1623, kind: 1, listens: false, name: Vec::new() });
-        assert_eq!(all[1], Unix { inode: 1700, kind: 1, listens: true, name: b"@/tmp/a  b \xff".to_vec() });
+        assert_eq!(all[0], Unix { inode: 1623, kind: 1, listens: false, connected: true, name: Vec::new() });
+        assert_eq!(
+            all[1],
+            Unix { inode: 1700, kind: 1, listens: true, connected: false, name: b"@/tmp/a  b \xff".to_vec() }
+        );
     }
 }
