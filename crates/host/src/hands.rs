@@ -2,8 +2,11 @@
 //! ten thousand set-ups.
 
 use crate::identity;
+use crate::identity::Stat;
 use crate::pins::Pins;
+use crate::places;
 use crate::view::View;
+use kobj_core::image::{Identity, Time};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -50,6 +53,13 @@ pub struct Hands<'a> {
     ///
     /// The only way in which a fifo, that has no judge, may go.
     pub openers_are_dead: bool,
+    /// Says of an entry inside a folder that goes as a whole whether it is the folder's owner's own, by its identity.
+    ///
+    /// Without it an entry is taken for the owner's own if it belongs to the same user and was there when the hands were
+    /// made; with it, the caller's word takes the place of the user's id.
+    pub is_own: Option<&'a dyn Fn(&Identity) -> bool>,
+    /// When the plan was ready, by the clock that stamps files.
+    since: Time,
     rooms: Vec<Room>,
     /// The folder used last: objects come in runs from one folder.
     last_folder: Option<(PathBuf, Rc<OwnedFd>)>,
@@ -74,6 +84,8 @@ impl<'a> Hands<'a> {
         Self {
             note,
             openers_are_dead: false,
+            is_own: None,
+            since: places::file_clock(),
             rooms: Vec::new(),
             last_folder: None,
             descriptors: None,
@@ -98,6 +110,17 @@ impl<'a> Hands<'a> {
     pub(crate) fn pins(&mut self, view: &View) -> &Pins {
         let known = self.pins.take().filter(|pins| !pins.is_stale());
         self.pins.insert(known.unwrap_or_else(|| Pins::read(view)))
+    }
+
+    /// Why an entry inside a folder is not that folder's owner's, if so.
+    pub(crate) fn foreign(&self, stat: &Stat, identity: &Identity, owner: u32) -> Option<String> {
+        if stat.born.is_some_and(|born| born > self.since) {
+            return Some("it was made after the job had ended".to_owned());
+        }
+        match self.is_own {
+            Some(is_own) => (!is_own(identity)).then(|| "it is not proved to be the job's own".to_owned()),
+            None => (stat.uid != owner).then(|| format!("it belongs to user {}, not {owner}", stat.uid)),
+        }
     }
 
     /// Opens for reading the very file that `file` points at, without going by a name.

@@ -17,6 +17,7 @@ pub mod makers;
 pub mod members;
 pub mod output;
 pub mod outside;
+mod owner;
 mod pins;
 pub mod places;
 pub mod proc;

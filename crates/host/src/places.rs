@@ -42,6 +42,17 @@ impl Names {
         self.entries.push((inode, self.bytes.len()));
     }
 
+    /// What lies in `name` in `folder`; `None` if that cannot be listed.
+    fn of(folder: BorrowedFd<'_>, name: &OsStr) -> Option<Self> {
+        let mut names = Self::default();
+        let _ = listing::each(listing::open_at(folder, name).ok()?, |entry| {
+            names.push(entry.name, entry.inode);
+            ControlFlow::Continue(())
+        })
+        .ok()?;
+        Some(names)
+    }
+
     fn as_map(&self) -> HashMap<&[u8], u64> {
         let mut start = 0;
         let each = self.entries.iter().map(|(inode, end)| {
@@ -59,6 +70,8 @@ struct Inner {
     name: OsString,
     inode: u64,
     changed: Time,
+    /// What lay in it, if it changed so shortly before the look that birth times cannot tell old from new.
+    names: Option<Names>,
 }
 
 /// A watched folder as it was.
@@ -90,7 +103,7 @@ pub struct Before {
 }
 
 /// The time by the kernel's coarse clock, from which file systems take their stamps.
-fn file_clock() -> Time {
+pub(crate) fn file_clock() -> Time {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     Time(now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000))
 }
@@ -101,7 +114,7 @@ impl Before {
     pub fn take(view: &View) -> Self {
         let mut before = Self { at: file_clock(), folders: Vec::new(), blind: NotVisible::new() };
         for path in watched(view) {
-            let was = match Was::look(path) {
+            let was = match Was::look(path, before.at) {
                 Ok(was) => Some(was),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => {
@@ -150,7 +163,7 @@ fn unreadable(view: &View, path: &Path, error: &io::Error) -> (HostKind, String)
 }
 
 impl Was {
-    fn look(path: &Path) -> io::Result<Self> {
+    fn look(path: &Path, at: Time) -> io::Result<Self> {
         let folder = listing::open(path)?;
         // The time comes before the names: what arrives in between is then seen as a change.
         let stat = identity::stat_descriptor(folder.as_fd())?;
@@ -166,7 +179,7 @@ impl Was {
             was.names.push(entry.name, entry.inode);
             if entry.kind == FileType::Directory && hands::room_maker(entry.name).is_none() {
                 if was.inner.len() < INNER_MAX {
-                    was.inner.push(Inner { name: entry.name.to_os_string(), inode: 0, changed: Time(0) });
+                    was.inner.push(Inner { name: entry.name.to_os_string(), inode: 0, changed: Time(0), names: None });
                 } else {
                     was.more_inner = true;
                 }
@@ -177,6 +190,9 @@ impl Was {
             if let Ok(stat) = identity::stat(folder.as_fd(), &inner.name) {
                 inner.inode = stat.inode;
                 inner.changed = stat.changed;
+                if stat.changed.0 >= at.0 - TICK_US {
+                    inner.names = Names::of(folder.as_fd(), &inner.name);
+                }
             }
         }
         Ok(was)
@@ -267,10 +283,14 @@ impl After<'_> {
             }
             return;
         };
+        let known = inner.names.as_ref().map(Names::as_map).unwrap_or_default();
         let _ = listing::each(&opened, |entry| {
+            let was_there = known.get(entry.name.as_bytes()) == Some(&entry.inode);
             let new = entry.kind != FileType::Directory
-                && identity::stat(opened.as_fd(), entry.name)
-                    .is_ok_and(|stat| stat.born.unwrap_or(stat.changed) >= self.before.at);
+                && identity::stat(opened.as_fd(), entry.name).is_ok_and(|stat| {
+                    let born = stat.born.unwrap_or(stat.changed);
+                    born > self.before.at || born == self.before.at && !was_there
+                });
             if new
                 && let Ok(image) = self.look.image(opened.as_fd(), &path, entry.name)
                 && image.class != Class::Output

@@ -184,11 +184,7 @@ pub fn judge_file(view: &View, path: &Path, identity: &Identity) -> Verdict {
         Ok(place) => place,
         Err(verdict) => return verdict,
     };
-    let mut taken = take(view, &mut hands, &place, identity);
-    if matches!(taken, Err(Verdict::InUse(..))) {
-        taken = take(view, &mut hands, &place, identity);
-    }
-    taken.map_or_else(|verdict| verdict, |_leased| Verdict::Unused(GRANTED.to_owned()))
+    ask(view, &mut hands, &place, identity).map_or_else(|verdict| verdict, |()| Verdict::Unused(GRANTED.to_owned()))
 }
 
 /// Deletes the regular file at `path` if it is the asked one and the kernel says, when it goes, that nobody uses it.
@@ -197,20 +193,39 @@ pub fn scrub_file(view: &View, hands: &mut Hands<'_>, path: &Path, identity: &Id
         Ok(place) => place,
         Err(verdict) => return Outcome::Left(verdict),
     };
-    scrub_at(view, hands, &place, identity)
-}
-
-/// As [`scrub_file`], in a folder that is held open. A refusal is tried once more: a look that passes by is no use.
-pub(crate) fn scrub_at(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Outcome {
-    match attempt(view, hands, place, identity) {
-        Err(Refusal::Verdict(Verdict::InUse(..))) => {
-            attempt(view, hands, place, identity).map_or_else(Outcome::from, Outcome::Scrubbed)
-        }
-        other => other.map_or_else(Outcome::from, Outcome::Scrubbed),
+    match delete(view, hands, &place, identity) {
+        Ok(()) => Outcome::Scrubbed(GRANTED.to_owned()),
+        Err(refusal) => refusal.into(),
     }
 }
 
-fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<String, Refusal> {
+/// As [`scrub_file`], in a folder that is held open. A refusal is tried once more: a look that passes by is no use.
+pub(crate) fn delete(
+    view: &View,
+    hands: &mut Hands<'_>,
+    place: &Place<'_>,
+    identity: &Identity,
+) -> Result<(), Refusal> {
+    match attempt(view, hands, place, identity) {
+        Err(Refusal::Verdict(Verdict::InUse(..))) => attempt(view, hands, place, identity),
+        other => other,
+    }
+}
+
+/// Asks the judge of a file in a folder that is held open.
+pub(crate) fn ask(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<(), Verdict> {
+    match take(view, hands, place, identity) {
+        Err(Verdict::InUse(..)) => take(view, hands, place, identity).map(drop),
+        other => other.map(drop),
+    }
+}
+
+/// Makes sure that there is a private folder for the mount of what lies at `place`, made beside it.
+pub(crate) fn prepare(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> Result<(), Refusal> {
+    if hands.has_room(mount_of(stat)) { Ok(()) } else { make_room(hands, place, stat).map(drop) }
+}
+
+fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<(), Refusal> {
     let mut leased = take(view, hands, place, identity)?;
     if !hands.has_room(mount_of(&leased.stat)) {
         // Nobody is to wait for a mkdir: the lease is given back meanwhile.
@@ -224,8 +239,7 @@ fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Ide
         put_back(hands, place, &moved)?;
         return Err(Verdict::InUse(Vec::new(), "somebody opened it meanwhile".to_owned()).into());
     }
-    unlink(hands, place, &moved)?;
-    Ok(GRANTED.to_owned())
+    unlink(hands, place, &moved)
 }
 
 fn mount_of(stat: &Stat) -> (u64, u64) {
