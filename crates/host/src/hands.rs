@@ -85,7 +85,7 @@ impl<'a> Hands<'a> {
             note,
             openers_are_dead: false,
             is_own: None,
-            since: places::file_clock(),
+            since: places::file_clock(rustix::time::ClockId::Realtime),
             rooms: Vec::new(),
             last_folder: None,
             descriptors: None,

@@ -14,6 +14,7 @@ use crate::view::View;
 use kobj_abi::{Class, HostKind};
 use kobj_core::image::{HostImage, Time};
 use rustix::fs::FileType;
+use rustix::time::ClockId;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -96,15 +97,18 @@ struct Was {
 /// The watched places as they were at one moment.
 #[derive(Clone, Debug)]
 pub struct Before {
-    /// By the clock that stamps files: whatever is born later has at least this birth time.
+    /// Whatever is born later has at least this birth time: the clock that stamps files may lag by a tick.
     at: Time,
+    /// Whatever has a greater birth time than this was born later.
+    until: Time,
     folders: Vec<Folder>,
     blind: NotVisible,
 }
 
-/// The time by the kernel's coarse clock, from which file systems take their stamps.
-pub(crate) fn file_clock() -> Time {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+/// The time by the kernel's coarse clock, from which file systems take their stamps (or, where those have a finer grain,
+/// from one between it and [`ClockId::Realtime`]).
+pub(crate) fn file_clock(clock: ClockId) -> Time {
+    let now = rustix::time::clock_gettime(clock);
     Time(now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000))
 }
 
@@ -112,7 +116,8 @@ impl Before {
     /// Looks at the view's segment and temporary folders.
     #[must_use]
     pub fn take(view: &View) -> Self {
-        let mut before = Self { at: file_clock(), folders: Vec::new(), blind: NotVisible::new() };
+        let at = file_clock(ClockId::RealtimeCoarse);
+        let mut before = Self { at, until: at, folders: Vec::new(), blind: NotVisible::new() };
         for path in watched(view) {
             let was = match Was::look(path, before.at) {
                 Ok(was) => Some(was),
@@ -124,6 +129,7 @@ impl Before {
             };
             before.folders.push(Folder { path: path.clone(), was });
         }
+        before.until = file_clock(ClockId::Realtime);
         before
     }
 
@@ -261,7 +267,7 @@ impl After<'_> {
 
     /// Whether something was surely born after the look before. Within the same tick it may have been seen then.
     fn is_born_since(&self, stat: &Stat) -> bool {
-        stat.born.is_some_and(|born| born > self.before.at)
+        stat.born.is_some_and(|born| born > self.before.until)
     }
 
     /// A folder below a watched one: only what keeps its class wherever it lies.
@@ -289,7 +295,7 @@ impl After<'_> {
             let new = entry.kind != FileType::Directory
                 && identity::stat(opened.as_fd(), entry.name).is_ok_and(|stat| {
                     let born = stat.born.unwrap_or(stat.changed);
-                    born > self.before.at || born == self.before.at && !was_there
+                    born > self.before.until || born >= self.before.at && !was_there
                 });
             if new
                 && let Ok(image) = self.look.image(opened.as_fd(), &path, entry.name)
