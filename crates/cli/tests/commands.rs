@@ -177,6 +177,8 @@ fn last_shows_what_was_kept_as_text_and_json() {
     };
     assert_eq!(last(&[]), std::fs::read_to_string(golden.join("train.txt")).unwrap());
     assert_eq!(last(&["--json"]), std::fs::read_to_string(golden.join("train.json")).unwrap());
+    let listed = last(&["-n", "-r", "-o", "NAME,SIZE", "-Q", "ACTION == scrubbed and SIZE > 1M"]);
+    assert_eq!(listed, "/dev/shm/psm_1a2b 1073741824\n");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! scrubs what it is proved to have made, and says what nobody can know any more.
 
 use super::objects::Census;
-use super::records::{self, Job};
+use super::records;
 use super::scrub::{Row, destroy, given_to, kill_after, look, own_ancestors};
 use crate::report::schema::{Action, BalanceRow, Containment, JobRow, Report, Straggler};
 use crate::report::text::{self, Style};

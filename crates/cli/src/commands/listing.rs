@@ -28,6 +28,13 @@ pub(crate) struct ListingFlags {
     pub(crate) filter: Option<String>,
 }
 
+impl ListingFlags {
+    /// Whether any flag but `--json` asks for a listing.
+    pub(crate) const fn is_asked(&self) -> bool {
+        self.noheadings || self.raw || self.output.is_some() || self.filter.is_some()
+    }
+}
+
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cell {

@@ -18,6 +18,7 @@ mod why;
 pub(crate) use balance::BalanceFlags;
 pub(crate) use census::CensusFlags;
 pub(crate) use jobs::JobsFlags;
+pub(crate) use last::LastFlags;
 pub(crate) use listing::ListingFlags;
 pub(crate) use scrub::ScrubFlags;
 pub(crate) use who::WhoFlags;

@@ -2,7 +2,7 @@
 
 pub(crate) mod run;
 
-use crate::commands::{BalanceFlags, CensusFlags, JobsFlags, ScrubFlags, WhoFlags, WhyFlags};
+use crate::commands::{BalanceFlags, CensusFlags, JobsFlags, LastFlags, ScrubFlags, WhoFlags, WhyFlags};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 
@@ -55,20 +55,6 @@ pub(crate) enum Command {
     /// Write the man pages
     #[command(hide = true)]
     Man(ManFlags),
-}
-
-/// Flags of `kobj last`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct LastFlags {
-    /// As JSON
-    #[arg(short = 'J', long)]
-    pub(crate) json: bool,
-    /// Evidence in words under each row
-    #[arg(long)]
-    pub(crate) explain: bool,
-    /// Layers, limits and outputs too
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
 }
 
 /// Flags of `kobj completions`.
