@@ -103,6 +103,12 @@ pub(crate) struct JobRow {
     pub(crate) complete: bool,
     /// What was lost, else empty.
     pub(crate) incomplete_because: Vec<String>,
+    /// Standing limits of this mode: layers that could not be had, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) limits: Vec<String>,
+    /// Why the run could not have been taken up again after a SIGKILL of kobj, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) not_recoverable: Option<String>,
     /// Jobs inside this one.
     pub(crate) jobs: Vec<JobRow>,
 }
@@ -125,6 +131,8 @@ impl JobRow {
             tracing: Vec::new(),
             complete: true,
             incomplete_because: Vec::new(),
+            limits: Vec::new(),
+            not_recoverable: None,
             jobs: Vec::new(),
         }
     }

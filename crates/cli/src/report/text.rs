@@ -299,6 +299,9 @@ fn job_lines(job: &JobRow, out: &mut String) {
         job.containment.name(),
         layers.join(" ")
     );
+    for limit in job.limits.iter().chain(&job.not_recoverable) {
+        _ = writeln!(out, "kobj: limit: {}", escape::for_terminal(limit.as_bytes()));
+    }
     for inner in &job.jobs {
         job_lines(inner, out);
     }

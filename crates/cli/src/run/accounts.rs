@@ -4,12 +4,14 @@ use super::attribution::{Attributed, attribute};
 use super::ending::Leftover;
 use super::keep::Keep;
 use super::looks::{Before, News};
+use super::outputs::{self, Meant};
 use super::settle::{Policy, Settled, Settlement};
 use crate::exit_code::CommandEnd;
 use crate::options::run::RunOptions;
 use crate::report::schema::{Action, BalanceRow, Containment as ContainmentRow, Exit, NotVisible, Report, Straggler};
 use crate::report::time;
 use kobj_abi::{Era, HostKind, Layer};
+use kobj_core::image::HostImage;
 use kobj_host::containment::Containment;
 use kobj_host::hands::Hands;
 use kobj_host::makers::Group;
@@ -31,6 +33,10 @@ pub(crate) fn describe(report: &mut Report, keep: &Keep<'_>, command: CommandEnd
         layers.push(Layer::SysvCreator);
     }
     report.job.tracing = layers;
+    if let Containment::Subreaper(why) = &keep.containment {
+        report.job.limits.push(format!("control group: {why}"));
+    }
+    report.job.limits.extend_from_slice(keep.watches.absent());
 }
 
 fn exit_of(command: CommandEnd) -> Exit {
@@ -62,13 +68,13 @@ pub(crate) fn settle(
     keep.drain();
     let counted = Counted::of(keep);
     let members: HashSet<u32> = leftovers.iter().filter(|left| !left.is_gone()).map(Leftover::pid).collect();
-    let Attributed { own, unattributed } = attribute(candidates, &keep.watches, keep.view, &members);
+    let Attributed { own, unattributed } = sort(report, keep, options, candidates, &members);
     let mut settled = Settled::default();
     if !(leftovers.is_empty() && own.is_empty() && unattributed.is_empty()) {
         let name = options.name.as_ref().map(|name| name.as_bytes());
         let mut books = Settlement::new(Policy::of_run(options), keep.view, time::now(), era, name)?;
         leftovers.into_iter().for_each(|leftover| books.add_process(leftover));
-        let mut note = |_| {};
+        let mut note = |note| keep.record.say(|record| record.note(note));
         let mut hands = Hands::new(&mut note);
         own.into_iter().for_each(|image| books.add_own(image, &mut hands));
         hands.finish();
@@ -79,6 +85,7 @@ pub(crate) fn settle(
     for reason in keep.watches.lost().iter().chain(&settled.faults) {
         report.job.mark_incomplete(reason.clone());
     }
+    report.job.not_recoverable = keep.record.not_recoverable().map(str::to_owned);
     report.balance = balance(&counted, &settled.stragglers);
     for row in report.balance.iter().filter(|row| !row.holds()) {
         let why = format!("the counts of {} do not add up: an event was missed or came late", row.kind.name());
@@ -88,6 +95,27 @@ pub(crate) fn settle(
     report.unattributed = settled.unattributed;
     report.not_visible = not_visible.into_iter().map(|(kind, why)| NotVisible { kind, why }).collect();
     Ok(())
+}
+
+/// Says whose each candidate is, what the job left elsewhere added; what it was meant to leave is counted and taken out.
+fn sort(
+    report: &mut Report,
+    keep: &mut Keep<'_>,
+    options: &RunOptions,
+    mut candidates: Vec<HostImage>,
+    members: &HashSet<u32>,
+) -> Attributed {
+    if candidates.is_empty() && keep.watches.makers().live().next().is_none() {
+        report.outputs = outputs::none(keep);
+        return Attributed::default();
+    }
+    let mut meant = Meant::new(options, keep.view);
+    let elsewhere = meant.made_elsewhere(keep, &candidates);
+    candidates.extend(elsewhere);
+    let Attributed { own, unattributed } = attribute(candidates, &keep.watches, keep.view, members);
+    let (own, unattributed) = (meant.take(own, true), meant.take(unattributed, false));
+    report.outputs = meant.row(keep);
+    Attributed { own, unattributed }
 }
 
 /// Creations and destructions, each counted by its own events, before anything is scrubbed.

@@ -1,6 +1,7 @@
 //! The loop of a run: one thread, one poll over signals, watches and the processes that are waited for.
 
 use super::job_control::JobControl;
+use super::recording::Recording;
 use kobj_core::image::{Creator, Holder};
 use kobj_host::containment::Containment;
 use kobj_host::members::{Member, Sources};
@@ -21,6 +22,7 @@ pub(crate) struct Keep<'a> {
     pub(crate) control: JobControl,
     pub(crate) containment: Containment,
     pub(crate) watches: Watches,
+    pub(crate) record: Recording,
     /// `NAME=VALUE` of the cookie.
     pub(crate) cookie: Vec<u8>,
 }
@@ -60,10 +62,12 @@ impl Keep<'_> {
 
     /// Takes in all that the watches have heard up to now.
     pub(crate) fn drain(&mut self) {
-        let Self { view, containment, watches, cookie, .. } = self;
+        let Self { view, containment, watches, record, cookie, .. } = self;
         let sources = Sources { group: containment.group(), family: None, reaper: reaper(), cookie: Some(cookie) };
         let mut members = || sources.members(view).iter().map(|member| member.pid).collect();
-        watches.drain(Instant::now(), &mut members);
+        if watches.drain(Instant::now(), &mut members) {
+            record.say(|record| record.publish(watches));
+        }
     }
 
     /// Turns until one of `members` has ended or `until` has come.

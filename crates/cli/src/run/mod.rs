@@ -9,6 +9,8 @@ mod ending;
 mod job_control;
 mod keep;
 mod looks;
+mod outputs;
+mod recording;
 pub(crate) mod settle;
 
 use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
@@ -19,11 +21,13 @@ use job_control::{End, JobControl, is_init};
 use keep::Keep;
 use kobj_abi::{Era, Koid, ObjectType, Tag};
 use kobj_host::containment::Containment;
+use kobj_host::record::{Beginning, Record, RuntimeFolder};
 use kobj_host::view::View;
 use kobj_host::watch::{Choice, Watches};
 use kobj_platform::signals::{Signals, die_by};
 use kobj_platform::spawn::{Child, Launch, SpawnError};
 use looks::Before;
+use recording::Recording;
 use rustix::process::Signal;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -54,8 +58,7 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let signals = Signals::take().map_err(|e| format!("cannot take over the signals: {e}"))?;
     let tmpdir = std::env::var_os("TMPDIR").map(Into::into);
     let view = View::of_this_process(&options.segment_folders, &options.temporary_folders, tmpdir);
-    let era = Era(1);
-    let koid = Koid::new(era, 1).ok_or("no koid")?;
+    let (mut record, koid) = begin_record(options)?;
     // Orphans of the job come to us and not to init, so that none is lost and each is reaped.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
         .map_err(|e| format!("cannot become the reaper of the job's orphans: {e}"))?;
@@ -63,36 +66,80 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
     let before = Before::take(&view);
     let cookie = cookie_of(koid);
+    let line = cookie_line(&cookie);
+    record.say(|record| {
+        record.set_cookie(&line);
+        if let Some(group) = containment.group() {
+            record.set_group(group.path());
+        }
+    });
     let started = time::now();
     let child = match start(options, &mut containment, &cookie) {
         Ok(child) => child,
         Err(error) => {
             watches.close();
             remove_group(&containment);
+            record.remove();
             return not_started(&options.command[0], error);
         }
     };
     watches.set_root(child.pid);
-    let mut line = COOKIE.as_bytes().to_vec();
-    line.push(b'=');
-    line.extend_from_slice(cookie.as_bytes());
-    let mut keep = Keep { view: &view, control: JobControl::new(signals, child), containment, watches, cookie: line };
+    record.say(|record| record.set_command(child.pid));
+    let control = JobControl::new(signals, child);
+    let mut keep = Keep { view: &view, control, containment, watches, record, cookie: line };
     let command = await_end(&mut keep, options)?;
+    keep.record.say(Record::set_ended);
     let leftovers = ending::end_leftovers(&mut keep, &mercy(options));
     keep.drain();
     keep.control.take_foreground_back();
     let tag = Tag { letters: ObjectType::Job.letters(), koid };
     let mut report = Report::new(JobRow::new(tag, options.name.clone(), &options.command, started));
     accounts::describe(&mut report, &keep, command);
-    accounts::settle(&mut report, &mut keep, options, &before, leftovers, era)?;
+    accounts::settle(&mut report, &mut keep, options, &before, leftovers, koid.era())?;
     report.job.ended = Some(time::now());
     let report_failed = publish(options, &report);
-    let Keep { containment, watches, .. } = keep;
+    let Keep { containment, watches, record, .. } = keep;
     watches.close();
     remove_group(&containment);
+    record.remove();
     let stragglers = report.has_proved_stragglers();
     let fail_on_stragglers = options.fail_on_stragglers;
     Ok(RunEnd { command, report_failed, stragglers, fail_on_stragglers, is_init: is_init() }.finish())
+}
+
+/// Claims the job's koid by making its record. Without a record the run goes on, and cannot be recovered.
+fn begin_record(options: &RunOptions) -> Result<(Recording, Koid), String> {
+    let parent = std::env::var_os(COOKIE).and_then(|outer| koid_of_cookie(outer.as_bytes()));
+    let command_line: Vec<Vec<u8>> = options.command.iter().map(|word| word.as_bytes().to_vec()).collect();
+    let name = options.name.as_ref().map_or(&b""[..], |name| name.as_bytes());
+    let settings = [options.scrub as u64, u64::from(options.kill_all)];
+    let beginning = Beginning { parent, name, cookie: b"", command_line: &command_line, settings };
+    match RuntimeFolder::open().and_then(|folder| Record::create(folder, &beginning)) {
+        Ok(record) => {
+            let koid = record.koid();
+            Ok((Recording::Kept(Box::new(record)), koid))
+        }
+        Err(why) => {
+            // Nothing guards this era, and nothing is stored under it: the report says that the run has no record.
+            let seconds = u32::try_from(time::now().0 / 1_000_000).unwrap_or(u32::MAX);
+            let koid = Koid::new(Era(seconds), 1).ok_or_else(|| format!("cannot number the job: {why}"))?;
+            Ok((Recording::Impossible(why), koid))
+        }
+    }
+}
+
+/// `NAME=VALUE` as it stands in the environment.
+fn cookie_line(cookie: &OsStr) -> Vec<u8> {
+    let mut line = COOKIE.as_bytes().to_vec();
+    line.push(b'=');
+    line.extend_from_slice(cookie.as_bytes());
+    line
+}
+
+/// The koid of the innermost job that a cookie names.
+fn koid_of_cookie(value: &[u8]) -> Option<Koid> {
+    let last = std::str::from_utf8(value.rsplit(|byte| *byte == b'/').next()?).ok()?;
+    Koid::from_raw(u64::from_str_radix(last.split('-').next()?, 16).ok()?)
 }
 
 fn remove_group(containment: &Containment) {
@@ -132,9 +179,10 @@ fn publish(options: &RunOptions, report: &Report) -> bool {
     !failures.is_empty()
 }
 
-/// The cookie's value: the koid and 64 random bits; behind the outer job's, for an inner job.
+/// The cookie's value: the koid, and the keeper's pid, which tells it from a cookie that a person made up; behind the
+/// outer job's, for an inner job.
 fn cookie_of(koid: Koid) -> OsString {
-    let own = format!("{:016x}", koid.raw());
+    let own = format!("{:016x}-{:x}", koid.raw(), std::process::id());
     match std::env::var_os(COOKIE) {
         Some(outer) => {
             let mut value = outer;

@@ -1,0 +1,37 @@
+//! The record of a run, or why there is none: the run goes on without, and says that it cannot be recovered.
+
+use kobj_host::record::Record;
+
+/// A record that may be impossible.
+pub(crate) enum Recording {
+    /// It is kept.
+    Kept(Box<Record>),
+    /// It could not be made: why.
+    Impossible(String),
+}
+
+impl Recording {
+    /// Writes something down, where there is a record.
+    pub(crate) fn say(&mut self, write: impl FnOnce(&mut Record)) {
+        if let Self::Kept(record) = self {
+            write(record);
+        }
+    }
+
+    /// Why this run could not be taken up again after a SIGKILL of kobj, where that is so.
+    pub(crate) fn not_recoverable(&self) -> Option<&str> {
+        match self {
+            Self::Kept(record) => record.unrecoverable(),
+            Self::Impossible(why) => Some(why),
+        }
+    }
+
+    /// Removes the record: nothing is left to do.
+    pub(crate) fn remove(self) {
+        if let Self::Kept(record) = self
+            && let Err(why) = record.remove()
+        {
+            crate::tell(&format!("kobj: the record of this run stays: {why}\n"));
+        }
+    }
+}
