@@ -4,11 +4,12 @@
 //! looked into is counted as unreadable: then "no holder found" means "unknown", not "nobody". Descriptor tables of
 //! threads that unshared theirs (`CLONE_FILES` undone) are not looked at.
 
-use crate::kinds::process;
+use crate::kinds::{listener, process};
 use crate::proc::{self, Life, Proc, locks, maps, mountinfo};
 use crate::view::View;
 use kobj_abi::{HoldHow, HostKind};
 use kobj_core::image::{Holder, HostImage, Identity};
+use kobj_platform::netlink_diag;
 use rustix::fs::{RawDir, Statx};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -118,6 +119,7 @@ struct Wanted {
     folders: Vec<(usize, Vec<u8>)>,
     maps: bool,
     namespaces: bool,
+    bound: bool,
     mount_tables: bool,
     our_mounts: Option<u64>,
     locks: Vec<locks::Lock>,
@@ -132,6 +134,9 @@ impl Wanted {
         if !wanted.by_inode.is_empty() {
             let table = proc.table("locks").unwrap_or_default();
             wanted.locks = locks::parse(&table).filter(|lock| wanted.by_inode.contains_key(&lock.inode)).collect();
+        }
+        if wanted.bound {
+            wanted.add_bound(images);
         }
         if wanted.mount_tables {
             wanted.our_mounts = rustix::fs::stat(view.proc.join("self/ns/mnt")).ok().map(|stat| stat.st_ino);
@@ -148,6 +153,7 @@ impl Wanted {
                 };
                 self.files.entry((*device, *inode)).or_default().push((object, how));
                 let is_socket = how == HoldHow::Listen;
+                self.bound |= kind == HostKind::UnixSocket;
                 if !is_socket {
                     self.by_inode.entry(*inode).or_default().push((object, *device));
                 }
@@ -180,6 +186,33 @@ impl Wanted {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A socket that is bound to a file is held by whoever has the socket itself, which is another object.
+    fn add_bound(&mut self, images: &[HostImage]) {
+        let Some(socket_device) = listener::socket_device() else { return };
+        // Inodes and devices are cut to 32 bits in the list.
+        let mut by_inode: HashMap<u32, Vec<(usize, u64)>> = HashMap::new();
+        for (object, image) in images.iter().enumerate().filter(|(_, image)| image.kind == HostKind::UnixSocket) {
+            if let Identity::File { device, inode, .. } = image.identity {
+                by_inode.entry(inode as u32).or_default().push((object, device));
+            }
+        }
+        for socket in netlink_diag::unix_sockets().unwrap_or_default() {
+            // An accepted connection bears the name and the file of its listener too.
+            let Some((device, inode)) = socket.file.filter(|_| socket.state != netlink_diag::ESTABLISHED) else {
+                continue;
+            };
+            for &(object, wanted) in by_inode.get(&inode).map_or(&[][..], Vec::as_slice) {
+                // The device is the kernel's own, which `stat` may show otherwise.
+                let kernel = (rustix::fs::major(wanted) << 20) | rustix::fs::minor(wanted);
+                let named = images.get(object).is_some_and(|image| socket.name.as_ref() == Some(&image.name));
+                if device == kernel || named {
+                    let of_socket = self.files.entry((socket_device, socket.inode)).or_default();
+                    of_socket.push((object, HoldHow::Listen));
+                }
+            }
         }
     }
 
@@ -441,6 +474,25 @@ print('up', flush=True); sys.stdin.read()";
         assert!(holders.of_object(6).is_empty());
         assert_eq!(of(7), [HoldHow::Cwd]);
         assert_eq!(holders.of_object(0)[0].command, b"python3");
+    }
+
+    #[test]
+    fn a_bound_socket_is_held_by_who_listens_and_not_by_who_is_connected() {
+        let folder = testing::Folder::new("bound");
+        let path = folder.path().join("socket");
+        let text = "import sys, socket\ns = socket.socket(1, 1)\nif sys.argv[2] == 's': s.bind(sys.argv[1]); s.listen()\n\
+                    else: s.connect(sys.argv[1])\nprint('up', flush=True)\nsys.stdin.read()";
+        let start = |role: &str| {
+            let mut child = Python::start(text, &[path.to_str().unwrap(), role]);
+            assert_eq!(child.line(), "up");
+            child
+        };
+        let server = start("s");
+        let wanted = [image_of(&path, HostKind::UnixSocket)];
+        let client = start("c");
+        let holders = Holders::of(&testing::view(), &wanted);
+        assert_eq!(ways(&holders, 0, server.pid()), [HoldHow::Listen]);
+        assert_eq!(ways(&holders, 0, client.pid()), []);
     }
 
     #[test]

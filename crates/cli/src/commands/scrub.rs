@@ -16,6 +16,7 @@ use clap::Args;
 use kobj_abi::{Class, HostKind};
 use kobj_core::image::{Holder, HostImage, Identity};
 use kobj_host::hands::Hands;
+use kobj_host::holders::Holders;
 use kobj_host::kind::{Outcome, Verdict};
 use kobj_host::kinds;
 use kobj_host::kinds::process;
@@ -103,8 +104,9 @@ pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
         crate::tell("kobj: nothing was scrubbed\n");
         return Ok(ExitCode::from(LEFT));
     }
-    let rows =
+    let mut rows: Vec<Row> =
         if flags.dry_run { plan.into_iter().map(|image| look(&view, image)).collect() } else { act(&view, plan)? };
+    name_holders(&view, &mut rows);
     if gone > 0 && !flags.json {
         crate::tell(&format!("kobj: {gone} of them {} gone already\n", if gone == 1 { "is" } else { "are" }));
     }
@@ -113,6 +115,21 @@ pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
     }
     let left = rows.iter().any(|row| !row.action.is_gone() && row.action != Action::Planned);
     Ok(if left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+}
+
+/// Who uses what is in use, where its judge named nobody: one pass over all processes for everything.
+fn name_holders(view: &View, rows: &mut [Row]) {
+    let mut unnamed: Vec<&mut Row> = rows
+        .iter_mut()
+        .filter(|row| {
+            row.action == Action::InUse && row.image.holders.is_empty() && row.image.kind != HostKind::Process
+        })
+        .collect();
+    let images: Vec<HostImage> = unnamed.iter().map(|row| row.image.clone()).collect();
+    let holders = Holders::of(view, &images);
+    for (index, row) in unnamed.iter_mut().enumerate() {
+        row.image.holders = holders.of_object(index).to_vec();
+    }
 }
 
 /// The named objects, each name one object; with how many of them are gone.
