@@ -50,9 +50,7 @@ impl Core {
         let mut found = LooseEnds::default();
         let Ok(header) = self.slab.header(object) else { return found };
         let mut incoming = header.first_in;
-        // Only what backs something is kept along a link that starts at it, and only host objects do.
-        let is_host = matches!(self.state(object), Some(State::HostObject(_)));
-        let mut outgoing = if is_host { header.first_out } else { None };
+        let mut outgoing = self.first_that_may_keep(object);
         // Bounded: a few more links are looked at than are named, then it only says that there are more.
         for _ in 0..LooseEnds::MOST * 4 {
             let (place, is_incoming) = match (incoming, outgoing) {
@@ -81,6 +79,12 @@ impl Core {
         }
         found.more = true;
         found
+    }
+
+    /// First of the links that start at an object, if any of them may keep it: only what backs something is kept so.
+    pub(crate) fn first_that_may_keep(&self, object: Reference) -> Option<Place> {
+        let may = procedures(self.type_of(object)).source_of.contains(&LinkKind::Backs);
+        self.slab.header(object).ok().filter(|_| may).and_then(|header| header.first_out)
     }
 
     /// One unit of burying; `false` if nobody waits.
@@ -137,7 +141,7 @@ impl Core {
         match state {
             State::HostObject(host) => host.ticket(),
             State::Process(process) => process.ticket(),
-            State::Job(_) => None,
+            _ => None,
         }
     }
 
@@ -202,7 +206,7 @@ impl Core {
                 match &mut body.state {
                     State::HostObject(host) => host.restore(),
                     State::Process(process) => process.restore(),
-                    State::Job(_) => {}
+                    _ => {}
                 }
                 Answer::Left
             }

@@ -147,7 +147,8 @@ impl Core {
                 (Life::Ended, Pass::Others) => drop(self.destroy(child)),
                 _ => {}
             },
-            (Some(State::HostObject(_)), Phase::Members) if pass == Pass::Others => drop(self.destroy(child)),
+            (Some(State::Job(_)), Phase::Members) | (_, Phase::Jobs) => {}
+            (_, Phase::Members) if pass == Pass::Others => drop(self.destroy(child)),
             _ => {}
         }
     }

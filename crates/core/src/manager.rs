@@ -16,7 +16,7 @@ use kobj_memory::{Place, Reference, Slab, Stamp};
 /// What bounds a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Units of left-over work that a step does: a link cut, an object destroyed, a child visited.
+    /// Units of left-over work that a step does, at least 1: a link cut, an object destroyed, a child visited.
     pub work_per_step: u32,
     /// The longest name, in bytes.
     pub name_bytes: usize,
@@ -83,6 +83,8 @@ impl Core {
     /// An empty manager with limits of one's own.
     #[must_use]
     pub fn with_limits(era: Era, limits: Limits) -> Self {
+        // A step that does no work would never come to an end.
+        let limits = Limits { work_per_step: limits.work_per_step.max(1), ..limits };
         let mut index = Index::default();
         index.open(era);
         Self {

@@ -63,21 +63,18 @@ impl Core {
     /// Adds each living keeper of `object` that was not reached before.
     fn look_back(&mut self, object: Reference, from: Option<usize>, reached: &mut Vec<Reached>) {
         let Ok(header) = self.slab.header(object) else { return };
-        let (first_in, mut outgoing) = (header.first_in, header.first_out);
+        let mut incoming = header.first_in;
+        let mut outgoing = self.first_that_may_keep(object);
         let held_by_job = self.body(object).is_some_and(|body| body.hold);
-        let mut incoming = first_in;
         while let Some(record) = incoming.and_then(|place| self.links.get(place)).copied() {
             incoming = record.next_in;
             if record.kind() != Some(LinkKind::Contains) || held_by_job {
                 self.reach(record.kept(), record.keeper(), record.kind(), object, from, reached);
             }
         }
-        // Only what backs something is kept along a link that starts at it; jobs, whose lists are long, never are.
-        if matches!(self.state(object), Some(State::HostObject(_))) {
-            while let Some(record) = outgoing.and_then(|place| self.links.get(place)).copied() {
-                outgoing = record.next_out;
-                self.reach(record.kept(), record.keeper(), record.kind(), object, from, reached);
-            }
+        while let Some(record) = outgoing.and_then(|place| self.links.get(place)).copied() {
+            outgoing = record.next_out;
+            self.reach(record.kept(), record.keeper(), record.kind(), object, from, reached);
         }
     }
 

@@ -6,7 +6,7 @@ use kobj_core::types::{Request, host_object, job, process};
 use kobj_core::{Answer, Command, Effect, Effects, LinkId, Missing, Outcome, Reply, Ticket};
 
 /// Bytes of a command.
-pub const BYTES: usize = 8;
+const BYTES: usize = 8;
 
 /// What was seen of a manager so far: enough to make up commands that often mean something.
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ impl Script {
     fn koid(&self, list: &[Koid], by: u8, wild: bool, salt: u8) -> Koid {
         let made_up = || Koid::new(Era(self.era.wrapping_sub(u32::from(salt % 2))), u32::from(by) + 1);
         let known = if wild { pick(&self.all, by) } else { pick(list, by) };
-        let known = known.filter(|_| !(wild && salt % 4 == 0));
+        let known = known.filter(|_| !(wild && salt.is_multiple_of(4)));
         known.or_else(made_up).or_else(|| Koid::from_raw(1)).unwrap_or_else(|| unreachable!("1 is a koid"))
     }
 
@@ -118,7 +118,7 @@ impl Script {
     fn image(a: u8, b: u8) -> HostImage {
         let kind = HostKind::ALL[usize::from(a) % HostKind::ALL.len()];
         let mut image = HostImage::new(kind, vec![a, b], Identity::Ipc { id: i64::from(b), key: 0, uid: 0 });
-        image.size = (b % 2 == 0).then(|| u64::from(b) * 4096);
+        image.size = b.is_multiple_of(2).then(|| u64::from(b) * 4096);
         image
     }
 
@@ -126,7 +126,7 @@ impl Script {
     fn link(&self, a: u8, b: u8, process: &dyn Fn(u8) -> Koid, host: &dyn Fn(u8) -> Koid) -> Command {
         let kind = LinkKind::ALL[usize::from(a) % LinkKind::ALL.len()];
         let (source, target) = match kind {
-            LinkKind::Contains if b % 4 != 0 => return self.link(2, b, process, host),
+            LinkKind::Contains if !b.is_multiple_of(4) => return self.link(2, b, process, host),
             LinkKind::Holds | LinkKind::Owns | LinkKind::WaitsOn | LinkKind::Contains => (process(b), host(b / 3)),
             LinkKind::Backs | LinkKind::Exports | LinkKind::DerivedFrom => (host(b), host(b.wrapping_add(1 + a / 8))),
         };
