@@ -222,6 +222,10 @@ fn the_unused_are_scrubbed_only_when_the_plan_is_confirmed() {
     assert!(text(&output.stderr).contains("--yes"), "{output:?}");
     assert!(segment.0.exists());
     assert_eq!(kobj(&["scrub", "--unused"]).status.code(), Some(2), "kind and age are wanted");
+    for kind in ["mount", "process"] {
+        let output = kobj(&["scrub", "--unused", "--kind", kind, "--older-than", "0s", "--dry-run"]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::ListingFlags;
 use super::listing::{Cell, Listing};
-use super::objects::{Ages, Census, Users, view};
+use super::objects::{Ages, Census, Users, is_infrastructure, unused_is_left_over, view};
 use clap::Args;
 use kobj_abi::HostKind;
 use kobj_core::image::{Holder, HostImage};
@@ -48,11 +48,13 @@ pub(crate) fn run(flags: &CensusFlags) -> Result<ExitCode, String> {
     if let Some(kind) = unknown {
         return Err(format!("this kobj cannot look at objects of kind {}", kind.name()));
     }
-    let mut census = Census::of(&view, |kind| flags.kind.is_empty() || flags.kind.contains(&kind));
+    let by_itself = |kind| !flags.unused || unused_is_left_over(kind);
+    let is_asked = |kind| if flags.kind.is_empty() { by_itself(kind) } else { flags.kind.contains(&kind) };
+    let mut census = Census::of(&view, is_asked);
     census.tell_not_visible();
     let mut found = std::mem::take(&mut census.found);
     if flags.unused {
-        found.retain(|image| matches!(judge(&view, image), Verdict::Unused(_)));
+        found.retain(|image| !is_infrastructure(image) && matches!(judge(&view, image), Verdict::Unused(_)));
         found.sort_by_key(|image| std::cmp::Reverse(image.size));
     }
     let holders = if listing.needs("HOLDERS") { Holders::of(&view, &found) } else { Holders::default() };

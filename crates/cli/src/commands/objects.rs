@@ -154,6 +154,42 @@ pub(crate) fn find_some(view: &View, name: &OsString) -> Result<Vec<HostImage>, 
     Ok(found)
 }
 
+/// Whether "nobody uses it" says that an object of that kind is a leftover. A mount, a namespace or a folder of the
+/// system's may well be unused for a while; such things are scrubbed by name alone.
+pub(crate) const fn unused_is_left_over(kind: HostKind) -> bool {
+    matches!(
+        kind,
+        HostKind::Segment
+            | HostKind::PosixSemaphore
+            | HostKind::PosixQueue
+            | HostKind::SysvSegment
+            | HostKind::SysvSemaphore
+            | HostKind::SysvQueue
+            | HostKind::UnixSocket
+            | HostKind::LockFile
+            | HostKind::PidFile
+            | HostKind::TemporaryFile
+            | HostKind::TemporaryFolder
+    )
+}
+
+/// Whether the object is part of how the system is set up, used right now or not.
+pub(crate) fn is_infrastructure(image: &HostImage) -> bool {
+    let well_known: [&[u8]; 7] = [
+        b"/tmp/.X11-unix",
+        b"/tmp/.ICE-unix",
+        b"/tmp/.XIM-unix",
+        b"/tmp/.font-unix",
+        b"/tmp/.Test-unix",
+        b"/tmp/snap-private-tmp",
+        b"/tmp/systemd-private-",
+    ];
+    let is_made_at_boot = matches!(image.kind, HostKind::TemporaryFolder | HostKind::TemporaryFile);
+    (is_made_at_boot && image.name.starts_with(b"/run/"))
+        || well_known.iter().any(|known| image.name.starts_with(known))
+        || image.name.starts_with(b"/var/tmp/systemd-private-")
+}
+
 /// How long ago objects were born or, where only that is known, last changed: never more than the true age.
 #[derive(Debug)]
 pub(crate) struct Ages {
@@ -243,5 +279,22 @@ mod tests {
         assert!(is_short_for(&image(HostKind::PosixSemaphore, "/dev/shm/sem.a"), b"sem.a"));
         assert!(is_short_for(&image(HostKind::AbstractSocket, "@x/y"), b"x/y"));
         assert!(!is_short_for(&image(HostKind::Segment, "/dev/shm/"), b""));
+    }
+
+    #[test]
+    fn what_the_system_set_up_is_no_leftover() {
+        let image = |kind, name: &str| {
+            HostImage::new(kind, name.into(), Identity::File { device: 1, inode: 2, handle: None, born: None })
+        };
+        for (kind, name) in [
+            (HostKind::TemporaryFolder, "/run/user"),
+            (HostKind::TemporaryFolder, "/tmp/.X11-unix"),
+            (HostKind::TemporaryFolder, "/var/tmp/systemd-private-1-x"),
+        ] {
+            assert!(is_infrastructure(&image(kind, name)), "{name}");
+        }
+        assert!(!is_infrastructure(&image(HostKind::UnixSocket, "/run/mine.sock")));
+        assert!(!is_infrastructure(&image(HostKind::TemporaryFolder, "/tmp/mine")));
+        assert!(!unused_is_left_over(HostKind::Mount) && !unused_is_left_over(HostKind::Process));
     }
 }

@@ -4,7 +4,7 @@
 use super::census::{judge, parse_kind};
 use super::dead;
 use super::listing::{Cell, Listing, ListingFlags};
-use super::objects::{Ages, Census, Wanted, file_at, view};
+use super::objects::{Ages, Census, Wanted, file_at, is_infrastructure, unused_is_left_over, view};
 use crate::config::Config;
 use crate::durations::parse_duration;
 use crate::report::escape;
@@ -97,7 +97,7 @@ pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
     }
     let (plan, gone) = match &flags.from {
         Some(path) => of_report(&view, path)?,
-        None if flags.unused => (of_unused(&view, flags), 0),
+        None if flags.unused => (of_unused(&view, flags)?, 0),
         None => of_names(&view, flags)?,
     };
     if flags.unused && !flags.dry_run && !plan.is_empty() && !flags.yes && !is_confirmed(&view, &plan)? {
@@ -200,7 +200,11 @@ fn of_report(view: &View, path: &Path) -> Result<(Vec<HostImage>, usize), String
 }
 
 /// What nobody uses, of the wanted kinds and old enough; of other users only as root.
-fn of_unused(view: &View, flags: &ScrubFlags) -> Vec<HostImage> {
+fn of_unused(view: &View, flags: &ScrubFlags) -> Result<Vec<HostImage>, String> {
+    if let Some(kind) = flags.kind.iter().find(|kind| !unused_is_left_over(**kind)) {
+        let kind = kind.name();
+        return Err(format!("that nobody uses a {kind} now does not make it a leftover; name those that are to go"));
+    }
     let census = Census::of(view, |kind| flags.kind.contains(&kind));
     census.tell_not_visible();
     let ages = Ages::read(view);
@@ -209,10 +213,11 @@ fn of_unused(view: &View, flags: &ScrubFlags) -> Vec<HostImage> {
     plan.retain(|image| {
         (view.uid == 0 || image.uid == Some(view.uid))
             && image.class != Class::Output
+            && !is_infrastructure(image)
             && ages.of(image).is_some_and(|age| age >= old_enough)
             && matches!(judge(view, image), Verdict::Unused(_))
     });
-    plan
+    Ok(plan)
 }
 
 /// Prints the plan to standard error and asks; without a terminal there is nobody to ask.
