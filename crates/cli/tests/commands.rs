@@ -103,7 +103,7 @@ fn why_shows_the_chain_to_the_first_process() {
     let output = kobj(&["why", path.to_str().unwrap()]);
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0));
-    assert!(said.contains(&format!("  open in {} python3", open.0.id())), "{said}");
+    assert!(said.contains(&format!("  held by {} python3 (descriptor)\n", open.0.id())), "{said}");
     assert!(said.contains(&format!("    child of {} ", std::process::id())), "{said}");
     drop(open);
     let output = kobj(&["why", "-J", path.to_str().unwrap()]);

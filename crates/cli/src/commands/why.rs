@@ -40,8 +40,8 @@ struct Link {
 struct Answer {
     object: HostImage,
     verdict: Verdict,
-    /// In which way, and the holder with its ancestors, nearest first.
-    chains: Vec<(&'static str, Vec<Link>)>,
+    /// In which ways, and the holder with its ancestors, nearest first.
+    chains: Vec<(Vec<&'static str>, Vec<Link>)>,
 }
 
 /// Prints the chains; exit 0 where something keeps it, 1 where nobody does.
@@ -65,15 +65,21 @@ pub(crate) fn run(flags: &WhyFlags) -> Result<ExitCode, String> {
 }
 
 fn answer(view: &View, object: HostImage, holders: &Holders, index: usize) -> Answer {
-    let mut chains: Vec<(&'static str, Vec<Link>)> = Vec::new();
+    let mut chains: Vec<(Vec<&'static str>, Vec<Link>)> = Vec::new();
     if let Identity::Process { pid, .. } = object.identity {
         let line = ancestors(view, pid);
         if line.len() > 1 {
-            chains.push(("child", line.into_iter().skip(1).collect()));
+            chains.push((Vec::new(), line.into_iter().skip(1).collect()));
         }
     }
     for holder in holders.of_object(index) {
-        chains.push((holder.how.name(), ancestors(view, holder.pid)));
+        // Holders come sorted by process.
+        match chains.last_mut() {
+            Some((how, chain)) if chain.first().is_some_and(|link| link.pid == holder.pid) && !how.is_empty() => {
+                how.push(holder.how.name());
+            }
+            _ => chains.push((vec![holder.how.name()], ancestors(view, holder.pid))),
+        }
     }
     let verdict = judge(view, &object);
     Answer { object, verdict, chains }
@@ -92,19 +98,6 @@ fn ancestors(view: &View, mut pid: u32) -> Vec<Link> {
     line
 }
 
-fn words(how: &str) -> &'static str {
-    match how {
-        "descriptor" => "open in",
-        "map" => "mapped by",
-        "attach" => "attached by",
-        "lock" => "locked by",
-        "mount" => "mounted in the namespace of",
-        "cwd" => "folder or namespace of",
-        "listen" => "socket of",
-        _ => "child of",
-    }
-}
-
 fn render(answer: &Answer) -> String {
     let object = &answer.object;
     let size = object.size.map_or(String::new(), |size| format!(", {}", text::human_size(size)));
@@ -112,9 +105,11 @@ fn render(answer: &Answer) -> String {
     let mut out = format!("{name} ({}{size})\n", shown_kind(object));
     for (how, chain) in &answer.chains {
         for (depth, link) in chain.iter().enumerate() {
-            let word = if depth == 0 { words(how) } else { "child of" };
+            let is_holder = depth == 0 && !how.is_empty();
+            let word = if is_holder { "held by" } else { "child of" };
+            let ways = if is_holder { format!(" ({})", how.join(", ")) } else { String::new() };
             let command = escape::for_terminal(&link.command);
-            _ = writeln!(out, "{:indent$}{word} {} {command}", "", link.pid, indent = 2 * (depth + 1));
+            _ = writeln!(out, "{:indent$}{word} {} {command}{ways}", "", link.pid, indent = 2 * (depth + 1));
         }
     }
     let said = match &answer.verdict {
@@ -161,7 +156,7 @@ const fn persistence(kind: HostKind) -> &'static str {
 }
 
 fn render_json(answers: &[Answer]) -> String {
-    let chain = |(how, chain): &(&'static str, Vec<Link>)| {
+    let chain = |(how, chain): &(Vec<&'static str>, Vec<Link>)| {
         let links: Vec<serde_json::Value> = chain
             .iter()
             .map(|link| serde_json::json!({ "pid": link.pid, "command": String::from_utf8_lossy(&link.command) }))
