@@ -8,6 +8,7 @@ use crate::classify::Look;
 use crate::hands;
 use crate::identity::{self, Stat};
 use crate::kind::Visibility;
+use crate::kinds::posix_queue;
 use crate::listing;
 use crate::tables::NotVisible;
 use crate::view::View;
@@ -19,7 +20,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -45,13 +46,16 @@ impl Names {
 
     /// What lies in `name` in `folder`; `None` if that cannot be listed.
     fn of(folder: BorrowedFd<'_>, name: &OsStr) -> Option<Self> {
+        Self::in_folder(listing::open_at(folder, name).ok()?).ok()
+    }
+
+    fn in_folder(folder: OwnedFd) -> io::Result<Self> {
         let mut names = Self::default();
-        let _ = listing::each(listing::open_at(folder, name).ok()?, |entry| {
+        let _ = listing::each(folder, |entry| {
             names.push(entry.name, entry.inode);
             ControlFlow::Continue(())
-        })
-        .ok()?;
-        Some(names)
+        })?;
+        Ok(names)
     }
 
     fn as_map(&self) -> HashMap<&[u8], u64> {
@@ -102,6 +106,8 @@ pub struct Before {
     /// Whatever has a greater birth time than this was born later.
     until: Time,
     folders: Vec<Folder>,
+    /// The POSIX queues, if they can be seen.
+    queues: Option<Names>,
     blind: NotVisible,
 }
 
@@ -117,7 +123,7 @@ impl Before {
     #[must_use]
     pub fn take(view: &View) -> Self {
         let at = file_clock(ClockId::RealtimeCoarse);
-        let mut before = Self { at, until: at, folders: Vec::new(), blind: NotVisible::new() };
+        let mut before = Self { at, until: at, folders: Vec::new(), queues: None, blind: NotVisible::new() };
         for path in watched(view) {
             let was = match Was::look(path, before.at) {
                 Ok(was) => Some(was),
@@ -128,6 +134,13 @@ impl Before {
                 }
             };
             before.folders.push(Folder { path: path.clone(), was });
+        }
+        match posix_queue::queues(view).and_then(Names::in_folder) {
+            Ok(names) => before.queues = Some(names),
+            Err(error) => {
+                let why = format!("the mqueue file system cannot be mounted: {error}");
+                before.blind.push((HostKind::PosixQueue, why));
+            }
         }
         before.until = file_clock(ClockId::Realtime);
         before
@@ -148,6 +161,7 @@ impl Before {
                 Err(error) => after.blind.push(unreadable(view, &folder.path, &error)),
             }
         }
+        after.queues();
         (after.found, after.blind)
     }
 }
@@ -237,6 +251,20 @@ impl After<'_> {
             self.blind.push((HostKind::UnixSocket, why));
         }
         Ok(())
+    }
+
+    /// The queues that were not there; their inode numbers are never given twice.
+    fn queues(&mut self) {
+        let Some(known) = self.before.queues.as_ref().map(Names::as_map) else { return };
+        let Ok(folder) = posix_queue::queues(self.view) else { return };
+        let _ = listing::each(folder.as_fd(), |entry| {
+            if known.get(entry.name.as_bytes()) != Some(&entry.inode)
+                && let Ok(image) = posix_queue::image(&folder, entry.name)
+            {
+                self.found.push(image);
+            }
+            ControlFlow::Continue(())
+        });
     }
 
     /// The new names in a watched folder.

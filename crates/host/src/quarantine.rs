@@ -19,12 +19,15 @@ use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
+/// The file system of POSIX message queues.
+const MQUEUE: i64 = 0x1980_0202;
+
 /// What the judge says when it grants.
-const GRANTED: &str = "write lease granted: nobody has it open or mapped";
+pub(crate) const GRANTED: &str = "write lease granted: nobody has it open or mapped";
 /// What a refusal means.
 const REFUSED: &str = "write lease refused: somebody has it open or mapped";
 
@@ -34,7 +37,6 @@ fn lease_counts(magic: i64) -> bool {
     const EXT4: i64 = 0xEF53;
     const XFS: i64 = 0x5846_5342;
     const BTRFS: i64 = 0x9123_683E;
-    const MQUEUE: i64 = 0x1980_0202;
     matches!(magic, TMPFS | EXT4 | XFS | BTRFS | MQUEUE)
 }
 
@@ -109,14 +111,25 @@ pub(crate) fn point(place: &Place<'_>, identity: &Identity) -> Result<(OwnedFd, 
 /// A file whose write lease is held: as long as this lives, nobody else has it open, and whoever tries waits.
 ///
 /// Fields drop in order: the lease goes with the descriptor while SIGIO is still blocked.
-struct Leased {
+pub(crate) struct Leased {
     file: OwnedFd,
     stat: Stat,
     _blocked: SigioBlocked,
 }
 
 impl Leased {
-    fn stands(&self) -> bool {
+    /// The file, open for reading.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// What it looked like when the lease was taken.
+    pub(crate) fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    /// Whether nobody has tried to open it since.
+    pub(crate) fn stands(&self) -> bool {
         lease::write_lease_stands(self.file.as_fd()).unwrap_or(false)
     }
 }
@@ -136,7 +149,12 @@ pub(crate) fn unmounted(view: &View, hands: &mut Hands<'_>, place: &Place<'_>) -
 }
 
 /// Takes the write lease of the asked file, or says why not.
-fn take(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<Leased, Verdict> {
+pub(crate) fn take(
+    view: &View,
+    hands: &mut Hands<'_>,
+    place: &Place<'_>,
+    identity: &Identity,
+) -> Result<Leased, Verdict> {
     let unknown = |what: &str, error: io::Error| Verdict::Unknown(format!("cannot {what} {}: {error}", place.full()));
     let (pointer, stat) = point(place, identity)?;
     if !stat.is_regular() {
@@ -148,7 +166,10 @@ fn take(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identi
         let why = format!("no judge: write leases are not to be trusted on this file system (type {magic:#x})");
         return Err(Verdict::Unknown(why));
     }
-    unmounted(view, hands, place)?;
+    // Nothing is mounted on or from queues; their mount may lie nowhere.
+    if i64::from(magic) != MQUEUE {
+        unmounted(view, hands, place)?;
+    }
     let file = hands.reopen(pointer.as_fd()).map_err(|error| unknown("open", error))?;
     // Old kernels count every pointer to the name, ours too.
     drop(pointer);

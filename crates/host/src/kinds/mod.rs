@@ -15,6 +15,7 @@ pub mod mount;
 pub mod namespace;
 pub mod network_device;
 pub mod pid_file;
+pub mod posix_queue;
 pub mod posix_semaphore;
 pub mod process;
 pub mod segment;
@@ -31,6 +32,7 @@ pub static ALL: &[&dyn Kind] = &[
     &process::Process,
     &segment::Segment,
     &posix_semaphore::PosixSemaphore,
+    &posix_queue::PosixQueue,
     &sysv_segment::SysvSegment,
     &sysv_semaphore::SysvSemaphore,
     &sysv_queue::SysvQueue,
