@@ -184,8 +184,7 @@ fn bearers(view: &View, cookie: &[u8]) -> Vec<u32> {
 
 fn carries(proc: &Proc, pid: u32, cookie: &[u8]) -> io::Result<bool> {
     let environment = proc.life(pid)?.read("environ", environ::LONGEST)?;
-    Ok(environment
-        .split(|byte| *byte == 0)
+    Ok(environ::entries(&environment)
         .filter_map(|line| line.strip_prefix(cookie))
         .any(|rest| rest.is_empty() || rest.first() == Some(&b'/')))
 }

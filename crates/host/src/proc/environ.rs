@@ -3,10 +3,9 @@
 /// The longest environment that is searched, in bytes. The kernel allows more only beside a raised stack limit.
 pub const LONGEST: usize = 4 << 20;
 
-/// The value of the first variable `name`.
-#[must_use]
-pub fn value<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    text.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
+/// The entries, which may be anything at all: a program may have overwritten its own.
+pub fn entries(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == 0).filter(|entry| !entry.is_empty())
 }
 
 #[cfg(test)]
@@ -14,10 +13,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_name_counts() {
-        let text = b"AKOBJ=1\0KOBJX=2\0KOBJ\0\xff=\xfe\0KOBJ=a=b\0KOBJ=c";
-        assert_eq!(value(text, b"KOBJ"), Some(&b"a=b"[..]));
-        assert_eq!(value(text, b"NONE"), None);
-        assert_eq!(value(b"", b"KOBJ"), None);
+    fn entries_end_at_a_nul_or_at_the_end() {
+        let text = b"A=1\0\0B\n=\xff=2\0KOBJ";
+        assert_eq!(entries(text).collect::<Vec<_>>(), [&b"A=1"[..], b"B\n=\xff=2", b"KOBJ"]);
+        assert_eq!(entries(b"").count(), 0);
     }
 }

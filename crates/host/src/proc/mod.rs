@@ -330,4 +330,67 @@ mod tests {
     fn a_read_stops_at_its_limit() {
         assert_eq!(read(Path::new("/proc/self/maps"), 10).unwrap().len(), 10);
     }
+
+    /// Every parser, fed with `text`.
+    fn parse_all(text: &[u8]) -> usize {
+        let info = fdinfo::parse(text);
+        let status = status::parse(text);
+        environ::entries(text).count()
+            + inet::parse(text).count()
+            + locks::parse(text).count()
+            + locks::of_descriptor(text).count()
+            + maps::parse(text).count()
+            + mountinfo::parse(text).count()
+            + net_dev::names(text).count()
+            + partitions::parse(text).count()
+            + sysvipc::shm(text).count()
+            + sysvipc::sem(text).count()
+            + sysvipc::msg(text).count()
+            + unix::parse(text).count()
+            + usize::from(stat::parse(text).is_some())
+            + usize::from(info.mount.is_some())
+            + usize::from(status.uid.is_some())
+    }
+
+    #[test]
+    fn no_bytes_make_a_parser_panic() {
+        let names = [
+            "self/stat",
+            "self/status",
+            "self/maps",
+            "self/mountinfo",
+            "self/fdinfo/0",
+            "self/environ",
+            "locks",
+            "partitions",
+            "net/unix",
+            "net/udp",
+            "net/dev",
+            "sysvipc/shm",
+            "sysvipc/sem",
+            "sysvipc/msg",
+        ];
+        let odd = [0, b' ', b'\n', b'\t', b'(', b')', b':', b'-', b'\\', b'9', b'f', 0x7f, 0x80, 0xff];
+        // A small generator of its own: the same numbers at each run.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below.max(1)
+        };
+        let mut parsed = 0;
+        for name in names {
+            let whole = read(&Path::new("/proc").join(name), 16 << 10).unwrap_or_default();
+            for _ in 0..200 {
+                let mut text = whole.clone();
+                text.truncate(next(text.len() + 1));
+                for _ in 0..next(30) {
+                    if let Some(byte) = text.get_mut(next(whole.len())) {
+                        *byte = odd[next(odd.len())];
+                    }
+                }
+                parsed += parse_all(&text);
+            }
+        }
+        assert!(parsed > 0);
+    }
 }
