@@ -280,7 +280,7 @@ mod tests {
     fn mounts_for_namespaces_are_told_from_others_and_ips_own_is_no_news() {
         let before = b"36 35 0:20 / /a rw - tmpfs tmpfs rw\n";
         let after = b"36 35 0:20 / /a rw - tmpfs tmpfs rw\n\
-            37 35 0:21 /netns /run/netns rw - tmpfs tmpfs rw\n\
+            37 35 254:0 /run/netns /run/netns rw - ext4 /dev/vda rw\n\
             38 37 0:4 net:[4026532206] /run/netns/x rw - nsfs nsfs rw\n39 35 0:22 / /b\\040c rw - tmpfs tmpfs rw\n";
         let found = fresh_mounts(before, after);
         assert_eq!(found.len(), 2);

@@ -78,7 +78,8 @@ impl Wanted {
     /// Every object that is meant. A number may mean a process and System V objects of all kinds: all are given.
     pub(crate) fn find(&self, view: &View) -> Vec<HostImage> {
         let fits = |kind: HostKind| self.kind.is_none_or(|wanted| wanted == kind);
-        if self.name.contains(&b'/') {
+        // Abstract names often look like paths.
+        if self.name.contains(&b'/') && !self.name.starts_with(b"@") {
             return self.at_path(view, fits);
         }
         let mut exact = Census::of(view, fits).found;
@@ -98,12 +99,17 @@ impl Wanted {
     /// The file at the path, and mounts and devices of that name.
     fn at_path(&self, view: &View, fits: impl Fn(HostKind) -> bool) -> Vec<HostImage> {
         let Some(path) = absolute(Path::new(OsStr::from_bytes(&self.name))) else { return Vec::new() };
-        let is_named_by_path = |kind| matches!(kind, HostKind::Mount | HostKind::LoopDevice | HostKind::MapperDevice);
         let mut found = Census::of(view, |kind| is_named_by_path(kind) && fits(kind)).found;
         found.retain(|image| image.name == path.as_os_str().as_bytes());
         found.extend(file_at(view, &path).filter(|image| self.kind.is_none_or(|kind| kind == image.kind)));
         found
     }
+}
+
+/// Whether objects of the kind are called by a path at which another object, a file or folder, lies.
+pub(crate) const fn is_named_by_path(kind: HostKind) -> bool {
+    use HostKind::{Cgroup, LoopDevice, MapperDevice, Mount, Namespace};
+    matches!(kind, Mount | Namespace | LoopDevice | MapperDevice | Cgroup)
 }
 
 /// Whether that is the object's whole name; a process goes by its number.

@@ -4,7 +4,7 @@
 use super::census::{judge, parse_kind};
 use super::dead;
 use super::listing::{Cell, Listing, ListingFlags};
-use super::objects::{Ages, Census, Wanted, file_at, is_infrastructure, unused_is_left_over, view};
+use super::objects::{Ages, Census, Wanted, file_at, is_infrastructure, is_named_by_path, unused_is_left_over, view};
 use crate::config::Config;
 use crate::durations::parse_duration;
 use crate::report::escape;
@@ -181,15 +181,20 @@ fn of_report(view: &View, path: &Path) -> Result<(Vec<HostImage>, usize), String
         !row.action.is_gone() && !matches!(row.action, Action::Kept | Action::Ignored) && row.class != Class::Output
     };
     let asked: Vec<&Straggler> = report.stragglers.iter().filter(is_asked).collect();
-    let by_number: HashSet<HostKind> =
-        asked.iter().filter(|row| !row.name.bytes().starts_with(b"/")).map(|row| row.kind).collect();
+    let is_file = |kind, name: &[u8]| name.starts_with(b"/") && !is_named_by_path(kind);
+    let by_number: HashSet<HostKind> = asked
+        .iter()
+        .map(|row| (row.kind, row.name.bytes()))
+        .filter(|(kind, name)| !is_file(*kind, name))
+        .map(|(kind, _)| kind)
+        .collect();
     let census = Census::of(view, |kind| by_number.contains(&kind)).found;
     let mut plan = Vec::new();
     for row in &asked {
         let identity = IdentityText::parse(&row.identity.to_string())
             .map_err(|e| format!("'{}': the identity of '{}': {e}", path.display(), row.name.name))?;
         let name = row.name.bytes();
-        let found = match name.starts_with(b"/") {
+        let found = match is_file(row.kind, &name) {
             true => file_at(view, Path::new(std::ffi::OsStr::from_bytes(&name))),
             false => census.iter().find(|image| image.kind == row.kind && identity.is(&image.identity)).cloned(),
         };

@@ -34,9 +34,7 @@ pub fn is_namespace(mount: &mountinfo::Mount) -> bool {
 /// Whether it is the mount that `ip netns` puts on `/run/netns` once and for good.
 #[must_use]
 pub fn is_infrastructure(mount: &mountinfo::Mount) -> bool {
-    mount.filesystem == b"tmpfs"
-        && mount.root.ends_with(b"/netns")
-        && matches!(&mount.point[..], b"/run/netns" | b"/var/run/netns")
+    mount.root.ends_with(b"/netns") && matches!(&mount.point[..], b"/run/netns" | b"/var/run/netns")
 }
 
 /// The id of the mount on top at `point`: one that is never given again (Linux 6.8), else mountinfo's.
