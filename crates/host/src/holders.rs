@@ -351,6 +351,11 @@ impl Pass<'_> {
     /// Mounts from or on a wanted object, once for each mount namespace, in the name of the first process found in it.
     fn mount_table(&self, life: &Life, hits: &mut Hits) {
         let Ok(look) = life.leads_to("ns/mnt") else { return };
+        let known = self.seen.lock().is_ok_and(|seen| seen.contains(&look.stx_ino));
+        // The kernel's own threads live in the first namespace and use nothing in it.
+        if known || life.stat().is_none_or(|stat| stat.is_kernel_thread()) {
+            return;
+        }
         if !self.seen.lock().is_ok_and(|mut seen| seen.insert(look.stx_ino)) {
             return;
         }
