@@ -186,6 +186,8 @@ fn table(rows: &[&Straggler], style: Style, out: &mut String) {
         line(cells, &widths, colour, out);
         if style.explain {
             explain(row, out);
+        } else if let Some(job) = &row.inner_job {
+            _ = writeln!(out, "     of inner job: {}", escape::for_terminal(job.as_bytes()));
         }
     }
 }

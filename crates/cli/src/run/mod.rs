@@ -6,6 +6,7 @@
 mod accounts;
 pub(crate) mod attribution;
 mod ending;
+mod inner;
 mod job_control;
 mod keep;
 mod looks;
@@ -96,7 +97,13 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let mut report = Report::new(JobRow::new(tag, options.name.clone(), &options.command, started));
     accounts::describe(&mut report, &keep, command);
     accounts::settle(&mut report, &mut keep, options, &before, leftovers, koid.era())?;
+    if keep.watches.process_counts().is_none_or(|(started, _)| started > 1) {
+        inner::name_inner_jobs(&mut report, inner::take_words(koid.era()));
+    }
     report.job.ended = Some(time::now());
+    if let Some(outer) = outer_koid() {
+        inner::leave_word(outer, &report, koid);
+    }
     let report_failed = publish(options, &report);
     let Keep { containment, watches, record, .. } = keep;
     watches.close();
@@ -109,7 +116,7 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
 
 /// Claims the job's koid by making its record. Without a record the run goes on, and cannot be recovered.
 fn begin_record(options: &RunOptions) -> Result<(Recording, Koid), String> {
-    let parent = std::env::var_os(COOKIE).and_then(|outer| koid_of_cookie(outer.as_bytes()));
+    let parent = outer_koid();
     let command_line: Vec<Vec<u8>> = options.command.iter().map(|word| word.as_bytes().to_vec()).collect();
     let name = options.name.as_ref().map_or(&b""[..], |name| name.as_bytes());
     let settings = [options.scrub as u64, u64::from(options.kill_all)];
@@ -134,6 +141,11 @@ fn cookie_line(cookie: &OsStr) -> Vec<u8> {
     line.push(b'=');
     line.extend_from_slice(cookie.as_bytes());
     line
+}
+
+/// The job that this kobj runs in.
+fn outer_koid() -> Option<Koid> {
+    std::env::var_os(COOKIE).and_then(|outer| koid_of_cookie(outer.as_bytes()))
 }
 
 /// The koid of the innermost job that a cookie names.
