@@ -3,6 +3,9 @@
 //! Inotify says what happened to a name, never who did it, and equal events in a row are merged into one. So a look
 //! proves the maker only if, by the queue read again after the look, the file was made, opened once and not closed, and
 //! exactly one process of all that could have it holds it, and that one is the job's. Otherwise it gives a hint.
+//!
+//! The first look is immediate and at the job's processes alone, which is cheap. The second, at everyone, follows a moment
+//! later, for files that are still as they were made: most files of a busy job are gone by then.
 
 use super::{coarse_time, key_of_open, now, open_folder, say_once};
 use crate::makers::{FolderKey, Made, Makers};
@@ -18,19 +21,39 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;
 use std::mem::MaybeUninit;
+use std::path::PathBuf;
 
 /// The most new names that one look takes care of; more at once are not looked at.
 const NAMES_IN_ONE_LOOK: usize = 256;
-/// How many looks one drain takes, each at what appeared during the one before.
-const LOOKS_IN_ONE_DRAIN: usize = 8;
+/// The most of those that were closed already.
+const CLOSED_IN_ONE_LOOK: usize = 16;
 /// The most events that one reading takes.
 const EVENTS_IN_ONE_READING: usize = 16_384;
 /// The longest memory map that is searched, in bytes.
 const MAPS_BYTES: usize = 4 << 20;
 
 struct Folder {
+    path: PathBuf,
     opened: OwnedFd,
     key: FolderKey,
+}
+
+fn listening() -> WatchFlags {
+    let events = WatchFlags::CREATE | WatchFlags::OPEN | WatchFlags::CLOSE | WatchFlags::DELETE;
+    events | WatchFlags::MOVE | WatchFlags::ONLYDIR
+}
+
+/// What one drain found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    /// Whether there was anything.
+    pub(super) found: bool,
+    /// How many names were new.
+    pub(super) made: usize,
+    /// How many of those were still there, and not closed.
+    pub(super) open: usize,
+    /// Whether some await their first or second look.
+    pub(super) pending: bool,
 }
 
 /// What was read about one name since it was made.
@@ -45,10 +68,20 @@ struct Story {
 type Key = (i32, CString);
 type Stories = BTreeMap<Key, Story>;
 
+impl Story {
+    /// Made, opened once, and still as it was: all that its maker alone leaves behind.
+    fn is_once(self) -> bool {
+        self.made == 1 && self.opened == 1 && self.closed == 0 && !self.gone
+    }
+}
+
 /// A new file, looked at.
 struct Seen {
+    key: Key,
+    story: Story,
+    /// The queue was last empty then, before it was made.
+    window_start: Time,
     folder: FolderKey,
-    name: CString,
     handle: FileHandle,
     inode: (u64, u64),
     uid: u32,
@@ -59,6 +92,12 @@ struct Seen {
     mapped_by: Option<u32>,
 }
 
+impl Seen {
+    fn is_unheld(&self) -> bool {
+        self.holders.is_empty() && self.mapped_by.is_none()
+    }
+}
+
 /// The watch on volatile folders.
 pub(super) struct Look {
     group: OwnedFd,
@@ -66,6 +105,10 @@ pub(super) struct Look {
     proc: Proc,
     uid: u32,
     window_start: Time,
+    /// Seen once, and held by one member: looked at again when they have stayed for a moment.
+    pending: Vec<Seen>,
+    /// Stories of names that were made during a look: they have their own in the next drain.
+    carried: Stories,
 }
 
 impl Look {
@@ -77,8 +120,6 @@ impl Look {
         let proc = Proc::open(&view.proc).map_err(|error| say("no procfs to look at", error)).ok()?;
         let mut folders = HashMap::new();
         for path in view.segment_folders.iter().chain(&view.temporary_folders) {
-            let events = WatchFlags::CREATE | WatchFlags::OPEN | WatchFlags::CLOSE | WatchFlags::DELETE;
-            let flags = events | WatchFlags::MOVE | WatchFlags::ONLYDIR;
             let opened = match open_folder(path) {
                 Ok(opened) => opened,
                 Err(error) => {
@@ -86,14 +127,15 @@ impl Look {
                     continue;
                 }
             };
-            match (inotify::add_watch(&group, path, flags), key_of_open(opened.as_fd())) {
-                (Ok(watch), Some(key)) => drop(folders.insert(watch, Folder { opened, key })),
+            match (inotify::add_watch(&group, path, listening()), key_of_open(opened.as_fd())) {
+                (Ok(watch), Some(key)) => drop(folders.insert(watch, Folder { path: path.clone(), opened, key })),
                 (Err(error), _) => say(&path.display().to_string(), error.into()),
                 (_, None) => say(&path.display().to_string(), std::io::ErrorKind::Unsupported.into()),
             }
         }
         let window_start = coarse_time();
-        (!folders.is_empty()).then_some(Self { group, folders, proc, uid: view.uid, window_start })
+        let (pending, carried) = (Vec::new(), Stories::new());
+        (!folders.is_empty()).then_some(Self { group, folders, proc, uid: view.uid, window_start, pending, carried })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -104,92 +146,143 @@ impl Look {
         self.group
     }
 
-    /// Reads, looks, reads again, judges. Returns whether anything was there.
+    /// Hears file events, or only the end of a watched folder: in a storm hearing costs the job too much.
+    ///
+    /// What is made while nobody listens is not attributed, and nothing wrong is said of it: a story begins with its
+    /// making, and ends with the drain it was read in.
+    pub(super) fn listen(&mut self, listens: bool) {
+        let flags = if listens { listening() } else { WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR };
+        for (watch, folder) in &self.folders {
+            // The same folder keeps its watch; another one at its path gets a watch of its own, which says nothing here.
+            if let Ok(other) = inotify::add_watch(&self.group, &folder.path, flags)
+                && other != *watch
+            {
+                let _ = inotify::remove_watch(&self.group, other);
+            }
+        }
+        // What nobody heard of since cannot be told of them.
+        self.pending.clear();
+        self.carried.clear();
+        self.window_start = coarse_time();
+    }
+
+    /// Reads, looks, reads again, judges.
     pub(super) fn drain(
         &mut self,
         makers: &mut Makers,
         members: &mut dyn FnMut() -> Vec<u32>,
         lost: &mut Vec<String>,
-    ) -> bool {
+    ) -> Looked {
         let start = self.window_start;
         let before = coarse_time();
-        let mut stories = Stories::new();
+        let mut stories = std::mem::take(&mut self.carried);
         if self.read(&mut stories, makers, lost) {
             self.window_start = before;
         }
-        let found = !stories.is_empty();
-        for _ in 0..LOOKS_IN_ONE_DRAIN {
-            if stories.values().all(|story| story.made == 0 || story.gone) {
-                break;
-            }
-            stories = self.look_once(&stories, start, makers, members, lost);
-        }
-        found
+        let is_new = |story: &&Story| story.made > 0;
+        let is_open = |story: &&Story| story.made > 0 && !story.gone && story.closed == 0;
+        let looked = Looked {
+            found: !stories.is_empty(),
+            made: stories.values().filter(is_new).count(),
+            open: stories.values().filter(is_open).count(),
+            pending: false,
+        };
+        let members: HashSet<u32> =
+            if looked.made > 0 || !self.pending.is_empty() { members().into_iter().collect() } else { HashSet::new() };
+        self.look_again(&stories, &members, makers, lost);
+        self.look_first(stories, start, &members, makers, lost);
+        Looked { pending: !self.pending.is_empty() || !self.carried.is_empty(), ..looked }
     }
 
-    /// One look at the new names of `stories`. Returns the stories of names that appeared meanwhile.
-    fn look_once(
+    /// The first look at new names, at the job's processes alone: who is not seen holding it now may never be.
+    fn look_first(
         &mut self,
-        stories: &Stories,
+        stories: Stories,
         start: Time,
+        members: &HashSet<u32>,
         makers: &mut Makers,
-        members: &mut dyn FnMut() -> Vec<u32>,
         lost: &mut Vec<String>,
-    ) -> Stories {
-        let fresh = stories.iter().filter(|(_, story)| story.made > 0 && !story.gone).take(NAMES_IN_ONE_LOOK);
-        let mut seen: Vec<(Key, Seen)> =
-            fresh.filter_map(|(key, _)| Some((key.clone(), self.see(key.0, &key.1)?))).collect();
+    ) {
+        // Those that are open first: of the others a look can give no more than a hint.
+        let open = stories.iter().filter(|(_, story)| story.made > 0 && !story.gone && story.closed == 0);
+        let closed = stories.iter().filter(|(_, story)| story.made > 0 && !story.gone && story.closed > 0);
+        let fresh = open.take(NAMES_IN_ONE_LOOK).chain(closed.take(CLOSED_IN_ONE_LOOK));
+        let mut seen: Vec<Seen> = fresh.filter_map(|(key, story)| self.see(key, *story, start)).collect();
         if seen.is_empty() {
-            return Stories::new();
+            return;
         }
-        let members: HashSet<u32> = members().into_iter().collect();
-        self.look_at_members(&members, &mut seen);
-        let worth_it = seen.iter().any(|(_, file)| file.holders.len() == 1);
-        let whole_look = !worth_it || self.look_at_others(&members, &mut seen);
-        // What happened during the look changes the stories.
+        self.look_at_members(members, &mut seen);
+        let later = self.read_later(&mut seen, makers, lost);
+        for file in seen {
+            if later && file.story.is_once() && file.holders.len() == 1 && self.pending.len() < NAMES_IN_ONE_LOOK {
+                self.pending.push(file);
+            } else {
+                self.judge(&file, false, members, makers);
+            }
+        }
+    }
+
+    /// The second look at names that were made, and are still as then: at everyone who could hold them.
+    fn look_again(&mut self, stories: &Stories, members: &HashSet<u32>, makers: &mut Makers, lost: &mut Vec<String>) {
+        let mut seen = std::mem::take(&mut self.pending);
+        for file in &mut seen {
+            file.story = merged(file.story, stories.get(&file.key));
+        }
+        let (mut seen, other): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(|file| file.story.is_once());
+        for file in other {
+            self.judge(&file, false, members, makers);
+        }
+        if seen.is_empty() {
+            return;
+        }
+        for file in &mut seen {
+            file.holders.clear();
+        }
+        self.look_at_members(members, &mut seen);
+        let whole = self.look_at_others(members, &mut seen);
+        let later = self.read_later(&mut seen, makers, lost);
+        for file in seen {
+            self.judge(&file, whole && later, members, makers);
+        }
+    }
+
+    /// Reads what happened during a look into the stories. False if the queue did not become empty.
+    fn read_later(&mut self, seen: &mut [Seen], makers: &mut Makers, lost: &mut Vec<String>) -> bool {
         let before = coarse_time();
         let mut later = Stories::new();
-        let whole = self.read(&mut later, makers, lost);
-        if whole {
+        let emptied = self.read(&mut later, makers, lost);
+        for file in seen.iter_mut().chain(&mut self.pending) {
+            file.story = merged(file.story, later.get(&file.key));
+        }
+        let known = |key: &Key| seen.iter().chain(&self.pending).any(|file| file.key == *key);
+        later.retain(|key, _| !known(key));
+        self.carried.append(&mut later);
+        if emptied && self.carried.is_empty() {
             self.window_start = before;
         }
-        let window = (start, now());
-        for (key, file) in seen {
-            let story = merged(stories.get(&key), later.get(&key));
-            self.judge(&file, story, whole && whole_look, &members, window, makers);
-        }
-        later.retain(|key, _| !stories.contains_key(key));
-        later
+        emptied
     }
 
-    fn judge(
-        &self,
-        file: &Seen,
-        story: Story,
-        whole: bool,
-        members: &HashSet<u32>,
-        window: (Time, Time),
-        makers: &mut Makers,
-    ) {
+    fn judge(&self, file: &Seen, whole: bool, members: &HashSet<u32>, makers: &mut Makers) {
+        let story = file.story;
         let Some(holder) = file.holders.iter().copied().find(|pid| members.contains(pid)).or(file.mapped_by) else {
             return;
         };
         if story.gone {
             return;
         }
-        let once = story.made == 1 && story.opened == 1 && story.closed == 0;
         let alone = file.holders.len() == 1 && members.contains(&holder) && file.links == 1;
-        let proved = whole && once && alone && file.uid == self.uid;
+        let proved = whole && story.is_once() && alone && file.uid == self.uid;
         let command = self.proc.life(holder).map(|life| life.command()).unwrap_or_default();
         let made = Made {
             pid: holder,
             command: command.into(),
-            window_start: window.0,
-            window_end: window.1,
+            window_start: file.window_start,
+            window_end: now(),
             strength: if proved { Strength::Proof } else { Strength::Hint },
             layer: Layer::Inotify,
         };
-        makers.found(file.folder.0, file.handle, file.folder.1, file.name.as_bytes(), made);
+        makers.found(file.folder.0, file.handle, file.folder.1, file.key.1.as_bytes(), made);
     }
 
     /// Reads the queue until it is empty. False if it did not become so.
@@ -232,13 +325,16 @@ impl Look {
         false
     }
 
-    fn see(&self, watch: i32, name: &CString) -> Option<Seen> {
-        let folder = self.folders.get(&watch)?;
+    fn see(&self, key: &Key, story: Story, window_start: Time) -> Option<Seen> {
+        let (watch, name) = key;
+        let folder = self.folders.get(watch)?;
         let found = statx(&folder.opened, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok()?;
         let handle = handle_at(folder.opened.as_fd(), name).ok()?;
         Some(Seen {
             folder: folder.key,
-            name: name.clone(),
+            key: key.clone(),
+            story,
+            window_start,
             handle: FileHandle::new(handle.kind, handle.bytes())?,
             inode: inode_of(&found),
             uid: found.stx_uid,
@@ -248,14 +344,18 @@ impl Look {
         })
     }
 
-    fn look_at_members(&self, members: &HashSet<u32>, seen: &mut [(Key, Seen)]) {
+    fn look_at_members(&self, members: &HashSet<u32>, seen: &mut [Seen]) {
         for pid in members {
             let Ok(life) = self.proc.life(*pid) else { continue };
             look_at_descriptors(&life, seen);
-            for (_, file) in seen.iter_mut().filter(|(_, file)| file.holders.is_empty() && file.mapped_by.is_none()) {
+            if seen.iter().any(Seen::is_unheld) {
                 let maps = life.read("maps", MAPS_BYTES).unwrap_or_default();
-                let has = proc::maps::parse(&maps).any(|map| map.inode == file.inode.1);
-                file.mapped_by = has.then_some(*pid);
+                for map in proc::maps::parse(&maps) {
+                    let held = seen.iter_mut().find(|file| file.is_unheld() && file.inode.1 == map.inode);
+                    if let Some(file) = held {
+                        file.mapped_by = Some(*pid);
+                    }
+                }
             }
         }
     }
@@ -263,7 +363,7 @@ impl Look {
     /// Looks at everyone else who could have the file. False if somebody of our user could not be looked at.
     ///
     /// The maker of a file has its owner's user id, so processes of other users need no look.
-    fn look_at_others(&self, members: &HashSet<u32>, seen: &mut [(Key, Seen)]) -> bool {
+    fn look_at_others(&self, members: &HashSet<u32>, seen: &mut [Seen]) -> bool {
         let Ok(pids) = self.proc.pids() else { return false };
         let mut whole = true;
         for pid in pids.into_iter().filter(|pid| !members.contains(pid)) {
@@ -279,8 +379,8 @@ impl Look {
     }
 }
 
-fn merged(first: Option<&Story>, second: Option<&Story>) -> Story {
-    let (a, b) = (first.copied().unwrap_or_default(), second.copied().unwrap_or_default());
+fn merged(a: Story, later: Option<&Story>) -> Story {
+    let b = later.copied().unwrap_or_default();
     Story { made: a.made + b.made, opened: a.opened + b.opened, closed: a.closed + b.closed, gone: a.gone || b.gone }
 }
 
@@ -289,11 +389,11 @@ fn inode_of(found: &Statx) -> (u64, u64) {
 }
 
 /// Enters the process as holder of each file it has open. False if its descriptors cannot be listed.
-fn look_at_descriptors(life: &Life, seen: &mut [(Key, Seen)]) -> bool {
+fn look_at_descriptors(life: &Life, seen: &mut [Seen]) -> bool {
     let Ok(descriptors) = life.subfolder("fd") else { return false };
     let listed = numbered_entries(&descriptors, |number| {
         let Ok(found) = proc::look(&descriptors, number.to_string().as_str()) else { return };
-        for (_, file) in seen.iter_mut().filter(|(_, file)| file.inode == inode_of(&found)) {
+        for file in seen.iter_mut().filter(|file| file.inode == inode_of(&found)) {
             file.holders.insert(life.pid);
         }
     });

@@ -5,6 +5,7 @@
 //! after a drain that found something the descriptors rest for a moment: a busy job pays for few wake-ups.
 
 mod look;
+mod pace;
 mod places;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,8 @@ use kobj_core::image::{Identity, Time};
 use kobj_platform::connector::{Connector, ProcessEvent};
 use kobj_platform::fanotify::Fanotify;
 use kobj_platform::late_close::close_late;
-use look::Look;
+use look::{Look, Looked};
+use pace::{LookPace, Pace};
 use places::Places;
 use rustix::fd::BorrowedFd;
 use rustix::time::{ClockId, clock_gettime};
@@ -26,21 +28,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long descriptors rest after a drain that found something.
-const REST: Duration = Duration::from_millis(2);
-/// The same, where the kernel keeps few events for us.
-const SHORT_REST: Duration = Duration::from_micros(500);
-/// A queue of at least this many bytes is a large one.
-const LARGE_QUEUE_BYTES: usize = 2 << 20;
 /// The most reads of file events in one drain, so that the caller comes to its signals.
 const READS_IN_ONE_DRAIN: usize = 64;
-/// How many looks may follow each other at once before inotify rests too.
-const LOOKS_AT_ONCE: u32 = 16;
-/// In a storm, how many times as long as it looked inotify rests.
-const LOOK_SHARE: u32 = 10;
-/// The longest rest: the kernel's queue of 16,384 events lasts 40 ms in the worst storm.
-const LONGEST_REST: Duration = Duration::from_millis(10);
-
 /// Which layers to try; all by default. Tests and `--report-only` machines leave some out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -55,22 +44,6 @@ pub struct Choice {
 impl Default for Choice {
     fn default() -> Self {
         Self { connector: true, fanotify: true, inotify: true }
-    }
-}
-
-/// When descriptors are polled again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    rests_until: Option<Instant>,
-}
-
-impl Pace {
-    fn after(&mut self, found: bool, now: Instant, rest: Duration) {
-        self.rests_until = found.then(|| now + rest);
-    }
-
-    fn left(self, now: Instant) -> Option<Duration> {
-        self.rests_until.map(|until| until.saturating_duration_since(now))
     }
 }
 
@@ -90,9 +63,7 @@ pub struct Watches {
     read_until: Time,
     buffer: Vec<u8>,
     pace: Pace,
-    look_pace: Pace,
-    looks_left: u32,
-    looks_counted_at: Instant,
+    look_pace: LookPace,
 }
 
 impl Watches {
@@ -119,7 +90,6 @@ impl Watches {
         let wanted = choice.inotify && (connector.is_none() || fanotify.is_none());
         let look = if wanted { Look::open(view, &mut absent) } else { None };
         let segment_folders = view.segment_folders.iter().filter_map(|folder| places.key_of(folder)).collect();
-        let now = Instant::now();
         Self {
             buffer: if fanotify.is_some() { Fanotify::buffer() } else { Vec::new() },
             connector,
@@ -134,9 +104,7 @@ impl Watches {
             window_start: coarse_time(),
             read_until: coarse_time(),
             pace: Pace::default(),
-            look_pace: Pace::default(),
-            looks_left: LOOKS_AT_ONCE,
-            looks_counted_at: now,
+            look_pace: LookPace::new(Instant::now()),
         }
     }
 
@@ -148,12 +116,12 @@ impl Watches {
             self.named.insert(pid);
         }
         // Its own start is no news worth a wake-up: a short command ends before the first look.
-        self.pace.after(true, Instant::now(), if self.has_large_queue() { REST } else { SHORT_REST });
+        self.pace.after(true, Instant::now(), self.queue_bytes());
     }
 
-    /// Whether the kernel keeps many process events for us.
-    fn has_large_queue(&self) -> bool {
-        self.connector.as_ref().is_none_or(|connector| connector.buffer_bytes() >= LARGE_QUEUE_BYTES)
+    /// How many bytes of process events the kernel keeps for us.
+    fn queue_bytes(&self) -> usize {
+        self.connector.as_ref().map_or(usize::MAX, Connector::buffer_bytes)
     }
 
     /// The layers in use.
@@ -180,12 +148,13 @@ impl Watches {
 
     /// The descriptors to poll for reading now: those that do not rest.
     pub fn poll_set(&self) -> Vec<BorrowedFd<'_>> {
+        let now = Instant::now();
         let mut set = Vec::new();
-        if self.pace.rests_until.is_none() {
+        if self.pace.left(now).is_none() {
             set.extend(self.connector.as_ref().map(Connector::fd));
             set.extend(self.fanotify.as_ref().map(Fanotify::fd));
         }
-        if self.look_pace.rests_until.is_none() {
+        if self.look_pace.left(now).is_none() {
             set.extend(self.look.as_ref().map(Look::fd));
         }
         set
@@ -194,7 +163,7 @@ impl Watches {
     /// How long to poll at most before the next [`Watches::drain`]; `None`: until something is there.
     #[must_use]
     pub fn next_look(&self, now: Instant) -> Option<Duration> {
-        [self.pace.left(now), self.look_pace.left(now)].into_iter().flatten().min()
+        [self.pace.left(now), self.look_pace.next(now)].into_iter().flatten().min()
     }
 
     /// Reads and judges all that is there. Returns whether there was anything.
@@ -211,21 +180,11 @@ impl Watches {
         if self.fanotify.is_none() {
             self.family.forget_ended();
         }
-        self.pace.after(found, now, if self.has_large_queue() { REST } else { SHORT_REST });
-        let begun_look = Instant::now();
-        let looked = self.look_now(members);
-        let cost = begun_look.elapsed();
-        let passed = now.saturating_duration_since(self.looks_counted_at).as_millis();
-        self.looks_left = u32::try_from(passed).unwrap_or(LOOKS_AT_ONCE).saturating_add(self.looks_left);
-        self.looks_left = self.looks_left.min(LOOKS_AT_ONCE);
-        self.looks_counted_at = if passed > 0 { now } else { self.looks_counted_at };
-        self.looks_left = self.looks_left.saturating_sub(u32::from(looked));
-        // Looks are dear: in a storm they get a small part of the time, but the queue is read before it is full.
-        let rest = (cost * LOOK_SHARE).clamp(REST, LONGEST_REST);
-        self.look_pace.after(looked && self.looks_left == 0, now, rest);
+        self.pace.after(found, now, self.queue_bytes());
+        let looked = if self.look_pace.is_due(now) { self.look_now(now, members) } else { Looked::default() };
         // What came after this moment may still be unread.
         self.read_until = begun;
-        found || looked
+        found || looked.found || looked.pending
     }
 
     /// Up to when events were read and judged; wall time.
@@ -383,11 +342,18 @@ impl Watches {
         Some(true)
     }
 
-    fn look_now(&mut self, members: &mut dyn FnMut() -> Vec<u32>) -> bool {
-        let Some(look) = &mut self.look else { return false };
+    fn look_now(&mut self, now: Instant, members: &mut dyn FnMut() -> Vec<u32>) -> Looked {
+        let Some(look) = &mut self.look else { return Looked::default() };
+        let begun = Instant::now();
+        if self.look_pace.is_deaf() {
+            look.listen(true);
+        }
         let family = self.connector.as_ref().map(|_| &self.family);
         let mut ask = || family.map_or_else(&mut *members, Family::living);
         let looked = look.drain(&mut self.makers, &mut ask, &mut self.lost);
+        if self.look_pace.after(looked, begun.elapsed(), now) {
+            look.listen(false);
+        }
         self.makers.end_read();
         looked
     }
