@@ -3,16 +3,18 @@
 
 use crate::identity;
 use crate::identity::Stat;
+use crate::listing;
 use crate::pins::Pins;
 use crate::places;
 use crate::view::View;
 use kobj_core::image::{Identity, Time};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -136,20 +138,23 @@ impl<'a> Hands<'a> {
         Ok(result?)
     }
 
-    /// A name that nothing in our private folders has had.
-    pub(crate) fn fresh_name(&mut self) -> String {
-        self.passed += 1;
-        self.passed.to_string()
+    /// The name that the file at `path` gets while it lies in a private folder: one that says where it came from.
+    pub(crate) fn name_in_room(&mut self, room: usize, path: &Path) -> OsString {
+        let beside = self.rooms[room].path.parent().unwrap_or(Path::new("/"));
+        let inner = path.strip_prefix(beside).ok().map(|inner| encode(inner.as_os_str().as_bytes()));
+        inner.filter(|name| name.len() <= NAME_BYTES_MAX).unwrap_or_else(|| {
+            self.passed += 1;
+            OsString::from(self.passed.to_string())
+        })
     }
 
-    /// Whether a private folder serves that mount already.
-    pub(crate) fn has_room(&self, mount: (u64, u64)) -> bool {
-        self.room(mount).is_some()
-    }
-
-    /// The index of the newest private folder that serves a mount (device and mount id).
-    pub(crate) fn room(&self, mount: (u64, u64)) -> Option<usize> {
-        self.rooms.iter().rposition(|room| room.mount == mount && !room.stuck)
+    /// The index of the newest private folder that serves `folder` on a mount (device and mount id): one that lies in it
+    /// or in a folder above it, so that the way back can be told.
+    pub(crate) fn room(&self, mount: (u64, u64), folder: &Path) -> Option<usize> {
+        let serves = |room: &Room| {
+            room.mount == mount && !room.stuck && room.path.parent().is_some_and(|beside| folder.starts_with(beside))
+        };
+        self.rooms.iter().rposition(serves)
     }
 
     /// Makes a private folder in `folder`, which lies at `path` on `mount`; its index.
@@ -178,7 +183,7 @@ impl<'a> Hands<'a> {
     }
 
     /// Where a file that could not be put back lies now; its room is used no more and stays.
-    pub(crate) fn abandon(&mut self, index: usize, name: &str) -> PathBuf {
+    pub(crate) fn abandon(&mut self, index: usize, name: &OsStr) -> PathBuf {
         let room = &mut self.rooms[index];
         room.stuck = true;
         room.path.join(name)
@@ -202,6 +207,115 @@ impl Drop for Hands<'_> {
     }
 }
 
+/// The longest name of a file that Linux has, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// What the name of a file in a private folder begins with if the rest says where it came from.
+const ORIGIN: &[u8] = b"of-";
+
+/// A path below the folder that a private folder lies in, as one name.
+fn encode(inner: &[u8]) -> OsString {
+    let mut name = ORIGIN.to_vec();
+    for byte in inner {
+        match byte {
+            b'/' => name.extend_from_slice(b"%2F"),
+            b'%' => name.extend_from_slice(b"%25"),
+            other => name.push(*other),
+        }
+    }
+    OsString::from_vec(name)
+}
+
+/// The other way; `None` for a name that was not made by `encode` or that leads out of the folder.
+fn decode(name: &OsStr) -> Option<PathBuf> {
+    let mut rest = name.as_bytes().strip_prefix(ORIGIN)?;
+    let mut inner = Vec::with_capacity(rest.len());
+    while let Some((first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'%', [b'2', b'F', after @ ..]) => {
+                inner.push(b'/');
+                after
+            }
+            (b'%', [b'2', b'5', after @ ..]) => {
+                inner.push(b'%');
+                after
+            }
+            (b'%', _) => return None,
+            (other, after) => {
+                inner.push(*other);
+                after
+            }
+        };
+    }
+    let path = PathBuf::from(OsString::from_vec(inner));
+    let plain = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    (plain && path.file_name().is_some()).then_some(path)
+}
+
+/// Puts what a kobj that was killed left in its private folder at `path` back where it came from, and removes the folder.
+///
+/// Each file is then what it was before that scrub, to be judged anew. Returns a sentence for each thing that could not be
+/// put back; nothing is ever deleted or replaced. A folder that is not one of kobj's, not ours or open to others is left
+/// alone. The caller knows that its maker is dead.
+pub fn restore_room(path: &Path) -> Vec<String> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    if room_maker(name).is_none() {
+        return Vec::new();
+    }
+    let Ok(beside) = open_folder(parent) else { return Vec::new() };
+    let Ok(room) = listing::open_at(beside.as_fd(), name) else { return Vec::new() };
+    let is_ours = identity::stat_descriptor(room.as_fd())
+        .is_ok_and(|stat| stat.uid == rustix::process::geteuid().as_raw() && stat.mode & 0o077 == 0);
+    if !is_ours {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    let _ = listing::each(&room, |entry| {
+        names.push(entry.name.to_os_string());
+        ControlFlow::Continue(())
+    });
+    let mut sentences = Vec::new();
+    for name in names {
+        if let Err(why) = restore(&beside, &room, &name) {
+            let place = path.join(&name);
+            sentences.push(format!("a file of a broken-off scrub lies at {}: {why}", place.display()));
+        }
+    }
+    let _ = rustix::fs::unlinkat(&beside, name, AtFlags::REMOVEDIR);
+    sentences
+}
+
+/// Restores every private folder of a dead kobj's that lies directly in a watched folder, as [`restore_room`] does.
+pub fn restore_rooms(view: &View) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for folder in view.segment_folders.iter().chain(&view.temporary_folders) {
+        let mut rooms = Vec::new();
+        let _ = listing::open(folder).and_then(|opened| {
+            listing::each(&opened, |entry| {
+                // A number that another process has now keeps the folder a little longer.
+                if room_maker(entry.name).is_some_and(|maker| !view.proc.join(maker.to_string()).exists()) {
+                    rooms.push(folder.join(entry.name));
+                }
+                ControlFlow::Continue(())
+            })
+        });
+        rooms.iter().for_each(|room| sentences.extend(restore_room(room)));
+    }
+    sentences
+}
+
+fn restore(beside: &OwnedFd, room: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let inner = decode(name).ok_or_else(|| io::Error::other("where it came from is not known"))?;
+    let (Some(folder), Some(last)) = (inner.parent(), inner.file_name()) else {
+        return Err(io::Error::other("where it came from is not known"));
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let way = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let home = rustix::fs::openat2(beside, folder, flags, Mode::empty(), way)?;
+    Ok(rustix::fs::renameat_with(room, name, &home, last, RenameFlags::NOREPLACE)?)
+}
+
 /// Opens a folder as a place to act in.
 pub(crate) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
@@ -220,4 +334,48 @@ pub fn room_maker(name: &OsStr) -> Option<u32> {
     let rest = std::str::from_utf8(rest).ok()?;
     let (pid, random) = rest.split_once('-')?;
     (random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| pid.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_name_in_a_room_says_where_it_came_from() {
+        for path in [&b"file"[..], b"a/b", b"100%", b"%2F", b"new\nline/\xff", b" "] {
+            let decoded = decode(&encode(path)).expect("our own");
+            assert_eq!(decoded.as_os_str().as_bytes(), path);
+        }
+        for hostile in [&b"of-..%2Fetc"[..], b"of-%2Fetc", b"of-", b"of-a%2F..%2F..%2Fb", b"of-%zz", b"1", b"of-."] {
+            assert_eq!(decode(OsStr::from_bytes(hostile)), None, "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_kobj_left_in_its_room_goes_home() {
+        let scene = Folder::new("room");
+        fs::create_dir(scene.path().join("deep")).unwrap();
+        // No process has this number: it is above the kernel's limit.
+        let room = scene.path().join(format!("{ROOM_PREFIX}4194999-{:016x}", 7));
+        fs::create_dir(&room).unwrap();
+        fs::set_permissions(&room, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(room.join("of-plain"), "1").unwrap();
+        fs::write(room.join("of-deep%2Ffile"), "2").unwrap();
+        fs::write(room.join("of-taken"), "3").unwrap();
+        fs::write(scene.path().join("taken"), "another").unwrap();
+        let mut view = crate::testing::view();
+        view.temporary_folders = vec![scene.path().to_path_buf()];
+        let sentences = restore_rooms(&view);
+        assert_eq!(sentences.len(), 1, "{sentences:?}");
+        assert_eq!(fs::read(scene.path().join("plain")).unwrap(), b"1");
+        assert_eq!(fs::read(scene.path().join("deep/file")).unwrap(), b"2");
+        assert_eq!(fs::read(scene.path().join("taken")).unwrap(), b"another", "nothing is replaced");
+        assert_eq!(fs::read(room.join("of-taken")).unwrap(), b"3");
+        fs::remove_file(scene.path().join("taken")).unwrap();
+        assert!(restore_rooms(&view).is_empty());
+        assert!(!room.exists());
+    }
 }

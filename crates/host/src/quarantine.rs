@@ -17,7 +17,7 @@ use kobj_core::image::Identity;
 use kobj_platform::lease::{self, SigioBlocked};
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -243,12 +243,15 @@ pub(crate) fn ask(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identit
 
 /// Makes sure that there is a private folder for the mount of what lies at `place`, made beside it.
 pub(crate) fn prepare(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> Result<(), Refusal> {
-    if hands.has_room(mount_of(stat)) { Ok(()) } else { make_room(hands, place, stat).map(drop) }
+    match hands.room(mount_of(stat), place.path) {
+        Some(_) => Ok(()),
+        None => make_room(hands, place, stat).map(drop),
+    }
 }
 
 fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<(), Refusal> {
     let mut leased = take(view, hands, place, identity)?;
-    if !hands.has_room(mount_of(&leased.stat)) {
+    if hands.room(mount_of(&leased.stat), place.path).is_none() {
         // Nobody is to wait for a mkdir: the lease is given back meanwhile.
         let stat = leased.stat.clone();
         drop(leased);
@@ -277,18 +280,20 @@ fn make_room(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> Result<us
 /// Something that lies in a private folder for a moment.
 pub(crate) struct Moved {
     room: usize,
-    name: String,
+    name: OsString,
 }
 
 /// Moves what lies at `place` into a private folder of its mount and makes sure that it is what `stat` saw; else it is
 /// put back. The caller holds a descriptor of it, so the inode cannot be another's meanwhile.
 pub(crate) fn move_in(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> Result<Moved, Refusal> {
-    let known = hands.room(mount_of(stat));
-    let mut moved = Moved { room: known.map_or_else(|| make_room(hands, place, stat), Ok)?, name: hands.fresh_name() };
+    let known = hands.room(mount_of(stat), place.path);
+    let room = known.map_or_else(|| make_room(hands, place, stat), Ok)?;
+    let mut moved = Moved { room, name: hands.name_in_room(room, &place.path.join(place.name)) };
     let mut result = rename_in(hands, place, &moved);
     if result == Err(Errno::XDEV) {
         // One mount, but the file system keeps the two folders apart (project quotas, encryption).
         moved.room = make_room(hands, place, stat)?;
+        moved.name = hands.name_in_room(moved.room, &place.path.join(place.name));
         result = rename_in(hands, place, &moved);
     }
     match result {
@@ -296,7 +301,7 @@ pub(crate) fn move_in(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> 
         Err(Errno::NOENT) => return Err(Verdict::Gone.into()),
         Err(error) => return Err(place.failed("move away", &error.into())),
     }
-    match identity::stat(hands.room_folder(moved.room), OsStr::new(&moved.name)) {
+    match identity::stat(hands.room_folder(moved.room), &moved.name) {
         Ok(now) if now.device == stat.device && now.inode == stat.inode => Ok(moved),
         _ => {
             put_back(hands, place, &moved)?;

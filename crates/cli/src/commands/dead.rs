@@ -11,7 +11,7 @@ use crate::state;
 use kobj_abi::{Class, EvidenceKind, HostKind, Koid, Layer, ObjectType, Strength, Tag};
 use kobj_core::image::{Creator, Evidence, HostImage};
 use kobj_host::containment::Group;
-use kobj_host::hands::{Hands, room_maker};
+use kobj_host::hands::{Hands, restore_room, room_maker};
 use kobj_host::holders::Holders;
 use kobj_host::kind::{Outcome, Verdict};
 use kobj_host::makers::Made;
@@ -350,6 +350,8 @@ fn empty_room(view: &View, path: &Path, hands: &mut Hands<'_>) -> Vec<String> {
     if !is_room || !is_ours {
         return Vec::new();
     }
+    // What can go home does, to be proved and judged there like all else; what is told below is what could not.
+    let _ = restore_room(path);
     let mut sentences = Vec::new();
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     for file in entries.map(|entry| entry.path()) {
