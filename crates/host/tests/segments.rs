@@ -255,3 +255,145 @@ fn no_racing_opener_holds_a_deleted_file() {
     let _ = fs::remove_file(&path);
     assert_eq!(scene.names(), ["race.stop"], "nothing of ours stays: {}", Path::display(&scene.path));
 }
+
+/// A scrub of everything in a folder, in a process of its own, to be killed or to run with other rights.
+#[test]
+fn scrub_of_all() {
+    let Some(folder) = std::env::var_os("KOBJ_TEST_ALL").map(PathBuf::from) else { return };
+    let view = kobj_host::view::View { segment_folders: vec![folder], temporary_folders: Vec::new(), ..common::view() };
+    let mut found = Vec::new();
+    let _ = kinds::of(HostKind::Segment).expect("known").census(&view, &mut found);
+    let mut ignore = |_| {};
+    let mut hands = Hands::new(&mut ignore);
+    for object in &found {
+        let outcome = kinds::of(object.kind).expect("known").scrub(&view, object, &mut hands);
+        let name = String::from_utf8_lossy(&object.name).into_owned();
+        println!("{} {outcome:?}", name.rsplit('/').next().unwrap_or_default());
+    }
+}
+
+#[test]
+fn a_scrub_killed_anywhere_loses_nothing() {
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let mut broken_off = 0;
+    for round in 0..50_u32 {
+        let names: Vec<String> = (0..100).map(|number| format!("f{number}")).collect();
+        names.iter().for_each(|name| drop(scene.file(name)));
+        let mut child = again("scrub_of_all", "KOBJ_TEST_ALL", &scene.path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("started");
+        // Killed when it has done ever more of its work.
+        while scene.names().iter().filter(|name| name.starts_with('f')).count() > (100 - round as usize * 2) {
+            if child.try_wait().expect("asked").is_some() {
+                break;
+            }
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        broken_off += u32::from(scene.names().iter().any(|name| name.starts_with(".kobj-")));
+        assert!(kobj_host::hands::restore_rooms(&view).is_empty());
+        let left = scene.names();
+        assert!(left.iter().all(|name| names.contains(name)), "only files under their own names: {left:?}");
+        left.iter().for_each(|name| assert_eq!(fs::read(scene.path.join(name)).expect("read"), b"content"));
+    }
+    assert!(broken_off > 0, "no scrub was broken off");
+}
+
+/// Runs `scrub_of_all` under `setpriv` with these arguments; what it printed, or `None`, said by name, if it cannot.
+fn with_rights(test: &str, rights: &[&str], folder: &Path) -> Option<String> {
+    let exe = std::env::current_exe().expect("we know our own path");
+    let output = std::process::Command::new("setpriv")
+        .args(rights)
+        .arg(exe)
+        .args(["--exact", "scrub_of_all", "--nocapture", "--test-threads=1"])
+        .env("KOBJ_TEST_ALL", folder)
+        .output();
+    match output {
+        Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => {
+            println!("skipped: {test}: {}", String::from_utf8_lossy(&output.stderr));
+            None
+        }
+        Err(error) => {
+            println!("skipped: {test}: setpriv: {error}");
+            None
+        }
+    }
+}
+
+const NOBODY: u32 = 65534;
+
+#[test]
+fn root_without_the_lease_capability_scrubs_as_the_owner() {
+    let test = "root_without_the_lease_capability_scrubs_as_the_owner";
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: {test}: not root");
+        return;
+    }
+    let scene = Scene::new("/dev/shm");
+    let owned = scene.file("theirs");
+    std::os::unix::fs::chown(&owned, Some(NOBODY), Some(NOBODY)).expect("given away");
+    let held = scene.file("held");
+    std::os::unix::fs::chown(&held, Some(NOBODY), Some(NOBODY)).expect("given away");
+    let _open = fs::File::open(&held).expect("opened");
+    let rights = ["--bounding-set=-lease", "--inh-caps=-lease"];
+    let Some(said) = with_rights(test, &rights, &scene.path) else { return };
+    assert!(said.contains("theirs Scrubbed"), "{said}");
+    assert!(said.contains("held Left(InUse"), "{said}");
+    assert_eq!(scene.names(), ["held"]);
+}
+
+#[test]
+fn a_user_scrubs_what_is_his_and_nothing_else() {
+    let test = "a_user_scrubs_what_is_his_and_nothing_else";
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: {test}: not root");
+        return;
+    }
+    let scene = Scene::new("/dev/shm");
+    std::os::unix::fs::chown(&scene.path, Some(NOBODY), Some(NOBODY)).expect("given away");
+    for name in ["his", "held"] {
+        std::os::unix::fs::chown(scene.file(name), Some(NOBODY), Some(NOBODY)).expect("given away");
+    }
+    // In his own folder he could delete it; but he cannot ask the kernel who uses it.
+    scene.file("roots");
+    let _open = fs::File::open(scene.path.join("held")).expect("opened");
+    let rights = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let Some(said) = with_rights(test, &rights, &scene.path) else { return };
+    assert!(said.contains("his Scrubbed"), "{said}");
+    assert!(said.contains("held Left(InUse"), "{said}");
+    assert!(said.contains("roots Left(Unknown"), "{said}");
+    assert_eq!(scene.names(), ["held", "roots"]);
+}
+
+#[test]
+fn a_file_mounted_elsewhere_is_in_use() {
+    let test = "a_file_mounted_elsewhere_is_in_use";
+    let scene = Scene::new("/dev/shm");
+    let view = scene.as_segments();
+    let path = scene.file("mounted");
+    let other = Scene::new("/tmp");
+    let point = other.file("point");
+    let found = image(&view, &path);
+    let mut child = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .args(["mount --bind \"$1\" \"$2\" || exit 9; echo ready; cat", "sh"])
+        .args([&path, &point])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("unshare runs");
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    std::io::BufRead::read_line(&mut out, &mut line).expect("read");
+    let outcome = (line == "ready\n").then(|| scrub(&view, &found));
+    drop(child.stdin.take());
+    let _ = child.wait();
+    match outcome {
+        None => println!("skipped: {test}: no mount namespaces here"),
+        Some(outcome) => assert!(is_in_use(&outcome), "{outcome:?}"),
+    }
+    assert!(path.exists());
+}
