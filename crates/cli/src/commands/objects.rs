@@ -99,7 +99,10 @@ impl Wanted {
     /// The file at the path, and mounts and devices of that name.
     fn at_path(&self, view: &View, fits: impl Fn(HostKind) -> bool) -> Vec<HostImage> {
         let Some(path) = absolute(Path::new(OsStr::from_bytes(&self.name))) else { return Vec::new() };
-        let mut found = Census::of(view, |kind| is_named_by_path(kind) && fits(kind)).found;
+        // Groups may be many: they are listed only where one may be meant.
+        let may_be_group = self.kind == Some(HostKind::Cgroup) || path.starts_with("/sys/fs/cgroup");
+        let by_path = |kind| is_named_by_path(kind) && (kind != HostKind::Cgroup || may_be_group);
+        let mut found = Census::of(view, |kind| by_path(kind) && fits(kind)).found;
         found.retain(|image| image.name == path.as_os_str().as_bytes());
         found.extend(file_at(view, &path).filter(|image| self.kind.is_none_or(|kind| kind == image.kind)));
         found
