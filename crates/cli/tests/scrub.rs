@@ -248,3 +248,43 @@ fn nothing_named_is_wrong() {
         assert_eq!(kobj(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }
+
+#[test]
+fn an_unprivileged_user_cannot_harm_anothers_and_can_scrub_its_own() {
+    if !rustix::process::geteuid().is_root() {
+        println!(
+            "skipped: an_unprivileged_user_cannot_harm_anothers_and_can_scrub_its_own: needs root to become others"
+        );
+        return;
+    }
+    let folder = PathBuf::from(format!("/tmp/kobj-scrub-user-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("kobj");
+    std::fs::copy(env!("CARGO_BIN_EXE_kobj"), &program).unwrap();
+    for path in [&folder, &program] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let as_nobody = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(arguments);
+        command.env("HOME", "/nonexistent").env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null()).output().unwrap()
+    };
+    let roots = Segment::new("roots");
+    std::fs::set_permissions(&roots.0, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let output = as_nobody(&[program.as_os_str(), "scrub".as_ref(), roots.0.as_os_str()]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(roots.0.exists(), "another user's segment was deleted");
+
+    let own = Segment(PathBuf::from(format!("/dev/shm/kobj-scrub-own-{}", std::process::id())));
+    let made = as_nobody(&["touch".as_ref(), own.0.as_os_str()]);
+    assert!(made.status.success(), "{made:?}");
+    let output = as_nobody(&[program.as_os_str(), "scrub".as_ref(), "-J".as_ref(), own.0.as_os_str()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!own.0.exists());
+
+    // What root's processes hold cannot be seen; that is said, and is not "nobody".
+    let output = as_nobody(&[program.as_os_str(), "who".as_ref(), roots.0.as_os_str()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("could not be looked into"), "{output:?}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
