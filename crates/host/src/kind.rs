@@ -53,7 +53,7 @@ pub trait Kind: Sync {
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility;
 
     /// Asks the kernel whether `image` is unused, changing nothing.
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict;
+    fn judge(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict;
 
     /// Destroys `image` if, at the moment of deletion, it is still that object and the judge says that nobody uses it.
     ///

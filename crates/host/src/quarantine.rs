@@ -198,14 +198,12 @@ pub(crate) fn take(
 
 /// Asks whether anybody has the file at `path` open or mapped. Changes nothing; an open that comes at the same instant
 /// waits for microseconds (or, if non-blocking, is told to come again).
-pub fn judge_file(view: &View, path: &Path, identity: &Identity) -> Verdict {
-    let mut ignore = |_| {};
-    let mut hands = Hands::new(&mut ignore);
-    let place = match place(&mut hands, path) {
+pub fn judge_file(view: &View, hands: &mut Hands<'_>, path: &Path, identity: &Identity) -> Verdict {
+    let place = match place(hands, path) {
         Ok(place) => place,
         Err(verdict) => return verdict,
     };
-    ask(view, &mut hands, &place, identity).map_or_else(|verdict| verdict, |()| Verdict::Unused(GRANTED.to_owned()))
+    ask(view, hands, &place, identity).map_or_else(|verdict| verdict, |()| Verdict::Unused(GRANTED.to_owned()))
 }
 
 /// Deletes the regular file at `path` if it is the asked one and the kernel says, when it goes, that nobody uses it.

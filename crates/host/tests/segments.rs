@@ -25,7 +25,8 @@ fn an_unused_segment_goes_and_nothing_stays() {
     let path = scene.file("psm_1");
     let found = image(&view, &path);
     assert_eq!((found.kind, found.class, found.size), (HostKind::Segment, Class::Runtime, Some(7)));
-    let judged = kinds::of(found.kind).expect("known").judge(&view, &found);
+    let judged =
+        kinds::of(found.kind).expect("known").judge(&view, &found, &mut kobj_host::hands::Hands::new(&mut |_| {}));
     assert!(matches!(judged, Verdict::Unused(_)), "{judged:?}");
     let outcome = scrub(&view, &found);
     assert!(matches!(outcome, Outcome::Scrubbed(_)), "{outcome:?}");

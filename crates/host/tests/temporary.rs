@@ -214,10 +214,18 @@ fn a_pid_that_a_younger_process_has_is_dead() {
     let found = image(&view, &path);
     let mut younger = view.clone();
     younger.proc = fake;
-    let judged = kinds::of(HostKind::PidFile).expect("known").judge(&younger, &found);
+    let judged = kinds::of(HostKind::PidFile).expect("known").judge(
+        &younger,
+        &found,
+        &mut kobj_host::hands::Hands::new(&mut |_| {}),
+    );
     assert!(!matches!(judged, Verdict::InUse(..)), "{judged:?}");
     fs::write(younger.proc.join("4711/stat"), format!("4711 (x) {rest} 1 0 0\n")).expect("written");
-    let judged = kinds::of(HostKind::PidFile).expect("known").judge(&younger, &found);
+    let judged = kinds::of(HostKind::PidFile).expect("known").judge(
+        &younger,
+        &found,
+        &mut kobj_host::hands::Hands::new(&mut |_| {}),
+    );
     assert!(matches!(judged, Verdict::InUse(..)), "{judged:?}");
 }
 
@@ -323,7 +331,8 @@ fn a_folder_goes_with_its_tree() {
     let view = scene.as_temporary();
     let found = image(&view, &full_folder(&scene));
     assert_eq!((found.kind, found.entries), (HostKind::TemporaryFolder, 13));
-    let judged = kinds::of(found.kind).expect("known").judge(&view, &found);
+    let judged =
+        kinds::of(found.kind).expect("known").judge(&view, &found, &mut kobj_host::hands::Hands::new(&mut |_| {}));
     assert!(matches!(judged, Verdict::Unused(_)), "{judged:?}");
     let outcome = scrub(&view, &found);
     assert!(is_scrubbed(&outcome), "{outcome:?}");
@@ -339,7 +348,8 @@ fn one_file_in_use_keeps_its_folders() {
     let held = top.join("a/b/three");
     let script = "held = open(sys.argv[1])";
     let Some(other) = Other::python("one_file_in_use_keeps_its_folders", script, &[&held]) else { return };
-    let judged = kinds::of(found.kind).expect("known").judge(&view, &found);
+    let judged =
+        kinds::of(found.kind).expect("known").judge(&view, &found, &mut kobj_host::hands::Hands::new(&mut |_| {}));
     assert!(matches!(judged, Verdict::InUse(..)), "{judged:?}");
     assert!(top.join("one").exists(), "judging changes nothing");
     let outcome = scrub(&view, &found);

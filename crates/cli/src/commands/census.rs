@@ -6,6 +6,7 @@ use super::objects::{Ages, Census, Users, is_infrastructure, unused_is_left_over
 use clap::Args;
 use kobj_abi::HostKind;
 use kobj_core::image::{Holder, HostImage};
+use kobj_host::hands::Hands;
 use kobj_host::holders::Holders;
 use kobj_host::kind::Verdict;
 use kobj_host::kinds;
@@ -53,35 +54,48 @@ pub(crate) fn run(flags: &CensusFlags) -> Result<ExitCode, String> {
     let mut census = Census::of(&view, is_asked);
     census.tell_not_visible();
     let mut found = std::mem::take(&mut census.found);
+    let mut note = |_| {};
+    let mut hands = Hands::new(&mut note);
     if flags.unused {
-        found.retain(|image| !is_infrastructure(image) && matches!(judge(&view, image), Verdict::Unused(_)));
+        found.retain(|image| {
+            !is_infrastructure(image) && matches!(judge_with(&view, image, &mut hands), Verdict::Unused(_))
+        });
         found.sort_by_key(|image| std::cmp::Reverse(image.size));
     }
     let holders = if listing.needs("HOLDERS") { Holders::of(&view, &found) } else { Holders::default() };
-    let table = Table { view: &view, ages: Ages::read(&view), users: Users::read(), with_use: listing.needs("USE") };
-    let rows: Vec<Vec<Cell>> =
-        found.iter().enumerate().map(|(index, image)| table.row(image, holders.of_object(index))).collect();
+    let table = Table { ages: Ages::read(&view), users: Users::read() };
+    let with_use = listing.needs("USE");
+    let mut use_of =
+        |image| if with_use { Cell::text(use_word(&judge_with(&view, image, &mut hands))) } else { Cell::Nothing };
+    let rows: Vec<Vec<Cell>> = found
+        .iter()
+        .enumerate()
+        .map(|(index, image)| table.row(image, holders.of_object(index), use_of(image)))
+        .collect();
     crate::say(&listing.render(&rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What the kernel says of the object's use.
 pub(crate) fn judge(view: &View, image: &HostImage) -> Verdict {
+    judge_with(view, image, &mut Hands::new(&mut |_| {}))
+}
+
+/// The same for many objects: what one judgement has looked up serves the next.
+pub(crate) fn judge_with(view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict {
     match kinds::of(image.kind) {
-        Some(kind) => kind.judge(view, image),
+        Some(kind) => kind.judge(view, image, hands),
         None => Verdict::Unknown(format!("this kobj cannot judge objects of kind {}", image.kind.name())),
     }
 }
 
-struct Table<'a> {
-    view: &'a View,
+struct Table {
     ages: Ages,
     users: Users,
-    with_use: bool,
 }
 
-impl Table<'_> {
-    fn row(&self, image: &HostImage, holders: &[Holder]) -> Vec<Cell> {
+impl Table {
+    fn row(&self, image: &HostImage, holders: &[Holder], used: Cell) -> Vec<Cell> {
         let maker = image.creator.as_ref().map(|creator| creator.pid).or(image.maker_pid).filter(|pid| *pid != 0);
         vec![
             Cell::text(image.kind.name()),
@@ -94,7 +108,7 @@ impl Table<'_> {
             image.uid.map_or(Cell::Nothing, |uid| Cell::Number(uid.into())),
             Cell::text(image.class.name()),
             Cell::text(&image.identity.to_string()),
-            if self.with_use { Cell::text(use_word(&judge(self.view, image))) } else { Cell::Nothing },
+            used,
         ]
     }
 }

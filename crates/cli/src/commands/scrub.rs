@@ -1,7 +1,7 @@
 //! `kobj scrub`: the mess that is already there. A person who names an object, or confirms the printed plan, stands in
 //! for the proof of whose it is; never for the judge of its use, who is asked again at the moment of deletion.
 
-use super::census::{judge, parse_kind};
+use super::census::{judge, judge_with, parse_kind};
 use super::dead;
 use super::listing::{Cell, Listing, ListingFlags};
 use super::objects::{Ages, Census, Wanted, file_at, is_infrastructure, is_named_by_path, unused_is_left_over, view};
@@ -215,12 +215,14 @@ fn of_unused(view: &View, flags: &ScrubFlags) -> Result<Vec<HostImage>, String> 
     let ages = Ages::read(view);
     let old_enough = flags.older_than.unwrap_or(Duration::MAX).as_secs();
     let mut plan = census.found;
+    let mut note = |_| {};
+    let mut hands = Hands::new(&mut note);
     plan.retain(|image| {
         (view.uid == 0 || image.uid == Some(view.uid))
             && image.class != Class::Output
             && !is_infrastructure(image)
             && ages.of(image).is_some_and(|age| age >= old_enough)
-            && matches!(judge(view, image), Verdict::Unused(_))
+            && matches!(judge_with(view, image, &mut hands), Verdict::Unused(_))
     });
     Ok(plan)
 }

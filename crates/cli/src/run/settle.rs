@@ -163,11 +163,11 @@ impl<'a> Settlement<'a> {
         let (action, why) = match self.wish(&image, tag) {
             Wish::Ignore => (Action::Ignored, "it is to be ignored".to_owned()),
             Wish::Keep => (Action::Kept, "it is to be kept (--keep)".to_owned()),
-            Wish::OnlyReport(why) => match self.judge(&mut image) {
+            Wish::OnlyReport(why) => match self.judge(&mut image, hands) {
                 Some(verdict) => verdict.unwrap_or_else(|| (Action::Reported, why.to_owned())),
                 None => return self.forget(koid),
             },
-            Wish::Plan => match self.judge(&mut image) {
+            Wish::Plan => match self.judge(&mut image, hands) {
                 Some(verdict) => verdict.unwrap_or_else(|| (Action::Planned, "it would be scrubbed".to_owned())),
                 None => return self.forget(koid),
             },
@@ -283,12 +283,12 @@ impl<'a> Settlement<'a> {
     }
 
     /// Asks the judge. `None`: it is gone. `Some(None)`: unused. `Some(Some(...))`: what to report instead.
-    fn judge(&mut self, image: &mut HostImage) -> Option<Option<(Action, String)>> {
+    fn judge(&mut self, image: &mut HostImage, hands: &mut Hands<'_>) -> Option<Option<(Action, String)>> {
         let Some(kind) = kinds::of(image.kind) else { return Some(Some(no_judge(image.kind))) };
         if self.policy.report_only {
             return Some(None);
         }
-        match kind.judge(self.view, image) {
+        match kind.judge(self.view, image, hands) {
             Verdict::Unused(words) => {
                 say_unused(image, &words);
                 Some(None)

@@ -64,7 +64,7 @@ impl Kind for AbstractSocket {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         match all(view) {
             Ok(images) if images.iter().any(|one| one.identity == image.identity) => held(view, image),
             Ok(_) => Verdict::Gone,
@@ -73,8 +73,8 @@ impl Kind for AbstractSocket {
     }
 
     /// Ends with its processes, never by itself.
-    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
-        Outcome::Left(self.judge(view, image))
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
+        Outcome::Left(self.judge(view, image, hands))
     }
 }
 
@@ -99,9 +99,11 @@ mod tests {
         assert_eq!(AbstractSocket.census(&view, &mut found), Visibility::Whole);
         let own: Vec<_> = found.into_iter().filter(|image| image.name == shown).collect();
         assert_eq!(own.len(), 1, "{own:?}");
-        let Verdict::InUse(holders, _) = AbstractSocket.judge(&view, &own[0]) else { panic!("not in use") };
+        let Verdict::InUse(holders, _) = AbstractSocket.judge(&view, &own[0], &mut Hands::new(&mut |_| {})) else {
+            panic!("not in use")
+        };
         assert!(holders.iter().any(|h| h.pid == std::process::id() && h.how == HoldHow::Listen), "{holders:?}");
         drop((server, client, accepted));
-        assert_eq!(AbstractSocket.judge(&view, &own[0]), Verdict::Gone);
+        assert_eq!(AbstractSocket.judge(&view, &own[0], &mut Hands::new(&mut |_| {})), Verdict::Gone);
     }
 }

@@ -111,7 +111,7 @@ impl Kind for Cgroup {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         match idle(view, image) {
             Ok(_) => Verdict::Unused("cgroup.events: populated 0, no group below it".into()),
             Err(verdict) => verdict,
@@ -162,7 +162,8 @@ mod tests {
         assert!(matches!(scrub(&image), Outcome::Left(Verdict::InUse(..))));
         drop(child);
         // Its end is told to the group a moment after it was reaped.
-        while matches!(Cgroup.judge(&view, &image), Verdict::InUse(holders, _) if holders.is_empty()) {
+        while matches!(Cgroup.judge(&view, &image, &mut Hands::new(&mut |_| {})), Verdict::InUse(holders, _) if holders.is_empty())
+        {
             std::thread::yield_now();
         }
         let held = std::fs::File::open(&path).unwrap();

@@ -25,11 +25,11 @@ impl Kind for DeviceNode {
         places::census(view, self.kind(), found)
     }
 
-    fn judge(&self, _view: &View, _image: &HostImage) -> Verdict {
+    fn judge(&self, _view: &View, _image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         Verdict::Unknown(NO_JUDGE.to_owned())
     }
 
-    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
-        Outcome::Left(self.judge(view, image))
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
+        Outcome::Left(self.judge(view, image, hands))
     }
 }

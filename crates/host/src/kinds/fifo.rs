@@ -33,7 +33,7 @@ impl Kind for Fifo {
         places::census(view, self.kind(), found)
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         held(view, image).map_or_else(|| Verdict::Unknown(NO_JUDGE.to_owned()), |verdict| verdict)
     }
 

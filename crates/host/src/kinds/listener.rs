@@ -118,7 +118,7 @@ impl Kind for Listener {
         }
     }
 
-    fn judge(&self, view: &View, wanted: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, wanted: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         match all(view) {
             Ok(bound) if bound.iter().any(|one| image(one).identity == wanted.identity) => held(view, wanted),
             Ok(_) => Verdict::Gone,
@@ -127,8 +127,8 @@ impl Kind for Listener {
     }
 
     /// Ends with its processes, never by itself.
-    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
-        Outcome::Left(self.judge(view, image))
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
+        Outcome::Left(self.judge(view, image, hands))
     }
 }
 
@@ -163,6 +163,6 @@ mod tests {
         assert!(find(&format!("tcp {}", client.local_addr().unwrap())).is_none(), "a connection waits for nobody");
         let image = find(&names[0]).unwrap();
         drop((tcp, client));
-        assert_eq!(Listener.judge(&view, &image), Verdict::Gone);
+        assert_eq!(Listener.judge(&view, &image, &mut Hands::new(&mut |_| {})), Verdict::Gone);
     }
 }

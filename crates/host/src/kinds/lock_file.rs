@@ -25,9 +25,9 @@ impl Kind for LockFile {
         places::census(view, self.kind(), found)
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict {
         match owner::named_owner_is_gone(view, image) {
-            Ok(()) => quarantine::judge_file(view, path_of(image), &image.identity),
+            Ok(()) => quarantine::judge_file(view, hands, path_of(image), &image.identity),
             Err(verdict) => verdict,
         }
     }

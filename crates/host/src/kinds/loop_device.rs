@@ -121,7 +121,7 @@ impl Kind for LoopDevice {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         match idle(view, image) {
             Ok(_) => Verdict::Unused("exclusive open: neither mounted nor claimed; no process has it open".into()),
             Err(verdict) => verdict,
@@ -243,9 +243,12 @@ mod tests {
         assert!(holders.iter().any(|holder| holder.pid == child.pid()), "{holders:?}");
         drop(child);
         let claimed = claim(&image).unwrap();
-        assert!(matches!(LoopDevice.judge(&testing::view(), &image), Verdict::InUse(..)), "claimed");
+        assert!(
+            matches!(LoopDevice.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::InUse(..)),
+            "claimed"
+        );
         drop(claimed);
-        assert!(matches!(LoopDevice.judge(&testing::view(), &image), Verdict::Unused(_)));
+        assert!(matches!(LoopDevice.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::Unused(_)));
         assert!(looped.is_ours());
         assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));
         assert!(!looped.is_ours());

@@ -43,7 +43,7 @@ impl Kind for MapperDevice {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         match all(view) {
             Ok(now) if now.iter().any(|one| one.identity == image.identity) => {}
             Ok(now) if now.iter().any(|one| one.name == image.name) => return Verdict::Replaced,
@@ -60,8 +60,8 @@ impl Kind for MapperDevice {
         }
     }
 
-    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
-        Outcome::Left(match self.judge(view, image) {
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
+        Outcome::Left(match self.judge(view, image, hands) {
             Verdict::Unused(words) => {
                 Verdict::Unknown(format!("{words}; remove it with: dmsetup remove {}", mapper_name(image)))
             }

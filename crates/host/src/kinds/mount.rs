@@ -136,7 +136,7 @@ impl Kind for Mount {
     }
 
     /// By looking: the kernel's own answer would leave a mark on the mount.
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         let (mount, table) = match find(view, image) {
             Ok(found) => found,
             Err(verdict) => return verdict,
@@ -213,12 +213,17 @@ mod tests {
         let Some(mounted) = Mounted::new("mount") else { return };
         let image = mounted.image().unwrap();
         let file = std::fs::File::create(mounted.0.path().join("a")).unwrap();
-        let Verdict::InUse(holders, _) = Mount.judge(&testing::view(), &image) else { panic!("not in use") };
+        let Verdict::InUse(holders, _) = Mount.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})) else {
+            panic!("not in use")
+        };
         assert!(holders.iter().any(|holder| holder.pid == std::process::id()), "{holders:?}");
         assert!(matches!(scrub(&image), Outcome::Left(Verdict::InUse(..))));
         drop(file);
-        assert!(matches!(Mount.judge(&testing::view(), &image), Verdict::Unused(_)));
-        assert!(matches!(Mount.judge(&testing::view(), &image), Verdict::Unused(_)), "judging twice changes nothing");
+        assert!(matches!(Mount.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::Unused(_)));
+        assert!(
+            matches!(Mount.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::Unused(_)),
+            "judging twice changes nothing"
+        );
         assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));
         assert_eq!(mounted.image(), None);
         assert_eq!(scrub(&image), Outcome::Left(Verdict::Gone));
@@ -259,7 +264,7 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         mount("kobj-test", &inner, c"tmpfs", MountFlags::empty(), c"size=64k").unwrap();
         let image = mounted.image().unwrap();
-        assert!(matches!(Mount.judge(&testing::view(), &image), Verdict::InUse(..)));
+        assert!(matches!(Mount.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::InUse(..)));
         assert!(matches!(scrub(&image), Outcome::Left(Verdict::InUse(..))));
         unmount(&inner, UnmountFlags::empty()).unwrap();
         assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));

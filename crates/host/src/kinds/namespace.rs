@@ -75,7 +75,7 @@ impl Kind for Namespace {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         match table(view).map_err(Verdict::Unknown).and_then(|table| find(&table, image)) {
             Ok(_) => inhabited(view, image).map_or_else(|verdict| verdict, Verdict::Unused),
             Err(verdict) => verdict,
@@ -161,12 +161,12 @@ mod tests {
         };
         assert!(holders.iter().any(|holder| holder.pid == child.pid()), "{holders:?}");
         drop(child);
-        assert!(matches!(Namespace.judge(&view, &image), Verdict::Unused(_)));
+        assert!(matches!(Namespace.judge(&view, &image, &mut Hands::new(&mut |_| {})), Verdict::Unused(_)));
         let outcome = Namespace.scrub(&view, &image, &mut Hands::new(&mut hands));
         let _ = unmount(&file, UnmountFlags::DETACH);
         assert!(matches!(outcome, Outcome::Scrubbed(_)), "{outcome:?}");
         assert_eq!(find(), None);
         assert!(file.exists(), "a file outside ip's folder is not ours to remove");
-        assert_eq!(Namespace.judge(&view, &image), Verdict::Gone);
+        assert_eq!(Namespace.judge(&view, &image, &mut Hands::new(&mut |_| {})), Verdict::Gone);
     }
 }

@@ -47,7 +47,7 @@ impl Kind for NetworkDevice {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         let mut now = Vec::new();
         match self.census(view, &mut now) {
             Visibility::NotVisible(why) => Verdict::Unknown(why),
@@ -60,8 +60,8 @@ impl Kind for NetworkDevice {
         }
     }
 
-    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
-        Outcome::Left(self.judge(view, image))
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
+        Outcome::Left(self.judge(view, image, hands))
     }
 }
 
@@ -81,8 +81,8 @@ mod tests {
         assert!(matches!(outcome, Outcome::Left(Verdict::Unknown(_))));
         let mut other = loopback.clone();
         other.identity = Identity::Ipc { id: 1 << 40, key: 0, uid: 0 };
-        assert_eq!(NetworkDevice.judge(&view, &other), Verdict::Replaced);
+        assert_eq!(NetworkDevice.judge(&view, &other, &mut Hands::new(&mut |_| {})), Verdict::Replaced);
         other.name = b"no such".to_vec();
-        assert_eq!(NetworkDevice.judge(&view, &other), Verdict::Gone);
+        assert_eq!(NetworkDevice.judge(&view, &other, &mut Hands::new(&mut |_| {})), Verdict::Gone);
     }
 }

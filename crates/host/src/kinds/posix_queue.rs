@@ -75,10 +75,8 @@ impl Kind for PosixQueue {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
-        let mut ignore = |_| {};
-        let mut hands = Hands::new(&mut ignore);
-        let asked = place(view, image).and_then(|place| quarantine::ask(view, &mut hands, &place, &image.identity));
+    fn judge(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict {
+        let asked = place(view, image).and_then(|place| quarantine::ask(view, hands, &place, &image.identity));
         asked.map_or_else(|verdict| verdict, |()| Verdict::Unused(quarantine::GRANTED.to_owned()))
     }
 

@@ -157,7 +157,7 @@ impl Kind for Process {
     }
 
     /// Unused is one that serves nobody but itself: its own standard streams do not count.
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         let held = match hold(view, image) {
             Ok(held) => held,
             Err(verdict) => return verdict,
@@ -171,8 +171,8 @@ impl Kind for Process {
 
     /// Asks the process to end (SIGTERM). Several that serve each other end together by other means: [`outside`] looks at
     /// the whole set, [`signal`] ends each; so does SIGKILL, after the grace that the caller promised.
-    fn scrub(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
-        match self.judge(view, image) {
+    fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
+        match self.judge(view, image, hands) {
             Verdict::Unused(_) => {}
             verdict => return Outcome::Left(verdict),
         }
@@ -217,7 +217,7 @@ mod tests {
         assert!(held.wait(Duration::from_secs(10)));
         assert_eq!(hold(&view, &image).unwrap_err(), Verdict::Gone, "a zombie is gone");
         child.child.wait().unwrap();
-        assert_eq!(Process.judge(&view, &image), Verdict::Gone);
+        assert_eq!(Process.judge(&view, &image, &mut Hands::new(&mut |_| {})), Verdict::Gone);
         assert_eq!(find(&view, child.pid()), None);
     }
 

@@ -23,8 +23,8 @@ impl Kind for Segment {
         places::census(view, self.kind(), found)
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
-        quarantine::judge_file(view, path_of(image), &image.identity)
+    fn judge(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict {
+        quarantine::judge_file(view, hands, path_of(image), &image.identity)
     }
 
     fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {

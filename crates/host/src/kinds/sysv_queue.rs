@@ -115,7 +115,7 @@ impl Kind for SysvQueue {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         look(view, image).map_or_else(|verdict| verdict, |(_, words)| Verdict::Unused(words))
     }
 

@@ -83,7 +83,7 @@ impl Kind for SysvSegment {
         }
     }
 
-    fn judge(&self, _view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, _view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         match state(image) {
             Ok((_, state)) if state.attached == 0 => Verdict::Unused("shmctl IPC_STAT: nobody has it attached".into()),
             Ok((_, state)) => in_use(state.attached),
@@ -153,10 +153,13 @@ mod tests {
         let id = sysv::shm_create(0, 8192, 0o600).unwrap();
         let image = find(id).unwrap();
         assert_eq!((image.size, image.maker_pid), (Some(8192), Some(std::process::id())));
-        assert!(matches!(SysvSegment.judge(&testing::view(), &image), Verdict::Unused(_)));
+        assert!(matches!(
+            SysvSegment.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})),
+            Verdict::Unused(_)
+        ));
         assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));
         assert_eq!(find(id), None);
-        assert_eq!(SysvSegment.judge(&testing::view(), &image), Verdict::Gone);
+        assert_eq!(SysvSegment.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::Gone);
         assert_eq!(scrub(&image), Outcome::Left(Verdict::Gone));
     }
 
@@ -164,7 +167,10 @@ mod tests {
     fn one_attached_between_plan_and_deletion_stays_as_it_was() {
         let id = sysv::shm_create(0, 4096, 0o640).unwrap();
         let image = find(id).unwrap();
-        assert!(matches!(SysvSegment.judge(&testing::view(), &image), Verdict::Unused(_)));
+        assert!(matches!(
+            SysvSegment.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})),
+            Verdict::Unused(_)
+        ));
         let attachment = sysv::shm_attach(id).unwrap();
         assert!(matches!(scrub(&image), Outcome::Left(Verdict::InUse(..))));
         let holders = Holders::of(&testing::view(), std::slice::from_ref(&image));

@@ -79,7 +79,7 @@ impl Kind for SysvSemaphore {
         }
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
+    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
         look(view, image).map_or_else(|verdict| verdict, |(_, words)| Verdict::Unused(words))
     }
 
@@ -150,7 +150,10 @@ print('up', flush=True); sys.stdin.read()";
         let Outcome::Left(Verdict::InUse(_, why)) = scrub(&image) else { panic!("not left in use") };
         assert!(why.contains(&user.pid().to_string()), "{why}");
         drop(user);
-        assert!(matches!(SysvSemaphore.judge(&testing::view(), &image), Verdict::Unused(_)));
+        assert!(matches!(
+            SysvSemaphore.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})),
+            Verdict::Unused(_)
+        ));
         assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));
         assert_eq!(scrub(&image), Outcome::Left(Verdict::Gone));
     }

@@ -43,10 +43,8 @@ impl Kind for TemporaryFolder {
     }
 
     /// Whether any file in it is in use, by the files' own judges; nothing is changed.
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
-        let mut ignore = |_| {};
-        let mut hands = Hands::new(&mut ignore);
-        let mut visit = Visit::new(view, &mut hands, false);
+    fn judge(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict {
+        let mut visit = Visit::new(view, hands, false);
         match visit.whole(image) {
             Err(Refusal::Verdict(verdict)) => verdict,
             Err(Refusal::Failed(why)) => Verdict::Unknown(why),

@@ -59,11 +59,9 @@ impl Kind for UnixSocket {
         visibility
     }
 
-    fn judge(&self, view: &View, image: &HostImage) -> Verdict {
-        let mut ignore = |_| {};
-        let mut hands = Hands::new(&mut ignore);
+    fn judge(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict {
         let pointed =
-            quarantine::place(&mut hands, path_of(image)).and_then(|place| quarantine::point(&place, &image.identity));
+            quarantine::place(hands, path_of(image)).and_then(|place| quarantine::point(&place, &image.identity));
         match pointed {
             Ok((pointer, stat)) if stat.is_socket() => with_holders(view, image, probe(pointer.as_fd())),
             Ok(_) => Verdict::Replaced,
