@@ -431,7 +431,6 @@ mod tests {
     use crate::testing::{self, Python};
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
-    use std::process::Command;
 
     fn image_of(path: &Path, kind: HostKind) -> HostImage {
         let stat = std::fs::metadata(path).unwrap();
@@ -472,8 +471,8 @@ print('up', flush=True); sys.stdin.read()";
         assert_eq!(of(0), [HoldHow::Descriptor]);
         assert_eq!(of(1), [HoldHow::Descriptor, HoldHow::Map], "Python keeps a copy of the descriptor");
         assert!(of(2).contains(&HoldHow::Map), "deleted: {:?}", of(2));
-        for object in 3..6 {
-            assert_eq!(of(object), [HoldHow::Descriptor, HoldHow::Lock], "{}", names[object]);
+        for (object, name) in names.iter().enumerate().take(6).skip(3) {
+            assert_eq!(of(object), [HoldHow::Descriptor, HoldHow::Lock], "{name}");
         }
         assert_eq!(of(6), []);
         assert!(holders.of_object(6).is_empty());
@@ -519,44 +518,36 @@ print('up', flush=True); sys.stdin.read()";
 
     #[test]
     fn what_cannot_be_read_is_counted_and_never_nobody() {
-        // As an unprivileged user, a process of root's cannot be looked into.
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: unreadable: needs root to start a process of another user");
-            return;
-        }
         let folder = testing::Folder::new("unreadable");
         let life = folder.path().join("4711");
-        std::fs::create_dir_all(&life).unwrap();
+        std::fs::create_dir_all(life.join("fd")).unwrap();
         std::fs::write(life.join("stat"), b"4711 (a) S 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 1 2 3\n").unwrap();
-        std::fs::create_dir(life.join("fd")).unwrap();
         let view = View { proc: folder.path().to_path_buf(), ..testing::view() };
         let wanted = [image_of(folder.path(), HostKind::TemporaryFolder)];
         let seen = Holders::of(&view, &wanted);
-        assert_eq!((seen.unreadable, seen.of_object(0).len()), (0, 0), "ended between two looks");
-        let me = std::env::current_exe().unwrap();
-        let test = "holders::tests::as_another_user_the_rest_is_unreadable";
-        let status = Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .arg(&me)
-            .args([test, "--exact", "--ignored", "--quiet"])
-            .output();
-        let Ok(output) = status else {
-            println!("skipped: unreadable: no setpriv here");
-            return;
-        };
-        if String::from_utf8_lossy(&output.stderr).contains("Permission denied") {
-            println!("skipped: unreadable: the test program cannot be read by another user");
-            return;
-        }
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        assert_eq!(
+            (seen.unreadable, seen.of_object(0).len()),
+            (0, 0),
+            "a file that is gone is that of an ended process"
+        );
+        // Processes that are not even listed count too.
+        std::fs::create_dir(folder.path().join("self")).unwrap();
+        let line = format!("20 19 0:5 / {} rw - proc proc rw,hidepid=2\n", folder.path().display());
+        std::fs::write(folder.path().join("self/mountinfo"), line).unwrap();
+        assert_eq!(Holders::of(&view, &wanted).unreadable, 1);
+        let nowhere = View { proc: folder.path().join("none"), ..testing::view() };
+        assert_eq!(Holders::of(&nowhere, &wanted).unreadable, 1);
+        testing::as_another_user("holders::tests::as_another_user_the_rest_is_unreadable");
     }
 
     #[test]
     #[ignore = "run as another user by the test above"]
     fn as_another_user_the_rest_is_unreadable() {
         assert!(!rustix::process::geteuid().is_root());
+        // A process of root's cannot be looked into; the kernel's own threads and the dead hold nothing.
         let wanted = [image_of(Path::new("/"), HostKind::TemporaryFolder)];
-        assert!(Holders::of(&testing::view(), &wanted).unreadable > 0);
+        let seen = Holders::of(&testing::view(), &wanted);
+        let all = Proc::open(Path::new("/proc")).unwrap().pids().unwrap().len();
+        assert!(seen.unreadable > 0 && seen.unreadable < all, "{} of {all}", seen.unreadable);
     }
 }

@@ -556,23 +556,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_read_is_judged_by_its_users_sockets() {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: unreadable: needs root to start processes of other users");
-            return;
-        }
-        let me = std::env::current_exe().unwrap();
-        let test = "outside::tests::as_another_user_an_agent_is_judged";
-        let output = Command::new("setpriv")
-            .args(["--reuid=65533", "--regid=65533", "--clear-groups", "--"])
-            .arg(&me)
-            .args([test, "--exact", "--ignored", "--quiet", "--nocapture"])
-            .output();
-        let Ok(output) = output else { return println!("skipped: unreadable: no setpriv here") };
-        let said = String::from_utf8_lossy(&output.stdout);
-        if String::from_utf8_lossy(&output.stderr).contains("Permission denied") {
-            return println!("skipped: unreadable: the test program cannot be read by another user");
-        }
-        assert!(output.status.success() && said.contains("1 passed"), "{said}{output:?}");
+        testing::as_another_user("outside::tests::as_another_user_an_agent_is_judged");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the tests of this room share: a view of this machine, folders that go away, children that wait to be told.
 
 use crate::view::View;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,12 +71,6 @@ impl Python {
         line.trim_end().to_owned()
     }
 
-    /// Sends it a line.
-    pub(crate) fn tell(&mut self, line: &str) {
-        let input = self.input.as_mut().expect("not ended");
-        writeln!(input, "{line}").unwrap();
-    }
-
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -88,4 +82,23 @@ impl Drop for Python {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs an ignored test of this program again as another user; says why if that cannot be.
+pub(crate) fn as_another_user(test: &str) {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: {test}: needs root to act as another user");
+    }
+    let me = std::env::current_exe().unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65533", "--regid=65533", "--clear-groups", "--"])
+        .arg(&me)
+        .args([test, "--exact", "--ignored", "--quiet", "--nocapture"])
+        .output();
+    let Ok(output) = output else { return println!("skipped: {test}: no setpriv here") };
+    if String::from_utf8_lossy(&output.stderr).contains("Permission denied") {
+        return println!("skipped: {test}: another user cannot read the test program");
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -161,8 +161,10 @@ pub fn raise_default(signal: c_int) -> io::Result<()> {
     unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
     // SAFETY: initialised by sigemptyset.
     let set = unsafe { set.assume_init() };
+    // SAFETY: no duty, it only asks. The number cannot change while we run.
+    let own = unsafe { libc::getpid() };
     // SAFETY: sends a signal to ourselves; blocked until the next line.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    unsafe { libc::kill(own, signal) };
     // SAFETY: `set` is initialised; a null old set is allowed. The pending signal is delivered before this returns.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
     // SAFETY: as above.

@@ -273,8 +273,10 @@ fn become_program(plan: &mut Plan<'_>) -> ! {
 }
 
 fn last_error() -> c_int {
+    // SAFETY: no duty, it only gives the address.
+    let location = unsafe { libc::__errno_location() };
     // SAFETY: the C library's errno of this thread is always valid for reading.
-    unsafe { *libc::__errno_location() }
+    unsafe { *location }
 }
 
 fn restore_mask(blocked: u64) {
