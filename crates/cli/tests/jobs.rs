@@ -3,6 +3,7 @@
 use kobj_abi::Koid;
 use kobj_host::hands::QuarantineNote;
 use kobj_host::record::{Beginning, Record, RuntimeFolder};
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -152,19 +153,75 @@ fn a_dead_jobs_processes_are_ended_and_nobody_elses() {
 }
 
 #[test]
-fn a_broken_off_scrubs_private_folder_is_emptied() {
+fn what_a_broken_off_scrub_was_moving_goes_home() {
     let runtime = Runtime::new("room");
     let name = format!("room-{}", std::process::id());
     let mut record = runtime.record(&name);
     let room = PathBuf::from(format!("/dev/shm/.kobj-{}-{:016x}", std::process::id(), 7));
     std::fs::create_dir(&room).unwrap();
     std::fs::set_permissions(&room, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    std::fs::write(room.join("1"), "moved here").unwrap();
+    let file = format!("kobj-jobs-moved-{}", std::process::id());
+    std::fs::write(room.join(format!("of-{file}")), "moved here").unwrap();
     record.note(QuarantineNote::Opened(room.clone()));
     drop(record);
     let output = runtime.kobj(&["scrub", "--job", &name]);
-    let gone = !room.exists();
+    let home = PathBuf::from("/dev/shm").join(file);
+    let (gone, content) = (!room.exists(), std::fs::read_to_string(&home));
     _ = std::fs::remove_dir_all(&room);
+    _ = std::fs::remove_file(&home);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(gone, "{output:?}");
+    assert_eq!(content.unwrap(), "moved here", "it was not the job's by proof, so it is only put back");
+}
+
+/// What the record of a run proves survives the SIGKILL of its kobj, and nothing else is touched.
+#[test]
+fn a_killed_kobjs_segments_are_scrubbed_from_its_record() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: a_killed_kobjs_segments_are_scrubbed_from_its_record: needs root for exact file events");
+        return;
+    }
+    let runtime = Runtime::new("killed");
+    let unique = std::process::id();
+    let (own, foreign) = (format!("/dev/shm/kobj-own-{unique}"), format!("/dev/shm/kobj-foreign-{unique}"));
+    let script = format!("echo x >{own}; echo made; exec cat");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_kobj"))
+        .args(["run", "--name", "killed", "--", "sh", "-c", &script])
+        .env("XDG_RUNTIME_DIR", &runtime.0)
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env_remove("KOBJ_JOB")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "made\n");
+    std::fs::write(&foreign, "made meanwhile by somebody else").unwrap();
+    // The event is read when the loop next turns; `kobj balance` shows when it is in the record.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(20) {
+        let output = runtime.kobj(&["balance", "killed", "-n", "-r", "-o", "CREATED", "-Q", "KIND == segment"]);
+        if String::from_utf8_lossy(&output.stdout).trim() == "1" {
+            break;
+        }
+    }
+    // Held open: the command runs on after its kobj.
+    let input = run.stdin.take();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let output = runtime.kobj(&["scrub", "--job", "killed", "-J"]);
+    drop(input);
+    let (own_is_gone, foreign_is_there) = (!PathBuf::from(&own).exists(), PathBuf::from(&foreign).exists());
+    _ = std::fs::remove_file(&own);
+    _ = std::fs::remove_file(&foreign);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let rows = value["reports"][0]["stragglers"].as_array().unwrap();
+    let action = |kind: &str| rows.iter().find(|row| row["kind"] == kind).map(|row| row["action"].clone());
+    assert_eq!(action("process"), Some("terminated".into()), "the command itself is ended: {value}");
+    assert_eq!(action("segment"), Some("scrubbed".into()), "{value}");
+    assert!(own_is_gone && foreign_is_there, "{value}");
+    assert!(!rows.iter().any(|row| row["name"] == foreign.as_str()), "{value}");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }

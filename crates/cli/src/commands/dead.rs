@@ -1,23 +1,22 @@
 //! `kobj scrub --dead-jobs`: goes on from the record of a run whose kobj died: ends what is left of its processes,
 //! scrubs what it is proved to have made, and says what nobody can know any more.
 
-use super::objects::Census;
+use super::objects::{Ages, Census};
 use super::records;
 use super::scrub::{Row, destroy, given_to, kill_after, look, own_ancestors};
 use crate::report::schema::{Action, BalanceRow, Containment, JobRow, Report, Straggler};
 use crate::report::text::{self, Style};
 use crate::report::{escape, time};
+use crate::run::attribution::{Attributed, attribute, has_a_maker};
+use crate::run::inner;
 use crate::state;
-use kobj_abi::{Class, EvidenceKind, HostKind, Koid, Layer, ObjectType, Strength, Tag};
-use kobj_core::image::{Creator, Evidence, HostImage};
+use kobj_abi::{Class, EvidenceKind, HostKind, Koid, ObjectType, Tag};
+use kobj_core::image::{HostImage, Time};
 use kobj_host::containment::Group;
-use kobj_host::hands::{Hands, restore_room, room_maker};
+use kobj_host::hands::{Hands, restore_room};
 use kobj_host::holders::Holders;
-use kobj_host::kind::{Outcome, Verdict};
-use kobj_host::makers::Made;
 use kobj_host::members::{Member, Sources};
 use kobj_host::outside::serves_outside;
-use kobj_host::quarantine::scrub_file;
 use kobj_host::record::{Beginning, Contents, Record, RuntimeFolder, State};
 use kobj_host::view::View;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,8 +24,7 @@ use rustix::process::Signal;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long SIGKILL may take.
@@ -71,7 +69,9 @@ pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
         match (&job.contents, job.state) {
             (Ok(contents), State::Dead(held)) => {
                 let report = go_on(view, contents, asked.dry_run, &mut koids, &mut record)?;
+                let mut report = report;
                 if !asked.dry_run {
+                    inner::name_inner_jobs(&mut report, inner::take_words(contents.koid.era()));
                     held.remove().map_err(|e| format!("cannot remove the record {}: {e}", job.path.display()))?;
                 }
                 reports.push(report);
@@ -136,9 +136,8 @@ fn go_on(
     let mut hands = Hands::new(&mut note);
     if !dry_run {
         for path in &contents.notes {
-            for sentence in empty_room(view, path, &mut hands) {
-                report.job.mark_incomplete(sentence);
-            }
+            // What goes home is proved and judged there like all else.
+            restore_room(path).into_iter().for_each(|sentence| report.job.mark_incomplete(sentence));
         }
     }
     let (own, doubtful) = made_by(view, contents);
@@ -277,43 +276,33 @@ fn wait_for_any(members: &[Member], limit: Duration) {
 
 /// What the record proves the job made, and what it only hints at.
 fn made_by(view: &View, contents: &Contents) -> (Vec<HostImage>, Vec<HostImage>) {
-    let census = Census::of(view, |kind| kind != HostKind::Process);
-    let (mut own, mut doubtful) = (Vec::new(), Vec::new());
-    for mut image in census.found {
-        if let Some(made) = contents.of(&image.identity) {
-            image.creator =
-                Some(Creator { pid: made.pid, command: made.command.to_vec(), at: Some(made.window_start) });
-            image.evidence.push(evidence_of(&made));
-            if image.class == Class::Output {
-                continue;
-            }
-            match made.strength {
-                Strength::Proof => own.push(image),
-                Strength::Hint => doubtful.push(image),
-            }
-        } else if let Some(pid) = image.maker_pid
-            && records::is_of_this_namespace(contents)
-            && contents.made_by_pid(pid).is_some()
-        {
-            // What was there before the job is not in the record, and the number may have made it in an earlier life.
-            let detail = format!("the kernel keeps pid {pid} as its creator, a number that was the job's");
-            image.creator = Some(Creator { pid, command: Vec::new(), at: None });
-            image.evidence.push(Evidence { kind: EvidenceKind::SysvCreator, strength: Strength::Hint, detail });
-            doubtful.push(image);
-        }
+    let mut candidates = Census::of(view, has_a_witness).found;
+    let ages = Ages::read(view);
+    candidates.retain(|image| match image.kind {
+        HostKind::SysvSegment => is_in_time(contents, &ages, image),
+        _ => image.class != Class::Output && contents.of(&image.identity).is_some(),
+    });
+    let Attributed { own, mut unattributed } = attribute(candidates, contents, view, &HashSet::new());
+    for image in &mut unattributed {
+        // What was there before the job is not in its record.
+        image.evidence.retain(|evidence| evidence.kind != EvidenceKind::Difference);
     }
-    (own, doubtful)
+    (own, unattributed)
 }
 
-fn evidence_of(made: &Made) -> Evidence {
-    let kind = match made.layer {
-        Layer::Fanotify => EvidenceKind::Fanotify,
-        _ => EvidenceKind::Inotify,
-    };
-    let command = String::from_utf8_lossy(&made.command);
-    let (from, to) = (time::print(made.window_start), time::print(made.window_end));
-    let detail = format!("made by pid {} ({command}) of the job between {from} and {to}, as the record says", made.pid);
-    Evidence { kind, strength: made.strength, detail }
+fn has_a_witness(kind: HostKind) -> bool {
+    has_a_maker(kind) || kind == HostKind::SysvSegment
+}
+
+/// Whether a segment whose creator's number was the job's changed last while the job was watched: then it was made by
+/// that number's life in the job. Before and after, the number may have been somebody else's.
+fn is_in_time(contents: &Contents, ages: &Ages, image: &HostImage) -> bool {
+    let second = |at: Time| at.0.div_euclid(1_000_000);
+    let watched = second(contents.started)..=second(contents.last_event);
+    records::is_of_this_namespace(contents)
+        && image.maker_pid.is_some_and(|pid| contents.made_by_pid(pid).is_some())
+        && ages.changed_s(image).is_some_and(|changed| watched.contains(&changed))
+        && (contents.uid == 0 || image.uid == Some(contents.uid))
 }
 
 /// Names who uses what is left.
@@ -337,34 +326,4 @@ fn balance(stragglers: &[Straggler]) -> Vec<BalanceRow> {
     let row =
         |(kind, (scrubbed, left))| BalanceRow { kind, exact: false, created: None, destroyed: None, scrubbed, left };
     kinds.into_iter().map(row).collect()
-}
-
-/// Empties and removes a private folder that the dead kobj was moving files through.
-///
-/// What lies in it was the job's own, proved and judged, and lost its name by that scrub: it is judged again and goes,
-/// or stays and is told.
-fn empty_room(view: &View, path: &Path, hands: &mut Hands<'_>) -> Vec<String> {
-    let is_room = path.file_name().is_some_and(|name| room_maker(name).is_some());
-    let is_ours = std::fs::symlink_metadata(path)
-        .is_ok_and(|found| found.is_dir() && found.uid() == view.uid && found.mode() & 0o077 == 0);
-    if !is_room || !is_ours {
-        return Vec::new();
-    }
-    // What can go home does, to be proved and judged there like all else; what is told below is what could not.
-    let _ = restore_room(path);
-    let mut sentences = Vec::new();
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    for file in entries.map(|entry| entry.path()) {
-        let Ok(Some(image)) = kobj_host::classify::classify(view, &file) else { continue };
-        let why = match scrub_file(view, hands, &file, &image.identity) {
-            Outcome::Scrubbed(_) | Outcome::Left(Verdict::Gone) => continue,
-            Outcome::Left(Verdict::InUse(_, words) | Verdict::Unknown(words) | Verdict::Unused(words)) => words,
-            Outcome::Left(Verdict::Replaced) => "it is another file now".into(),
-            Outcome::Failed(words) => words,
-        };
-        sentences.push(format!("a file of a broken-off scrub lies at {}: {why}", file.display()));
-    }
-    hands.finish();
-    let _ = std::fs::remove_dir(path);
-    sentences
 }

@@ -230,14 +230,18 @@ impl Ages {
 
     /// Seconds; `None` where nothing tells.
     pub(crate) fn of(&self, image: &HostImage) -> Option<u64> {
-        let since_s = match &image.identity {
-            Identity::File { born, .. } => born.as_ref()?.0.div_euclid(1_000_000),
-            Identity::Ipc { id, .. } => *self.changed.get(&(image.kind, *id))?,
+        u64::try_from(self.now.0.div_euclid(1_000_000) - self.changed_s(image)?).ok()
+    }
+
+    /// When it was born or, where only that is known, last changed: seconds since 1970.
+    pub(crate) fn changed_s(&self, image: &HostImage) -> Option<i64> {
+        match &image.identity {
+            Identity::File { born, .. } => Some(born.as_ref()?.0.div_euclid(1_000_000)),
+            Identity::Ipc { id, .. } => self.changed.get(&(image.kind, *id)).copied(),
             Identity::Process { started, .. } => {
-                self.boot? + i64::try_from(started / self.ticks_per_second.max(1)).ok()?
+                Some(self.boot? + i64::try_from(started / self.ticks_per_second.max(1)).ok()?)
             }
-        };
-        u64::try_from(self.now.0.div_euclid(1_000_000) - since_s).ok()
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 mod accounts;
 pub(crate) mod attribution;
 mod ending;
-mod inner;
+pub(crate) mod inner;
 mod job_control;
 mod keep;
 mod looks;
