@@ -157,13 +157,9 @@ impl Family {
                     life.threads = life.threads.saturating_add(1);
                 }
             }
-            ProcessEvent::Exec { tgid } => {
-                if let Some(life) = self.living.get_mut(&tgid) {
-                    // A thread that executes takes the leader's number; the others, and the leader's own end, were heard.
-                    life.threads = 1;
-                    self.read_command(tgid);
-                }
-            }
+            // A thread that executes takes the leader's number. The other threads end, the leader too, each with an event
+            // of its own that may come after this one: they are counted there.
+            ProcessEvent::Exec { tgid } => self.read_command(tgid),
             ProcessEvent::Exit { tgid, .. } => self.exited(tgid),
             ProcessEvent::Lost => self.lost = true,
         }
@@ -424,9 +420,10 @@ mod tests {
         for thread in [13, 14] {
             family.apply(ProcessEvent::Fork { parent_tgid: 1, child_pid: thread, child_tgid: 12, at_ns: 7 });
         }
-        family.apply(ProcessEvent::Exit { pid: 13, tgid: 12 });
+        // One end is told after the new program has begun to run.
         family.apply(exit(12));
         family.apply(ProcessEvent::Exec { tgid: 12 });
+        family.apply(ProcessEvent::Exit { pid: 13, tgid: 12 });
         assert_eq!(family.living(), [12]);
         family.apply(exit(12));
         assert!(family.living().is_empty());

@@ -57,7 +57,7 @@ pub(super) struct Looked {
 }
 
 /// What was read about one name since it was made.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Story {
     made: u32,
     opened: u32,
@@ -93,6 +93,12 @@ struct Seen {
 }
 
 impl Seen {
+    /// Whether what was read and seen leaves one maker only: a member that has held it since, alone.
+    fn is_proved(&self, members: &HashSet<u32>) -> bool {
+        let alone = self.holders.len() == 1 && self.holders.is_subset(members);
+        alone && self.links == 1 && self.story.is_once()
+    }
+
     fn is_unheld(&self) -> bool {
         self.holders.is_empty() && self.mapped_by.is_none()
     }
@@ -271,8 +277,7 @@ impl Look {
         if story.gone {
             return;
         }
-        let alone = file.holders.len() == 1 && members.contains(&holder) && file.links == 1;
-        let proved = whole && story.is_once() && alone && file.uid == self.uid;
+        let proved = whole && file.is_proved(members) && file.uid == self.uid;
         let command = self.proc.life(holder).map(|life| life.command()).unwrap_or_default();
         let made = Made {
             pid: holder,
@@ -402,4 +407,47 @@ fn look_at_descriptors(life: &Life, seen: &mut [Seen]) -> bool {
 
 fn has_user(status: &proc::status::Status, uid: u32) -> bool {
     [status.uid, status.real_uid].iter().any(|user| user.is_none_or(|user| user == uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_that_another_could_have_done_is_no_proof() {
+        let once = Story { made: 1, opened: 1, closed: 0, gone: false };
+        let handle = FileHandle::new(1, b"12345678").expect("short");
+        let seen = |story, holders: &[u32], links| Seen {
+            key: (1, c"name".to_owned()),
+            story,
+            window_start: Time(0),
+            folder: (1, handle),
+            handle,
+            inode: (1, 2),
+            uid: 0,
+            links,
+            holders: holders.iter().copied().collect(),
+            mapped_by: None,
+        };
+        let members = HashSet::from([7, 8]);
+        assert!(seen(once, &[7], 1).is_proved(&members));
+        for story in [
+            Story { opened: 0, ..once },
+            Story { opened: 2, ..once },
+            Story { closed: 1, ..once },
+            Story { made: 2, ..once },
+            Story { made: 0, ..once },
+            Story { gone: true, ..once },
+        ] {
+            assert!(!seen(story, &[7], 1).is_proved(&members));
+            // The same when it is read only after the look.
+            let rest = Story { made: 0, ..story };
+            let later = merged(once, Some(&rest));
+            assert!(!later.is_once() || rest == Story::default(), "{rest:?}");
+        }
+        for holders in [&[][..], &[7, 8], &[9], &[7, 9]] {
+            assert!(!seen(once, holders, 1).is_proved(&members), "{holders:?}");
+        }
+        assert!(!seen(once, &[7], 2).is_proved(&members), "linked: made under another name");
+    }
 }

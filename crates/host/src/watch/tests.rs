@@ -59,6 +59,23 @@ fn all(watches: &mut Watches) {
     while watches.drain(Instant::now(), &mut nobody) {}
 }
 
+/// Drains until the end of every process of the job was heard: the kernel tells of it a moment after it can be waited for.
+fn until_all_ended(watches: &mut Watches) {
+    let begun = Instant::now();
+    loop {
+        all(watches);
+        if watches.family().living().is_empty() || watches.family().has_lost() {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "an end was not heard");
+        let set = watches.poll_set();
+        let mut polled: Vec<_> =
+            set.iter().map(|fd| rustix::event::PollFd::from_borrowed_fd(*fd, rustix::event::PollFlags::IN)).collect();
+        let wait = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = rustix::event::poll(&mut polled, Some(&wait));
+    }
+}
+
 /// Runs `script` as the job, drained once at its end.
 fn run(watches: &mut Watches, script: &str) -> u32 {
     let job = shell(script);
@@ -66,7 +83,7 @@ fn run(watches: &mut Watches, script: &str) -> u32 {
     watches.set_root(root);
     // Its output ends when the last process that has it ends.
     job.wait_with_output().expect("wait");
-    all(watches);
+    until_all_ended(watches);
     root
 }
 
@@ -133,6 +150,24 @@ fn five_hundred_short_lives_are_all_seen() {
     run(&mut watches, "i=0; while [ $i -lt 500 ]; do (:); i=$((i+1)); done");
     assert_eq!(watches.process_counts(), Some((501, 501)));
     assert!(watches.living().expect("exact").is_empty());
+}
+
+#[test]
+fn drained_while_it_runs_every_fork_is_known_before_its_deed() {
+    let Some(mut watches) = open("drained_while_it_runs_every_fork_is_known_before_its_deed", true, true, false) else {
+        return;
+    };
+    let path = Scratch::new("kobj-test-stream");
+    let p = path.0.display();
+    let mut job = shell(&format!("i=0; while [ $i -lt 400 ]; do (: > {p}); rm {p}; i=$((i+1)); done; : > {p}"));
+    watches.set_root(job.id());
+    while job.try_wait().expect("wait").is_none() {
+        watches.drain(Instant::now(), &mut nobody);
+    }
+    until_all_ended(&mut watches);
+    assert_eq!(watches.count(Group::Segment), Some(Count { created: 401, destroyed: 400 }));
+    assert_eq!(strength(&watches, &path), Some(Strength::Proof));
+    watches.close();
 }
 
 #[test]
@@ -328,11 +363,11 @@ fn a_look_proves_who_keeps_a_new_file_open_and_only_that() {
     }
     let (kept, closed) = (Scratch::new("kobj-test-kept"), Scratch::new("kobj-test-closed"));
     let (shared, foreign) = (Scratch::new("kobj-test-shared"), Scratch::new("kobj-test-foreign"));
-    // Our own open file stands in for a stranger's, which the job opens too: "made, opened" is all inotify says of both.
-    let stranger = std::fs::File::create(&shared.0).expect("create");
     let alone = std::fs::File::create(&foreign.0).expect("create");
+    // Our own open file stands in for a stranger's, which the job opens next: "made, opened" is all that inotify says.
+    let stranger = std::fs::File::create(&shared.0).expect("create");
     let (k, c, s) = (kept.0.display(), closed.0.display(), shared.0.display());
-    let mut job = shell(&format!("exec 3> {k} 4< {s}; : > {c}; echo; read line"));
+    let mut job = shell(&format!("exec 4< {s} 3> {k}; : > {c}; echo; read line"));
     watches.set_root(job.id());
     wait_for_a_line(&mut job);
     let pid = job.id();
@@ -389,7 +424,7 @@ fn an_unprivileged_user_has_the_tree_and_the_look() {
     assert_eq!(strength(&watches, &kept), Some(Strength::Proof));
     drop(job.stdin.take());
     job.wait().expect("wait");
-    all(&mut watches);
+    until_all_ended(&mut watches);
     assert_eq!(watches.process_counts(), Some((1, 1)));
     watches.close();
 }
