@@ -42,7 +42,7 @@ impl Drop for Segment {
 }
 
 /// A Python program that said "up"; ended with this value.
-struct Python(Child, BufReader<std::process::ChildStdout>);
+struct Python(Child);
 
 impl Python {
     fn new(code: &str, argument: &Path) -> Self {
@@ -54,11 +54,10 @@ impl Python {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "up\n");
-        Self(child, lines)
+        Self(child)
     }
 }
 

@@ -95,9 +95,6 @@ pub(crate) struct RunFlags {
     /// Touch nothing; say what --scrub would do
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Run in its own user, PID, IPC and mount namespaces (/dev/shm private, /tmp not)
-    #[arg(long)]
-    pub(crate) isolate: bool,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
@@ -116,7 +113,7 @@ enum Shape {
     Lines,
 }
 
-const VARIABLES: [(&str, &str, Shape); 13] = [
+const VARIABLES: [(&str, &str, Shape); 12] = [
     ("KOBJ_SCRUB", "--scrub", Shape::SwitchOrValue),
     ("KOBJ_QUIET", "--quiet", Shape::Switch),
     ("KOBJ_VERBOSE", "--verbose", Shape::Switch),
@@ -129,7 +126,6 @@ const VARIABLES: [(&str, &str, Shape); 13] = [
     ("KOBJ_KILL_AFTER", "--kill-after", Shape::Value),
     ("KOBJ_SIGNAL", "--signal", Shape::Value),
     ("KOBJ_DRY_RUN", "--dry-run", Shape::Switch),
-    ("KOBJ_ISOLATE", "--isolate", Shape::Switch),
 ];
 
 /// The flags that the variables stand for, in front of the typed ones, so that these win.
@@ -247,10 +243,6 @@ pub(crate) struct RunOptions {
     pub(crate) timeout: Option<Duration>,
     /// Plan only.
     pub(crate) dry_run: bool,
-    /// Own namespaces.
-    pub(crate) isolate: bool,
-    /// This kobj runs inside another's job.
-    pub(crate) is_inner: bool,
     /// Further segment folders.
     pub(crate) segment_folders: Vec<PathBuf>,
     /// Further temporary folders.
@@ -263,11 +255,11 @@ impl RunOptions {
         let get = |name: &str| std::env::var_os(name);
         let flags = RunFlags::parse(arguments, &get)?;
         let config = Config::load(&get).map_err(Refusal::Sentence)?;
-        Self::resolve(flags, config, get(COOKIE).is_some()).map_err(Refusal::Sentence)
+        Self::resolve(flags, config).map_err(Refusal::Sentence)
     }
 
     /// Joins flags and configuration; reads the baseline.
-    pub(crate) fn resolve(flags: RunFlags, config: Config, is_inner: bool) -> Result<Self, String> {
+    pub(crate) fn resolve(flags: RunFlags, config: Config) -> Result<Self, String> {
         let patterns = |typed: Vec<OsString>, configured: Vec<String>| -> Result<Vec<Pattern>, String> {
             typed.into_iter().chain(configured.into_iter().map(OsString::from)).map(Pattern::parse).collect()
         };
@@ -297,8 +289,6 @@ impl RunOptions {
             signal: flags.signal.or(config.signal).unwrap_or(15),
             timeout: flags.timeout.filter(|timeout| !timeout.is_zero() && *timeout != Duration::MAX),
             dry_run: flags.dry_run,
-            isolate: flags.isolate,
-            is_inner,
             segment_folders: config.segment_folders,
             temporary_folders: config.temporary_folders,
         })
@@ -395,7 +385,7 @@ mod tests {
         for wrong in [&["--no-such-flag", "--", "true"][..], &["-Z", "true"], &[], &["--quiet"], &["--"]] {
             assert!(matches!(RunFlags::parse(&words(wrong), NO_VARIABLES), Err(Refusal::Flags(_))), "{wrong:?}");
         }
-        let empty = RunOptions::resolve(parse(&[""]), Config::default(), false);
+        let empty = RunOptions::resolve(parse(&[""]), Config::default());
         assert!(empty.unwrap_err().contains("empty"));
     }
 
@@ -445,17 +435,17 @@ mod tests {
             keep: vec!["segment:*".into()],
             ..Config::default()
         };
-        let options = RunOptions::resolve(parse(&["--scrub=none", "true"]), config(), false).unwrap();
+        let options = RunOptions::resolve(parse(&["--scrub=none", "true"]), config()).unwrap();
         assert_eq!((options.scrub, options.kill_after), (Scrub::None, Duration::from_secs(9)));
         assert_eq!(options.keep.len(), 1);
-        let plain = RunOptions::resolve(parse(&["--timeout=0", "true"]), Config::default(), false).unwrap();
+        let plain = RunOptions::resolve(parse(&["--timeout=0", "true"]), Config::default()).unwrap();
         assert_eq!((plain.scrub, plain.kill_after, plain.signal), (Scrub::None, Duration::from_secs(2), 15));
         assert_eq!(plain.timeout, None);
     }
 
     #[test]
     fn a_report_of_unknown_ending_is_refused_before_the_command_starts() {
-        let e = RunOptions::resolve(parse(&["--report", "r.yaml", "true"]), Config::default(), false).unwrap_err();
+        let e = RunOptions::resolve(parse(&["--report", "r.yaml", "true"]), Config::default()).unwrap_err();
         assert!(e.contains("r.yaml") && e.contains(".json"), "{e}");
     }
 }
