@@ -1,5 +1,6 @@
 //! Tests of the manager as a whole: one for each invariant, and the paths that its users take.
 
+use crate::LinkId;
 use crate::image::{HostImage, Identity, Time};
 use crate::types::{Detail, Image, process};
 use crate::{
