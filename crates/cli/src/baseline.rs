@@ -88,4 +88,29 @@ mod tests {
             assert_eq!(String::from_utf8(fold(name.as_bytes())).unwrap(), folded, "{name}");
         }
     }
+
+    #[test]
+    fn the_same_leak_is_known_and_another_is_not() {
+        let known = crate::report::samples::train();
+        let baseline = Baseline::of(&known);
+        let mut row = known.stragglers[1].clone();
+        row.name.name = "/dev/shm/psm_77ee".into();
+        assert!(baseline.knows(&row), "only digits differ");
+        let mut other = row.clone();
+        other.name.name = "/dev/shm/cache_77ee".into();
+        assert!(!baseline.knows(&other), "another name");
+        let mut other = row.clone();
+        other.creator = None;
+        assert!(!baseline.knows(&other), "another creator");
+        let mut other = row;
+        other.kind = HostKind::PosixSemaphore;
+        assert!(!baseline.knows(&other), "another kind");
+        assert!(!Baseline::default().knows(&known.stragglers[1]));
+    }
+
+    #[test]
+    fn a_baseline_that_is_no_report_is_named() {
+        assert!(Baseline::read(Path::new("/nonexistent/r.json")).unwrap_err().contains("/nonexistent/r.json"));
+        assert!(Baseline::read(Path::new("/proc/self/status")).unwrap_err().contains("not a report of kobj"));
+    }
 }
