@@ -17,7 +17,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   bench [NAME or GROUP...] [--json]
                             run the benchmarks, ours and the rivals alternating
   miri                      run the unit tests of memory and core under Miri, where it is installed
-  picture                   draw docs/run.svg from a real run of examples/leaky.py";
+  picture                   make what README shows: docs/run.svg by a real run, the table of what programs leave";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,4 +1,5 @@
-//! `cargo xtask picture`: docs/run.svg, drawn from what a real run of examples/leaky.py prints on a terminal.
+//! `cargo xtask picture`: what README shows. docs/run.svg is drawn from what a real run of examples/leaky.py prints on a
+//! terminal, the table of what programs leave is printed from the end-to-end tests' own table.
 
 use crate::shell;
 use std::fmt::Write;
@@ -21,7 +22,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let path = shell::root().join(PICTURE);
     std::fs::write(&path, draw(COMMAND, &printed)).map_err(|e| format!("{PICTURE}: {e}"))?;
     println!("{PICTURE}: {} lines", printed.lines().count());
-    Ok(())
+    table()
+}
+
+/// Puts the end-to-end tests' table between README's marks.
+fn table() -> Result<(), String> {
+    let printer = ["run", "--quiet", "--locked", "--package", "kobj-e2e", "--bin", "e2e-table"];
+    let table = shell::output(&mut shell::cargo(&printer))?;
+    let path = shell::root().join("README.md");
+    let readme = std::fs::read_to_string(&path).map_err(|e| format!("README.md: {e}"))?;
+    let readme = between_marks(&readme, &table).ok_or("README.md: no <!-- table --> and <!-- /table -->")?;
+    std::fs::write(&path, readme).map_err(|e| format!("README.md: {e}"))
+}
+
+/// The text with `inner` between the marks, instead of whatever stood there.
+fn between_marks(text: &str, inner: &str) -> Option<String> {
+    let (before, rest) = text.split_once("<!-- table -->\n")?;
+    let (_, after) = rest.split_once("<!-- /table -->")?;
+    Some(format!("{before}<!-- table -->\n{}\n<!-- /table -->{after}", inner.trim_end()))
 }
 
 /// A piece of a line in one colour.
@@ -120,6 +138,13 @@ mod tests {
         let texts: Vec<&str> = found.iter().map(|span| span.text.as_str()).collect();
         assert_eq!(texts, ["a", "b", "cd"]);
         assert!(found[1].bold && found[1].colour == "#ff6b68" && !found[2].bold);
+    }
+
+    #[test]
+    fn the_table_replaces_what_stood_between_the_marks() {
+        let text = "a\n<!-- table -->\nold\n<!-- /table -->\nb\n";
+        assert_eq!(between_marks(text, "|new|\n").unwrap(), "a\n<!-- table -->\n|new|\n<!-- /table -->\nb\n");
+        assert_eq!(between_marks("a\n", "new"), None);
     }
 
     #[test]
