@@ -15,8 +15,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if let Some(extra) = arguments.first() {
         return Err(format!("picture takes no argument: {extra:?}"));
     }
-    shell::run(&mut shell::cargo(&["build", "--release", "--locked", "--bin", "kobj"]))?;
-    let typed = format!("stty cols {COLUMNS}; PATH=\"target/release:$PATH\" exec {COMMAND}");
+    shell::run(&mut shell::cargo(&["build", "--locked", "--bin", "kobj"]))?;
+    let typed = format!("stty cols {COLUMNS}; PATH=\"target/debug:$PATH\" exec {COMMAND}");
     let mut script = shell::command("script", &["--quiet", "--return", "--command", &typed, "/dev/null"]);
     let printed = shell::output(script.env("TERM", "xterm-256color").env("PYTHONUNBUFFERED", "1"))?;
     let path = shell::root().join(PICTURE);
