@@ -167,7 +167,7 @@ pub(crate) fn take(
         return Err(Verdict::Unknown(why));
     }
     // Nothing is mounted on or from queues; their mount may lie nowhere.
-    if i64::from(magic) != MQUEUE {
+    if magic != MQUEUE {
         unmounted(view, hands, place)?;
     }
     let file = hands.reopen(pointer.as_fd()).map_err(|error| unknown("open", error))?;

@@ -72,12 +72,11 @@ fn level(folder: BorrowedFd<'_>, tree: &mut Tree, with_sizes: bool) -> io::Resul
     let _ = listing::each(folder, |entry| {
         tree.entries += 1;
         let mut kind = entry.kind;
-        if kind == FileType::RegularFile && with_sizes || kind == FileType::Unknown {
-            if let Ok(stat) = identity::stat(folder, entry.name) {
-                kind = FileType::from_raw_mode(stat.mode);
-                if stat.is_regular() {
-                    tree.bytes = tree.bytes.saturating_add(stat.size);
-                }
+        let is_asked = kind == FileType::RegularFile && with_sizes || kind == FileType::Unknown;
+        if is_asked && let Ok(stat) = identity::stat(folder, entry.name) {
+            kind = FileType::from_raw_mode(stat.mode);
+            if stat.is_regular() {
+                tree.bytes = tree.bytes.saturating_add(stat.size);
             }
         }
         if kind == FileType::Directory {

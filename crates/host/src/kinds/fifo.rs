@@ -34,7 +34,7 @@ impl Kind for Fifo {
     }
 
     fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
-        held(view, image).map_or_else(|| Verdict::Unknown(NO_JUDGE.to_owned()), |verdict| verdict)
+        held(view, image).unwrap_or_else(|| Verdict::Unknown(NO_JUDGE.to_owned()))
     }
 
     fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {

@@ -83,6 +83,9 @@ impl Contents {
     }
 }
 
+/// An inode, by device and handle, and who made it.
+type Slot = ((u64, FileHandle), Made);
+
 /// Reads a whole record file. Parts beyond the end of `bytes` are as if never written.
 ///
 /// # Errors
@@ -218,7 +221,7 @@ impl<'a> File<'a> {
         Ok(creations)
     }
 
-    fn slot(&self, at: usize) -> Result<Option<((u64, FileHandle), Made)>, String> {
+    fn slot(&self, at: usize) -> Result<Option<Slot>, String> {
         let first = self.word(at);
         let strength = match first & 0xff {
             layout::FREE => return Ok(None),
