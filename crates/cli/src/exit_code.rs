@@ -25,10 +25,6 @@ pub(crate) enum CommandEnd {
         /// Whether SIGKILL was needed.
         killed: bool,
     },
-    /// It was not found.
-    NotFound,
-    /// It could not be executed.
-    NotExecutable,
 }
 
 /// Everything that decides how kobj itself ends.
@@ -66,8 +62,6 @@ impl RunEnd {
             CommandEnd::Signalled(signal) => Finish::DieBy(signal),
             CommandEnd::TimedOut { killed: false } => Finish::Exit(TIMED_OUT),
             CommandEnd::TimedOut { killed: true } => Finish::Exit(TIMED_OUT_KILLED),
-            CommandEnd::NotFound => Finish::Exit(NOT_FOUND),
-            CommandEnd::NotExecutable => Finish::Exit(NOT_EXECUTABLE),
         }
     }
 }
@@ -86,8 +80,6 @@ mod tests {
             assert_eq!(end(CommandEnd::Exited(code)).finish(), Finish::Exit(code));
         }
         assert_eq!(end(CommandEnd::Signalled(9)).finish(), Finish::DieBy(9));
-        assert_eq!(end(CommandEnd::NotFound).finish(), Finish::Exit(127));
-        assert_eq!(end(CommandEnd::NotExecutable).finish(), Finish::Exit(126));
     }
 
     #[test]

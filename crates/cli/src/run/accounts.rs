@@ -45,8 +45,6 @@ fn exit_of(command: CommandEnd) -> Exit {
         CommandEnd::Signalled(signal) => (Some(signal), 128 + signal),
         CommandEnd::TimedOut { killed: false } => (None, 124),
         CommandEnd::TimedOut { killed: true } => (None, 137),
-        CommandEnd::NotFound => (None, 127),
-        CommandEnd::NotExecutable => (None, 126),
     };
     Exit { signal, code, timed_out: matches!(command, CommandEnd::TimedOut { .. }) }
 }

@@ -42,11 +42,6 @@ impl JobControl {
         Self { signals, command, delayed: Vec::new(), end: None, terminal, foreground_group }
     }
 
-    /// The command's pid.
-    pub(crate) fn command_pid(&self) -> u32 {
-        self.command.pid
-    }
-
     /// What to poll for input.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.signals.as_fd()
