@@ -37,7 +37,8 @@ fn lease_counts(magic: i64) -> bool {
     const EXT4: i64 = 0xEF53;
     const XFS: i64 = 0x5846_5342;
     const BTRFS: i64 = 0x9123_683E;
-    matches!(magic, TMPFS | EXT4 | XFS | BTRFS | MQUEUE)
+    const HUGETLBFS: i64 = 0x9584_58F6;
+    matches!(magic, TMPFS | EXT4 | XFS | BTRFS | HUGETLBFS | MQUEUE)
 }
 
 /// The judge's objection to one attempt, or a call that failed.

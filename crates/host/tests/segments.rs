@@ -398,3 +398,39 @@ fn a_file_mounted_elsewhere_is_in_use() {
     }
     assert!(path.exists());
 }
+
+#[test]
+fn huge_pages_are_judged_like_all_segments() {
+    let test = "huge_pages_are_judged_like_all_segments";
+    let scene = Scene::new("/tmp");
+    // Mounted where nobody else sees it; one file mapped by a process that has closed it, without taking a page.
+    let holder = "import mmap, os, sys\n\
+        fd = os.open('held', os.O_RDWR | os.O_CREAT); os.ftruncate(fd, 2 << 20)\n\
+        held = mmap.mmap(fd, 2 << 20, flags=mmap.MAP_SHARED | 0x4000)\n\
+        for d in os.listdir('/proc/self/fd'):\n\
+        \x20   try:\n\
+        \x20       if os.readlink('/proc/self/fd/' + d).endswith('/held'): os.close(int(d))\n\
+        \x20   except OSError: pass\n\
+        print('ready', flush=True); sys.stdin.read()\n";
+    let text = "mount -t hugetlbfs -o pagesize=2M kobj \"$1\" && cd \"$1\" && : >free || exit 9\n\
+        mkfifo \"$1.go\" \"$1.ready\" || exit 9\n\
+        python3 -c \"$2\" <\"$1.go\" >\"$1.ready\" &\n\
+        exec 3>\"$1.go\"; read -r line <\"$1.ready\" || exit 9\n\
+        cd /; KOBJ_TEST_ALL=\"$1\" \"$3\" --exact scrub_of_all --nocapture --test-threads=1; ls -A \"$1\"; exec 3>&-; wait\n";
+    fs::create_dir(scene.path.join("huge")).expect("made");
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", text, "sh"])
+        .arg(scene.path.join("huge"))
+        .arg(holder)
+        .arg(std::env::current_exe().expect("we know our own path"))
+        .output()
+        .expect("unshare runs");
+    if output.status.code() != Some(0) {
+        println!("skipped: {test}: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("free Scrubbed"), "{said}");
+    assert!(said.contains("held Left(InUse"), "{said}");
+    assert_eq!(said.lines().last(), Some("held"), "{said}");
+}
