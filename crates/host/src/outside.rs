@@ -663,6 +663,43 @@ mod tests {
     }
 
     #[test]
+    fn in_the_background_of_its_own_terminal_it_shows_nothing() {
+        // The outsider has the master side; its child leads the session in the foreground and starts one in the background.
+        let text = "
+import os, sys, pty
+r, w = os.pipe()
+leader, master = pty.fork()
+if leader == 0:
+    os.close(r)
+    back = os.fork()
+    if back == 0:
+        os.setpgid(0, 0)
+        os.write(w, b'%d\\n' % os.getpid())
+        os.close(w)
+    else: os.close(w)
+    os.read(0, 1)
+    os._exit(0)
+os.close(w)
+print(leader, os.read(r, 20).decode().strip(), flush=True)
+sys.stdin.read()
+os.kill(leader, 9)";
+        let mut outside = Python::start(text, &[]);
+        let pids: Vec<u32> = outside.line().split(' ').map(|pid| pid.parse().unwrap()).collect();
+        let mut given = given(&outside);
+        given.extend(inherited(&testing::view()));
+        let serves = |pid| serves_outside(&testing::view(), &HashSet::from([pid]), &given).remove(&pid);
+        let (leader, background) = (serves(pids[0]), serves(pids[1]));
+        let stop = |pid: u32| {
+            rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32)?, rustix::process::Signal::KILL)
+                .ok()
+        };
+        stop(pids[1]);
+        let holders = |found: &Option<Vec<Holder>>, pid| found.iter().flatten().any(|holder| holder.pid == pid);
+        assert!(holders(&leader, outside.pid()), "{leader:?}");
+        assert!(!holders(&background, outside.pid()), "{background:?}");
+    }
+
+    #[test]
     fn a_terminal_of_an_outsider_counts_unless_it_was_inherited() {
         let mut outside = Python::start(
             "import os, sys, pty\nm, s = pty.openpty()\nprint(os.ttyname(s), flush=True)\nsys.stdin.read()",

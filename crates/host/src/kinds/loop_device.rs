@@ -239,18 +239,30 @@ mod tests {
         let text = "import sys\nf=open(sys.argv[1],'rb')\nprint('up',flush=True)\nsys.stdin.read()";
         let mut child = Python::start(text, &[&looped.name]);
         child.line();
+        let verdict = LoopDevice.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {}));
+        assert!(matches!(verdict, Verdict::InUse(..)), "open");
         let Outcome::Left(Verdict::InUse(holders, _)) = scrub(&image) else { panic!("not left in use") };
         assert!(holders.iter().any(|holder| holder.pid == child.pid()), "{holders:?}");
         drop(child);
-        let claimed = claim(&image).unwrap();
+        let claimed = (0..10_000).find_map(|_| claim(&image).ok()).unwrap();
         assert!(
             matches!(LoopDevice.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::InUse(..)),
             "claimed"
         );
         drop(claimed);
-        assert!(matches!(LoopDevice.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {})), Verdict::Unused(_)));
+        // Another test, or the machine's own device manager, may have it open for a moment.
+        let soon = |mut done: Box<dyn FnMut() -> bool + '_>| {
+            (0..10_000).any(|_| {
+                done() || {
+                    std::thread::yield_now();
+                    false
+                }
+            })
+        };
+        let judge = || LoopDevice.judge(&testing::view(), &image, &mut Hands::new(&mut |_| {}));
+        assert!(soon(Box::new(|| matches!(judge(), Verdict::Unused(_)))));
         assert!(looped.is_ours());
-        assert!(matches!(scrub(&image), Outcome::Scrubbed(_)));
+        assert!(soon(Box::new(|| matches!(scrub(&image), Outcome::Scrubbed(_)))));
         assert!(!looped.is_ours());
         assert!(matches!(scrub(&image), Outcome::Left(Verdict::Gone | Verdict::Replaced)));
     }
