@@ -153,7 +153,10 @@ pub fn send_to(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
 /// # Errors
 /// The disposition could not be set (an invalid number).
 pub fn raise_default(signal: c_int) -> io::Result<()> {
-    set_default(signal)?;
+    // These two have nothing but their default action, and refuse to be given it.
+    if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+        set_default(signal)?;
+    }
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: `set` is valid for the write of one sigset.
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };

@@ -16,7 +16,8 @@ struct Terminal {
     _place: Place,
 }
 
-const PROMPT: &str = "ready> ";
+/// Without its last blank, which tmux does not show.
+const PROMPT: &str = "ready>";
 
 impl Terminal {
     fn open(test: &str) -> Option<Self> {
@@ -27,7 +28,7 @@ impl Terminal {
             }
         }
         let (place, room, kobj) = one_room(0);
-        let shell = format!("env PS1='{PROMPT}' bash --norc --noprofile");
+        let shell = format!("env PS1='{PROMPT} ' bash --norc --noprofile");
         let mut words: Vec<String> =
             ["tmux", "-L", &room.tag, "-f", "/dev/null", "-C", "new-session"].map(String::from).into();
         words.extend(["-x", "100", "-y", "30", &shell].map(String::from));
@@ -73,7 +74,7 @@ impl Terminal {
 
     /// Waits until the last line of the screen is a prompt.
     fn prompts(&self) -> String {
-        self.wait("a prompt", |screen| screen.trim_end().ends_with(PROMPT.trim_end()))
+        self.wait("a prompt", |screen| screen.trim_end().ends_with(PROMPT))
     }
 
     fn wait(&self, what: &str, good: impl Fn(&str) -> bool) -> String {
@@ -130,7 +131,7 @@ fn a_pager_works() {
 #[test]
 fn control_z_stops_and_fg_goes_on() {
     let Some(terminal) = Terminal::open("control_z_stops_and_fg_goes_on") else { return };
-    terminal.run("sh -c 'echo going; exec cat'");
+    terminal.run("sh -c 'echo go\"\"ing; exec cat'");
     terminal.shows("going");
     for round in 1..=3 {
         terminal.press(&["C-z"]);
@@ -152,7 +153,7 @@ fn control_z_stops_and_fg_goes_on() {
 #[test]
 fn control_c_reaches_the_command_once() {
     let Some(terminal) = Terminal::open("control_c_reaches_the_command_once") else { return };
-    terminal.run("sh -c 'trap \"echo caught\" INT; echo going; while read line; do echo got $line; done'");
+    terminal.run("sh -c 'trap \"echo caught\" INT; echo go\"\"ing; while read line; do echo got $line; done'");
     terminal.shows("going");
     terminal.press(&["C-c"]);
     terminal.shows("caught");
@@ -165,16 +166,17 @@ fn control_c_reaches_the_command_once() {
 fn a_shell_with_its_own_job_control_works() {
     let Some(terminal) = Terminal::open("a_shell_with_its_own_job_control_works") else { return };
     terminal.run("env PS1='inner> ' bash --norc --noprofile");
-    terminal.shows("inner> ");
-    terminal.enter("sh -c 'echo going; exec cat'");
+    terminal.shows("inner>");
+    terminal.enter("sh -c 'echo go\"\"ing; exec cat'");
     terminal.shows("going");
     terminal.press(&["C-z"]);
     terminal.shows("Stopped");
     terminal.enter("clear; fg");
+    terminal.shows("exec cat");
     terminal.enter("word");
     terminal.wait("cat's answer", |screen| screen.matches("word").count() == 2);
     terminal.press(&["C-c"]);
-    terminal.shows("inner> ");
+    terminal.shows("inner>");
     terminal.enter("exit 3");
     terminal.prompts();
     terminal.enter("echo status=$?");
@@ -185,7 +187,7 @@ fn a_shell_with_its_own_job_control_works() {
 fn the_terminal_comes_back_from_a_killed_shell() {
     let Some(terminal) = Terminal::open("the_terminal_comes_back_from_a_killed_shell") else { return };
     terminal.run("env PS1='inner> ' bash --norc --noprofile");
-    terminal.shows("inner> ");
+    terminal.shows("inner>");
     // The inner shell gives the foreground to a group of its own, and is killed together with it.
     terminal.enter("inner=$$; sh -c 'kill -9 '$$' $$'");
     terminal.prompts();
