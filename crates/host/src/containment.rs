@@ -34,9 +34,12 @@ pub struct Group {
 
 impl Containment {
     /// The best containment that can be had from here.
+    ///
+    /// `announce` is given the group's path before it is made: who writes it down there can remove the group after any
+    /// death. The path is nobody else's, whether the group comes to be or not.
     #[must_use]
-    pub fn choose(view: &View, koid: Koid) -> Self {
-        match Group::create(view, koid) {
+    pub fn choose(view: &View, koid: Koid, announce: impl FnOnce(&Path)) -> Self {
+        match Group::create(view, koid, announce) {
             Ok(group) => Self::Cgroup(group),
             Err(why) => Self::Subreaper(why),
         }
@@ -62,13 +65,17 @@ impl Containment {
 }
 
 impl Group {
-    /// Makes a group for the job below this process's own, named `kobj-ERA-COUNTER`.
+    /// Makes a group for the job below this process's own, named `kobj-ERA-COUNTER-NANOSECONDS`: users and runtime
+    /// folders count their eras apart, so the era alone is not unique. `announce` as in [`Containment::choose`].
     ///
     /// # Errors
     /// A sentence that says why there is none: no cgroup v2, or not ours to write.
-    pub fn create(view: &View, koid: Koid) -> Result<Self, String> {
+    pub fn create(view: &View, koid: Koid, announce: impl FnOnce(&Path)) -> Result<Self, String> {
         let own = own_group(&view.proc)?;
-        let path = own.join(format!("kobj-{:08x}-{:08x}", koid.era().0, koid.counter()));
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let nanoseconds = now.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec);
+        let path = own.join(format!("kobj-{:08x}-{:08x}-{nanoseconds:x}", koid.era().0, koid.counter()));
+        announce(&path);
         fs::create_dir(&path).map_err(|error| format!("cannot make the control group {}: {error}", path.display()))?;
         Self::open(path.clone()).inspect_err(|_| {
             let _ = fs::remove_dir(&path);

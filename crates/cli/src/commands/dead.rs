@@ -295,10 +295,11 @@ fn has_a_witness(kind: HostKind) -> bool {
 }
 
 /// Whether a segment whose creator's number was the job's changed last while the job was watched: then it was made by
-/// that number's life in the job. Before and after, the number may have been somebody else's.
+/// that number's life in the job. Before and after, the number may have been somebody else's. The kernel keeps whole
+/// seconds, so the second of the last event does not count: part of it came after.
 fn is_in_time(contents: &Contents, ages: &Ages, image: &HostImage) -> bool {
     let second = |at: Time| at.0.div_euclid(1_000_000);
-    let watched = second(contents.started)..=second(contents.last_event);
+    let watched = second(contents.started)..second(contents.last_event);
     records::is_of_this_namespace(contents)
         && image.maker_pid.is_some_and(|pid| contents.made_by_pid(pid).is_some())
         && ages.changed_s(image).is_some_and(|changed| watched.contains(&changed))

@@ -63,17 +63,16 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     // Orphans of the job come to us and not to init, so that none is lost and each is reaped.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
         .map_err(|e| format!("cannot become the reaper of the job's orphans: {e}"))?;
-    let mut containment = Containment::choose(&view, koid);
-    let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
-    let before = Before::take(&view);
     let cookie = cookie_of(koid);
     let line = cookie_line(&cookie);
-    record.say(|record| {
-        record.set_cookie(&line);
-        if let Some(group) = containment.group() {
-            record.set_group(group.path());
-        }
-    });
+    // Both are written down before they are used: the end of kobj at any instant leaves none that is not known.
+    record.say(|record| record.set_cookie(&line));
+    let mut containment = Containment::choose(&view, koid, |path| record.say(|record| record.set_group(path)));
+    if containment.group().is_none() {
+        record.say(|record| record.set_group("".as_ref()));
+    }
+    let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
+    let before = Before::take(&view);
     let started = time::now();
     let child = match start(options, &mut containment, &cookie) {
         Ok(child) => child,

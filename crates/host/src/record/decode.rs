@@ -145,6 +145,16 @@ pub fn decode(bytes: &[u8]) -> Result<Contents, String> {
     })
 }
 
+/// Whether these are the bytes of a record whose kobj ended while it wrote the beginning: nothing was done yet that it
+/// could tell of. A record of another version is none of ours to call unfinished.
+pub(super) fn is_unfinished(bytes: &[u8]) -> bool {
+    let file = File { bytes };
+    let ours = |place, value| [0, value].contains(&file.header(place));
+    // Room is reserved in one piece: the file is empty or has all of its header.
+    let length = bytes.is_empty() || bytes.len() >= layout::PAGE;
+    length && ours(word::MAGIC, layout::MAGIC) && ours(word::VERSION, layout::VERSION) && file.header(word::VALID) == 0
+}
+
 fn layers(bits: u64) -> Vec<Layer> {
     Layer::ALL.into_iter().filter(|layer| bits >> (*layer as u8) & 1 == 1).collect()
 }

@@ -369,6 +369,7 @@ pub struct Found {
     pub state: State,
     /// What it says, or what is wrong with it.
     pub contents: Result<Contents, String>,
+    unfinished: bool,
 }
 
 /// The record of a dead run, held until dropped.
@@ -389,7 +390,8 @@ impl DeadRecord {
     }
 }
 
-/// Every record in `folder`, oldest first. Those of dead runs of another boot are removed and left out.
+/// Every record in `folder`, oldest first. Those of dead runs of another boot, and those whose kobj died before the
+/// beginning was whole, so before it did anything, are removed and left out.
 ///
 /// # Errors
 /// A sentence: the folder could not be read.
@@ -407,7 +409,7 @@ pub fn list(folder: &RuntimeFolder) -> Result<Vec<Found>, String> {
     for found in records {
         let old = found.contents.as_ref().is_ok_and(|contents| contents.boot != boot);
         match found.state {
-            State::Dead(record) if old => drop(record.remove()),
+            State::Dead(record) if old || found.unfinished => drop(record.remove()),
             state => kept.push(Found { state, ..found }),
         }
     }
@@ -424,13 +426,15 @@ fn look(folder: &RuntimeFolder, era: Era) -> rustix::io::Result<Option<Found>> {
         return Ok(None);
     }
     let dead = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-    let contents = read_whole(file.as_fd()).and_then(|bytes| decode(&bytes));
+    let bytes = read_whole(file.as_fd());
+    let unfinished = bytes.as_ref().is_ok_and(|bytes| decode::is_unfinished(bytes));
+    let contents = bytes.and_then(|bytes| decode(&bytes));
     let state = if dead {
         State::Dead(DeadRecord { folder: rustix::io::fcntl_dupfd_cloexec(folder, 0)?, era, _held: file })
     } else {
         State::Living
     };
-    Ok(Some(Found { era, path: folder.path().join(name), state, contents }))
+    Ok(Some(Found { era, path: folder.path().join(name), state, contents, unfinished }))
 }
 
 /// Reads a record file to its end; it may grow or shrink meanwhile.

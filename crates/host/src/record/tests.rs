@@ -111,6 +111,29 @@ fn a_record_whose_kobj_is_dead_is_told_by_its_free_lock_and_held() {
 }
 
 #[test]
+fn a_record_that_was_never_whole_is_removed_once_its_kobj_is_dead() {
+    let scratch = Scratch::new("unfinished");
+    drop(scratch.open());
+    let first = |words: &[u64]| {
+        let mut page: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        page.resize(layout::PAGE, 0);
+        page
+    };
+    let (magic, version) = (layout::MAGIC, layout::VERSION);
+    for (name, bytes) in [("1", vec![]), ("2", vec![0; 8192]), ("3", first(&[magic, version, layout::checksum()]))] {
+        std::fs::write(scratch.0.join(name), bytes).expect("file");
+    }
+    assert!(list(&scratch.open()).expect("list").is_empty());
+    assert_eq!(std::fs::read_dir(&scratch.0).expect("folder").count(), 0);
+    // Another's file, a later version's, and one that somebody still writes stay.
+    std::fs::write(scratch.0.join("4"), "not a record").expect("file");
+    std::fs::write(scratch.0.join("5"), first(&[magic, version + 1])).expect("file");
+    let written = std::fs::File::create(scratch.0.join("6")).expect("file");
+    rustix::fs::flock(&written, FlockOperation::LockExclusive).expect("lock");
+    assert_eq!(list(&scratch.open()).expect("list").len(), 3);
+}
+
+#[test]
 fn eras_are_never_claimed_twice_even_when_no_file_remains() {
     let scratch = Scratch::new("eras");
     let mut last = 0;
