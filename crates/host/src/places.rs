@@ -172,6 +172,11 @@ fn watched(view: &View) -> impl Iterator<Item = &PathBuf> {
     all().enumerate().filter(move |(index, path)| all().position(|other| other == *path) == Some(*index)).map(|f| f.1)
 }
 
+fn is_mounted_on(folder: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let outside = identity::stat_descriptor(folder).map(|stat| stat.mount);
+    identity::stat(folder, name).is_ok_and(|stat| outside.is_ok_and(|mount| mount != stat.mount))
+}
+
 fn is_watched(view: &View, path: &Path) -> bool {
     watched(view).any(|known| known == path)
 }
@@ -283,6 +288,8 @@ impl After<'_> {
                 return ControlFlow::Continue(());
             }
             match self.look.image(opened, &folder.path, entry.name) {
+                // What lies mounted there is the mount's to tell; the folder below it cannot be seen.
+                Ok(image) if image.kind == HostKind::TemporaryFolder && is_mounted_on(opened, entry.name) => {}
                 Ok(image) => self.found.push(image),
                 // Gone again already.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -38,10 +38,17 @@ impl Place {
     /// # Errors
     /// Whatever the file system says.
     pub fn new() -> io::Result<Self> {
-        let serial = COUNT.fetch_add(1, Ordering::Relaxed);
-        let tag = format!("ke{}x{serial}z", std::process::id());
-        let root = PathBuf::from("/tmp").join(format!("kobj-e2e-{tag}"));
-        fs::DirBuilder::new().mode(0o755).create(&root)?;
+        // A killed test may have left a place of the same pid.
+        let (serial, tag, root) = loop {
+            let serial = COUNT.fetch_add(1, Ordering::Relaxed);
+            let tag = format!("ke{}x{serial}z", std::process::id());
+            let root = PathBuf::from("/tmp").join(format!("kobj-e2e-{tag}"));
+            match fs::DirBuilder::new().mode(0o755).create(&root) {
+                Ok(()) => break (serial, tag, root),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        };
         let place = Self { root, tag, serial };
         for (name, source) in crate::build::SOURCES {
             let path = place.root.join(name);

@@ -287,9 +287,10 @@ fn xvfb(setting: &Setting) -> Result<Spec, String> {
         fs::create_dir(folder).and_then(|()| open()).map_err(|error| error.to_string())?;
     }
     let display = (1000 + (std::process::id() * 64 + setting.place.serial * 4) % 50_000 + setting.number).to_string();
-    let argv = words(&["Xvfb", &format!(":{display}"), "-nolisten", "tcp", "-displayfd", "1"]);
-    let variables = vec![("display".into(), display.clone())];
-    Ok(Spec { argv, ready: display, variables, end: End::Terminate, ..Spec::default() })
+    // Not with -displayfd, which leaves out the lock file.
+    let argv = words(&["Xvfb", &format!(":{display}"), "-nolisten", "tcp"]);
+    let ready = format!("path /tmp/.X11-unix/X{display}");
+    Ok(Spec { argv, ready, variables: vec![("display".into(), display)], end: End::Terminate, ..Spec::default() })
 }
 
 fn tmux(setting: &Setting) -> Result<Spec, String> {

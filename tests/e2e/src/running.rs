@@ -25,7 +25,8 @@ pub struct Spec {
     pub argv: Vec<String>,
     /// Variables besides PATH, HOME, TMPDIR and LANG.
     pub environment: Vec<(String, String)>,
-    /// It is ready when a line of its output has this in it; `key=value` words of that line become variables.
+    /// It is ready when a line of its output has this in it; `key=value` words of that line become variables. With
+    /// `path P`: when that path is there.
     pub ready: String,
     /// Variables that are known before it starts.
     pub variables: Vec<(String, String)>,
@@ -192,6 +193,10 @@ impl Running {
     /// # Errors
     /// All output, if the line did not come.
     pub fn ready(&mut self, needle: &str) -> Result<(), String> {
+        if let Some(path) = needle.strip_prefix("path ") {
+            let there = appears(Path::new(path), PATIENCE).map_err(|error| format!("{path}: {error}"))?;
+            return if there { Ok(()) } else { Err(format!("no {path}:\n{}", self.output.text())) };
+        }
         let line = self.output.line(needle).ok_or_else(|| format!("not ready:\n{}", self.output.text()))?;
         for (key, value) in line.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
             self.variables.insert(key.into(), value.into());
@@ -312,6 +317,26 @@ impl Ended {
     pub fn died_of(&self, signal: i32) -> bool {
         self.status.signal() == Some(signal) || self.status.code() == Some(128 + signal)
     }
+}
+
+/// Waits until a path is there; whether it came in time.
+fn appears(path: &Path, patience: Duration) -> std::io::Result<bool> {
+    use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
+    let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    add_watch(&events, path.parent().unwrap_or(Path::new("/")), WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+    let end = Instant::now() + patience;
+    while std::fs::symlink_metadata(path).is_err() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let limit = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&limit))?;
+        let mut space = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(&events, &mut space);
+        while reader.next().is_ok() {}
+    }
+    Ok(true)
 }
 
 /// Waits until a child process has ended (it stays a zombie); whether it did in time.

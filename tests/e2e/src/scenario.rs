@@ -5,7 +5,7 @@ use crate::object;
 use crate::place::{Place, Room};
 use crate::program::{self, Program, Setting};
 use crate::running::{Ended, Running, Spec};
-use crate::table::{self, Entry, Kill, Table};
+use crate::table::{Entry, Kill, Table};
 use crate::{build, process};
 use std::path::{Path, PathBuf};
 
@@ -84,7 +84,7 @@ pub fn run(name: &str, mode: Mode) {
         return stage.refused(why);
     }
     stage.kills(entry);
-    stage.tear_down();
+    stage.tear_down(entry);
 }
 
 /// Whether this machine has the mode at all.
@@ -180,7 +180,7 @@ impl Stage<'_> {
 
     /// Ended by its own tear-down there is no news: a first run lays what the program keeps for good, the second is
     /// judged.
-    fn tear_down(&self) {
+    fn tear_down(&self, entry: &Entry) {
         let (room, spec) = self.spec("d", 0).unwrap_or_else(|error| panic!("{}: {error}", self.program.name));
         if self.program.keeps {
             let mut before = Running::start(self.mode, &room, &spec, None);
@@ -192,10 +192,14 @@ impl Stage<'_> {
         job.running.tear_down();
         let ended = job.running.wait_report();
         let (name, mode, report) = (self.program.name, self.mode.name(), &ended.report);
-        let about = format!("{name}, {mode}, torn down:\n{}\noutput:\n{}", report.summary(), ended.output);
-        assert!(report.stragglers.is_empty(), "{about}");
-        let own = report.unattributed.iter().filter(|item| table::own(item, &job.running.variables)).count();
-        assert_eq!(own, 0, "{about}");
+        let problems = entry.problems(self.mode, Kill::Down, &job.running.variables, report);
+        let about = format!(
+            "{name}, {mode}, torn down:\n  {}\nthe report:\n{}\noutput:\n{}",
+            problems.join("\n  "),
+            report.summary(),
+            ended.output
+        );
+        assert!(problems.is_empty(), "{about}");
         assert!(report.job.complete, "{about}");
     }
 }
