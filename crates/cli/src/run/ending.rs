@@ -101,11 +101,19 @@ fn end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, members: Vec<Member>) -> Vec<Left
         let report = |member: &Member| Leftover { image: member.image(), fate: fate.clone() };
         return members.iter().map(report).collect();
     }
-    let spared = spare(keep, mercy, &members, &mut left);
-    let deadline = Instant::now().checked_add(mercy.kill_after);
-    ask_to_end(keep, members, mercy.signal, &spared, deadline, &mut left);
-    make_end(keep, &spared, &mut left);
-    left.into_values().collect()
+    let mut members = members;
+    loop {
+        let spared = spare(keep, mercy, &members, &mut left);
+        let deadline = Instant::now().checked_add(mercy.kill_after);
+        ask_to_end(keep, members, mercy.signal, &spared, deadline, &mut left);
+        make_end(keep, &spared, &mut left);
+        // A peer that was dying at the first look is nobody's by now: who served only it is not spared any longer.
+        members = keep.members();
+        members.retain(|member| spared.contains(&key(member)));
+        if members.is_empty() || spare(keep, mercy, &members, &mut left).len() == members.len() {
+            return left.into_values().collect();
+        }
+    }
 }
 
 /// Waits a little for processes that end by themselves; returns those that did not.
@@ -167,6 +175,8 @@ fn ask_to_end(
                 let fate = match member.send(signal) {
                     // A stopped process gets SIGTERM only when it goes on.
                     Ok(()) => member.signal(Signal::CONT).map_or(Fate::Terminated, |()| Fate::Terminated),
+                    // It went by itself before it could be asked.
+                    Err(_) if member.has_ended() => continue,
                     Err(error) => Fate::Failed(format!("cannot signal it: {error}")),
                 };
                 left.insert(key(member), Leftover { image: member.image(), fate });
