@@ -35,8 +35,27 @@ const CLOSE_ON_EXEC: u32 = 0o2_000_000;
 ///
 /// `inherited` are the objects (device, inode) that the job's command got from outside when it was started. kobj itself
 /// is nobody. A [`Holder`] with process id 0 is a remote host or a process that could not be found; `command` says which.
+///
+/// Who serves a process that itself serves a known outsider serves him too: a terminal server's programs are what its
+/// client looks at.
 #[must_use]
 pub fn serves_outside(view: &View, job: &HashSet<u32>, inherited: &HashSet<(u64, u64)>) -> HashMap<u32, Vec<Holder>> {
+    let mut served = serves_directly(view, job, inherited);
+    let mut inside = job.clone();
+    loop {
+        let known = |pid: &u32| served.get(pid).is_some_and(|holders| holders.iter().any(|holder| holder.pid != 0));
+        let before = inside.len();
+        inside.retain(|pid| !known(pid));
+        if inside.len() == before || inside.is_empty() {
+            return served;
+        }
+        for (pid, holders) in serves_directly(view, &inside, inherited) {
+            served.entry(pid).or_insert(holders);
+        }
+    }
+}
+
+fn serves_directly(view: &View, job: &HashSet<u32>, inherited: &HashSet<(u64, u64)>) -> HashMap<u32, Vec<Holder>> {
     let mut served = Served::default();
     let Ok(proc) = Proc::open(&view.proc) else {
         job.iter().for_each(|pid| served.unknown(*pid, "the process table cannot be read"));
