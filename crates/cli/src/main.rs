@@ -23,6 +23,9 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == "run") {
         return run::run(&words[2..]);
     }
+    if words.get(1).is_some_and(|word| word == run::isolate::FIRST_WORD) {
+        return run::isolate::be_init(&words[2..]);
+    }
     let cli = match Cli::parse_words(&words) {
         Ok(cli) => cli,
         Err(e) => {

@@ -3,6 +3,7 @@
 pub mod connector;
 pub mod fanotify;
 pub mod file_handle;
+pub mod isolation;
 pub mod late_close;
 pub mod lease;
 pub mod loop_ctl;

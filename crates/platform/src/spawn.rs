@@ -1,5 +1,6 @@
 //! Starting a command exactly as it would have started without a keeper: `clone3` into a control group, with a pidfd.
 
+use crate::isolation::{Isolation, STEPS};
 use crate::startup::{Inherited, SIGNAL_MAX, inherited};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
@@ -41,6 +42,13 @@ pub enum SpawnError {
     GroupRefused(io::Error),
     /// The kernel refused a new process.
     Refused(io::Error),
+    /// Own namespaces could not be had.
+    NotIsolated {
+        /// What failed, in words that follow "cannot".
+        step: &'static str,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 impl Launch {
@@ -79,6 +87,31 @@ impl Launch {
     /// # Errors
     /// See [`SpawnError`]; in each case no process is left.
     pub fn start(&self, group: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
+        self.start_in(group, None)
+    }
+
+    /// The same in namespaces of its own, as their first process.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_isolated(
+        &self,
+        group: Option<BorrowedFd<'_>>,
+        isolation: &Isolation<'_>,
+    ) -> Result<Child, SpawnError> {
+        self.start_in(group, Some(isolation))
+    }
+
+    /// Gives the program another first word than the path that it is found by.
+    #[must_use]
+    pub fn called(mut self, name: &std::ffi::CStr) -> Self {
+        if let Some(first) = self.arguments.first_mut() {
+            *first = name.to_owned();
+        }
+        self
+    }
+
+    fn start_in(&self, group: Option<BorrowedFd<'_>>, isolation: Option<&Isolation<'_>>) -> Result<Child, SpawnError> {
         let programs: Vec<*const c_char> = self.candidates.iter().map(|p| p.as_ptr()).collect();
         let arguments = pointers(&self.arguments);
         let environment = pointers(&self.environment);
@@ -86,18 +119,21 @@ impl Launch {
         let shell = c"/bin/sh";
         let mut script = vec![shell.as_ptr(), std::ptr::null()];
         script.extend_from_slice(&arguments[1..]);
-        let failure = AtomicI32::new(0);
+        let (failure, step) = (AtomicI32::new(0), AtomicI32::new(NO_STEP));
         let mut plan = Plan {
             programs: &programs,
             arguments: &arguments,
             environment: &environment,
             script: &mut script,
             inherited: inherited(),
+            isolation,
             failure: &failure,
+            step: &step,
         };
         let mut stack = vec![Aligned([0; 16]); STACK_BYTES / size_of::<Aligned>()];
         let mut pidfd: c_int = -1;
         let mut flags = (libc::CLONE_PIDFD | libc::CLONE_VFORK | libc::CLONE_VM) as u64;
+        flags |= isolation.map_or(0, Isolation::flags);
         let mut clone_arguments = libc::clone_args {
             flags: 0,
             pidfd: (&raw mut pidfd) as u64,
@@ -119,33 +155,37 @@ impl Launch {
         // SAFETY: the structure is initialised; the stack, `pidfd` and all that `plan` refers to live in this frame, which
         // the kernel keeps suspended (CLONE_VFORK) until the child has executed a program or ended.
         let answer = unsafe { clone_sharing_memory(&raw mut clone_arguments, child_main, (&raw mut plan).cast()) };
-        match answer {
-            refused if refused < 0 => {
-                let error = io::Error::from_raw_os_error(-refused as i32);
-                Err(match (group, error.raw_os_error()) {
-                    (Some(_), Some(libc::EACCES | libc::EBUSY | libc::EOPNOTSUPP | libc::ENODEV | libc::EINVAL)) => {
-                        SpawnError::GroupRefused(error)
-                    }
-                    _ => SpawnError::Refused(error),
-                })
-            }
-            pid => {
-                // SAFETY: the kernel made this descriptor for us in the call above; nobody else owns it.
-                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-                let child = Child { pid: pid as u32, pidfd };
-                match failure.load(Ordering::Acquire) {
-                    0 => Ok(child),
-                    code => {
-                        reap(child.pid);
-                        let error = io::Error::from_raw_os_error(code);
-                        Err(match code {
-                            libc::ENOENT | libc::ENOTDIR => SpawnError::NotFound(error),
-                            _ => SpawnError::NotExecutable(error),
-                        })
-                    }
-                }
-            }
+        if answer < 0 {
+            let error = io::Error::from_raw_os_error(-answer as i32);
+            return Err(refusal(error, group.is_some(), isolation.is_some()));
         }
+        // SAFETY: the kernel made this descriptor for us in the call above; nobody else owns it.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        let child = Child { pid: answer as u32, pidfd };
+        let code = failure.load(Ordering::Acquire);
+        if code == 0 {
+            return Ok(child);
+        }
+        reap(child.pid);
+        let error = io::Error::from_raw_os_error(code);
+        let step = usize::try_from(step.load(Ordering::Acquire)).ok().and_then(|step| STEPS.get(step));
+        Err(match (step, code) {
+            (Some(step), _) => SpawnError::NotIsolated { step, error },
+            (None, libc::ENOENT | libc::ENOTDIR) => SpawnError::NotFound(error),
+            (None, _) => SpawnError::NotExecutable(error),
+        })
+    }
+}
+
+/// What a refused clone means.
+fn refusal(error: io::Error, in_group: bool, is_isolated: bool) -> SpawnError {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EBUSY | libc::EOPNOTSUPP | libc::ENODEV | libc::EINVAL) if in_group => {
+            SpawnError::GroupRefused(error)
+        }
+        Some(libc::EAGAIN | libc::ENOMEM) => SpawnError::Refused(error),
+        _ if is_isolated => SpawnError::NotIsolated { step: STEPS[0], error },
+        _ => SpawnError::Refused(error),
     }
 }
 
@@ -179,8 +219,15 @@ struct Plan<'a> {
     environment: &'a [*const c_char],
     script: &'a mut [*const c_char],
     inherited: Inherited,
+    isolation: Option<&'a Isolation<'a>>,
+    /// The error number of what failed; 0 while nothing has.
     failure: &'a AtomicI32,
+    /// Which of [`STEPS`] failed.
+    step: &'a AtomicI32,
 }
+
+/// No step of the isolation failed.
+const NO_STEP: i32 = -1;
 
 /// The child's stack: its few calls need a fraction of it.
 const STACK_BYTES: usize = 16 << 10;
@@ -235,7 +282,13 @@ extern "C" fn child_main(plan: *mut c_void) -> ! {
 
 /// The child's side: restores what was inherited and executes. Never returns; calls async-signal-safe functions only.
 fn become_program(plan: &mut Plan<'_>) -> ! {
-    let Plan { programs, arguments, environment, script, inherited, failure } = plan;
+    let Plan { programs, arguments, environment, script, inherited, isolation, failure, step } = plan;
+    if let Some(Err((failed, error))) = isolation.map(Isolation::enter) {
+        step.store(failed as i32, Ordering::Release);
+        failure.store(error.raw_os_error(), Ordering::Release);
+        // SAFETY: ends the child at once; no destructor or exit handler of the parent's copy runs.
+        unsafe { libc::_exit(127) }
+    }
     for signal in (1..=SIGNAL_MAX).filter(|s| inherited.ignored.contains(*s) || *s == libc::SIGPIPE) {
         let wanted = if inherited.ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: SIG_IGN and SIG_DFL install no code; numbers that may not be set are refused by the kernel.

@@ -95,6 +95,9 @@ pub(crate) struct RunFlags {
     /// Touch nothing; say what --scrub would do
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Run in its own PID, IPC and mount namespaces (unless root a user namespace too): /dev/shm private, /tmp not
+    #[arg(long)]
+    pub(crate) isolate: bool,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
@@ -113,7 +116,7 @@ enum Shape {
     Lines,
 }
 
-const VARIABLES: [(&str, &str, Shape); 12] = [
+const VARIABLES: [(&str, &str, Shape); 13] = [
     ("KOBJ_SCRUB", "--scrub", Shape::SwitchOrValue),
     ("KOBJ_QUIET", "--quiet", Shape::Switch),
     ("KOBJ_VERBOSE", "--verbose", Shape::Switch),
@@ -126,6 +129,7 @@ const VARIABLES: [(&str, &str, Shape); 12] = [
     ("KOBJ_KILL_AFTER", "--kill-after", Shape::Value),
     ("KOBJ_SIGNAL", "--signal", Shape::Value),
     ("KOBJ_DRY_RUN", "--dry-run", Shape::Switch),
+    ("KOBJ_ISOLATE", "--isolate", Shape::Switch),
 ];
 
 /// The flags that the variables stand for, in front of the typed ones, so that these win.
@@ -243,6 +247,8 @@ pub(crate) struct RunOptions {
     pub(crate) timeout: Option<Duration>,
     /// Plan only.
     pub(crate) dry_run: bool,
+    /// Own namespaces.
+    pub(crate) isolate: bool,
     /// Further segment folders.
     pub(crate) segment_folders: Vec<PathBuf>,
     /// Further temporary folders.
@@ -270,6 +276,11 @@ impl RunOptions {
         if flags.command.first().is_none_or(|program| program.is_empty()) {
             return Err("the command is empty; write kobj run -- CMD ARGS".into());
         }
+        let report_only = flags.report_only || config.report_only;
+        if flags.isolate && (report_only || flags.dry_run) {
+            let spared = if report_only { "--report-only" } else { "--dry-run" };
+            return Err(format!("--isolate ends with all that is inside, so {spared} cannot hold; leave one out"));
+        }
         Ok(Self {
             command: flags.command,
             scrub: flags.scrub.or(config.scrub).unwrap_or(Scrub::None),
@@ -282,13 +293,14 @@ impl RunOptions {
             keep: patterns(flags.keep, config.keep)?,
             ignore: patterns(flags.ignore, config.ignore)?,
             baseline,
-            report_only: flags.report_only || config.report_only,
+            report_only,
             fail_on_stragglers: flags.fail_on_stragglers.or(config.fail_on_stragglers),
             kill_all: flags.kill_all || config.kill_all,
             kill_after: flags.kill_after.or(config.kill_after).unwrap_or(Duration::from_secs(2)),
             signal: flags.signal.or(config.signal).unwrap_or(15),
             timeout: flags.timeout.filter(|timeout| !timeout.is_zero() && *timeout != Duration::MAX),
             dry_run: flags.dry_run,
+            isolate: flags.isolate,
             segment_folders: config.segment_folders,
             temporary_folders: config.temporary_folders,
         })

@@ -20,7 +20,9 @@ use std::collections::{BTreeMap, HashSet};
 /// What is known of the run itself: how the command ended, what held it, which layers watched.
 pub(crate) fn describe(report: &mut Report, keep: &Keep<'_>, command: CommandEnd) {
     report.job.exit = Some(exit_of(command));
+    let is_isolated = keep.control.is_isolated();
     report.job.containment = match keep.containment {
+        _ if is_isolated => ContainmentRow::Isolate,
         Containment::Cgroup(_) => ContainmentRow::Cgroup,
         Containment::Subreaper(_) => ContainmentRow::Subreaper,
     };
@@ -29,12 +31,15 @@ pub(crate) fn describe(report: &mut Report, keep: &Keep<'_>, command: CommandEnd
         layers.push(Layer::Cookie);
     }
     layers.extend(keep.watches.layers());
-    if keep.watches.living().is_some() {
+    if keep.watches.living().is_some() && !is_isolated {
         layers.push(Layer::SysvCreator);
     }
     report.job.tracing = layers;
     if let Containment::Subreaper(why) = &keep.containment {
         report.job.limits.push(format!("control group: {why}"));
+    }
+    if is_isolated {
+        report.job.limits.push(super::isolate::LIMIT.to_owned());
     }
     report.job.limits.extend_from_slice(keep.watches.absent());
 }

@@ -1,5 +1,6 @@
 //! Standing between a shell and the command without either noticing: signals, stops, the terminal, the wait status.
 
+use super::isolate::{Isolated, Word};
 use kobj_platform::signals::{Received, Signals, raise_default, send_to};
 use kobj_platform::spawn::Child;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +26,8 @@ pub(crate) enum End {
 pub(crate) struct JobControl {
     signals: Signals,
     command: Child,
+    /// Where the command runs in namespaces of its own: its parent there, which tells of it.
+    isolated: Option<Isolated>,
     delayed: Vec<(Received, Instant)>,
     end: Option<End>,
     terminal: Option<OwnedFd>,
@@ -33,18 +36,70 @@ pub(crate) struct JobControl {
 
 impl JobControl {
     /// Takes over the signals that `signals` delivers, on behalf of `command`.
-    pub(crate) fn new(signals: Signals, command: Child) -> Self {
+    pub(crate) fn new(signals: Signals, command: Child, isolated: Option<Isolated>) -> Self {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let terminal = rustix::fs::open("/dev/tty", flags, Mode::empty()).ok();
         let group = group_of("self").and_then(Pid::from_raw);
         let foreground = |terminal: &OwnedFd| rustix::termios::tcgetpgrp(terminal).ok();
         let foreground_group = group.filter(|group| terminal.as_ref().and_then(foreground) == Some(*group));
-        Self { signals, command, delayed: Vec::new(), end: None, terminal, foreground_group }
+        Self { signals, command, isolated, delayed: Vec::new(), end: None, terminal, foreground_group }
     }
 
     /// What to poll for input.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.signals.as_fd()
+    }
+
+    /// What to poll besides, for [`Self::hear_words`].
+    pub(crate) fn line(&self) -> Option<BorrowedFd<'_>> {
+        self.isolated.as_ref()?.line()
+    }
+
+    /// Whether the command runs in namespaces of its own.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.isolated.is_some()
+    }
+
+    /// The init of the job's namespaces.
+    pub(crate) fn init_pid(&self) -> Option<u32> {
+        self.isolated.as_ref().map(Isolated::pid)
+    }
+
+    /// A descriptor of the init, until it was reaped.
+    pub(crate) fn living_init(&self) -> Option<OwnedFd> {
+        let isolated = self.isolated.as_ref().filter(|isolated| !isolated.has_ended())?;
+        isolated.init().try_clone_to_owned().ok()
+    }
+
+    /// Lets the init end.
+    pub(crate) fn let_go(&mut self) {
+        if let Some(isolated) = &mut self.isolated {
+            isolated.let_go();
+        }
+    }
+
+    /// Takes in what the init has said.
+    pub(crate) fn hear_words(&mut self) {
+        while let Some(word) = self.isolated.as_mut().and_then(Isolated::next) {
+            match word {
+                Word::Stopped(signal) => self.stop_too(signal),
+                Word::Exited(code) => self.end = Some(End::Code(code)),
+                Word::Signalled(signal) => self.end = Some(End::Signal(signal)),
+                // Said before the command runs, and read there.
+                Word::Started | Word::NotFound(_) | Word::NotExecutable(_) | Word::Refused(_) => {}
+            }
+        }
+    }
+
+    /// The init was reaped: its last words stand; without any it was killed from outside, and the command with it.
+    fn init_ended(&mut self, status: WaitStatus) {
+        self.hear_words();
+        if let Some(isolated) = &mut self.isolated {
+            isolated.set_ended();
+        }
+        if self.end.is_none() {
+            self.end = Some(End::Signal(status.terminating_signal().unwrap_or(Signal::KILL.as_raw())));
+        }
     }
 
     /// How the command ended, once it has.
@@ -103,6 +158,11 @@ impl JobControl {
             match rustix::process::wait(options) {
                 Ok(Some((pid, status))) if pid.as_raw_nonzero().get() as u32 == self.command.pid => {
                     self.command_changed(status);
+                }
+                Ok(Some((pid, status))) if self.init_pid() == u32::try_from(pid.as_raw_nonzero().get()).ok() => {
+                    if status.exited() || status.signaled() {
+                        self.init_ended(status);
+                    }
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return true,

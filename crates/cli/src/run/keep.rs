@@ -16,6 +16,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+/// How long the end of an isolated job's namespaces is waited for: processes may hang in the kernel.
+const NAMESPACE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Everything that lives as long as the job.
 pub(crate) struct Keep<'a> {
     pub(crate) view: &'a View,
@@ -37,10 +40,11 @@ impl Keep<'_> {
         let until = until.map(|until| until.saturating_duration_since(now));
         let timeout = [until, self.control.next_forward(now), self.watches.next_look(now)].into_iter().flatten().min();
         let watched = self.watches.poll_set();
-        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len() + extra.len());
+        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(2 + watched.len() + extra.len());
         polled.push(PollFd::from_borrowed_fd(self.control.descriptor(), PollFlags::IN));
         polled.extend(watched.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         polled.extend(extra.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        polled.extend(self.control.line().iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         match poll(&mut polled, timeout.map(to_timespec).as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -54,6 +58,7 @@ impl Keep<'_> {
         } else {
             self.control.forward_due(now);
         }
+        self.control.hear_words();
         if seen || self.watches.next_look(now).is_some_and(|left| left.is_zero()) {
             self.drain();
         }
@@ -80,8 +85,27 @@ impl Keep<'_> {
         }
     }
 
-    /// The job's living processes, the command included while it lives.
+    /// The job's living processes, the command included while it lives. The init of an isolated job is none of them.
     pub(crate) fn members(&mut self) -> Vec<Member> {
+        let init = self.control.init_pid();
+        let mut members = self.all_members();
+        members.retain(|member| Some(member.pid) != init);
+        members
+    }
+
+    /// Ends the namespaces of an isolated job, and with them whatever was born inside meanwhile.
+    pub(crate) fn end_isolation(&mut self) {
+        let until = Instant::now() + NAMESPACE_PATIENCE;
+        self.control.let_go();
+        while let Some(init) = self.control.living_init().filter(|_| Instant::now() < until) {
+            if self.turn(&[init.as_fd()], Some(until)).is_err() {
+                return;
+            }
+            self.control.reap();
+        }
+    }
+
+    fn all_members(&mut self) -> Vec<Member> {
         let has_children = self.control.reap();
         self.drain();
         // The usual end, in two reads: no child of ours, nobody in the group or in the family.

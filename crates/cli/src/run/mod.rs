@@ -7,6 +7,7 @@ mod accounts;
 pub(crate) mod attribution;
 mod ending;
 pub(crate) mod inner;
+pub(crate) mod isolate;
 mod job_control;
 mod keep;
 mod looks;
@@ -18,6 +19,7 @@ use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
 use crate::options::run::{COOKIE, RunOptions, refuse};
 use crate::report::schema::{JobRow, Report};
 use crate::report::{escape, files, text, time};
+use isolate::Isolated;
 use job_control::{End, JobControl, is_init};
 use keep::Keep;
 use kobj_abi::{Era, Koid, ObjectType, Tag};
@@ -29,6 +31,7 @@ use kobj_platform::signals::{Signals, die_by};
 use kobj_platform::spawn::{Child, Launch, SpawnError};
 use looks::Before;
 use recording::Recording;
+use rustix::fd::BorrowedFd;
 use rustix::process::Signal;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -74,7 +77,7 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
     let before = Before::take(&view);
     let started = time::now();
-    let child = match start(options, &mut containment, &cookie) {
+    let (child, isolated) = match start(options, &mut containment, &cookie) {
         Ok(child) => child,
         Err(error) => {
             watches.close();
@@ -85,11 +88,12 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     };
     watches.set_root(child.pid);
     record.say(|record| record.set_command(child.pid));
-    let control = JobControl::new(signals, child);
+    let control = JobControl::new(signals, child, isolated);
     let mut keep = Keep { view: &view, control, containment, watches, record, cookie: line };
     let command = await_end(&mut keep, options)?;
     keep.record.say(Record::set_ended);
     let leftovers = ending::end_leftovers(&mut keep, &mercy(options));
+    keep.end_isolation();
     keep.drain();
     keep.control.take_foreground_back();
     let tag = Tag { letters: ObjectType::Job.letters(), koid };
@@ -166,8 +170,13 @@ fn mercy(options: &RunOptions) -> ending::Mercy<'_> {
     } else {
         options.dry_run.then_some(ending::Fate::Planned)
     };
-    let (kill_all, kill_after, signal) = (options.kill_all, options.kill_after, options.signal);
-    ending::Mercy { only_look, kill_all, kill_after, signal, keep: &options.keep, ignore: &options.ignore }
+    let (kill_after, signal) = (options.kill_after, options.signal);
+    if options.isolate {
+        // Nothing inside outlives the namespaces, so nobody can be spared.
+        return ending::Mercy { only_look: None, kill_all: true, kill_after, signal, keep: &[], ignore: &[] };
+    }
+    let (keep, ignore) = (&options.keep, &options.ignore);
+    ending::Mercy { only_look, kill_all: options.kill_all, kill_after, signal, keep, ignore }
 }
 
 /// Writes the report where it was asked for, and to standard error; whether a file could not be written.
@@ -206,20 +215,29 @@ fn cookie_of(koid: Koid) -> OsString {
 }
 
 /// Starts the command; falls back to parenthood where the control group refuses it.
-fn start(options: &RunOptions, containment: &mut Containment, cookie: &OsStr) -> Result<Child, SpawnError> {
-    let others = std::env::vars_os().filter(|(name, _)| name != COOKIE);
-    let environment = others.chain([(COOKIE.into(), cookie.to_owned())]);
+fn start(
+    options: &RunOptions,
+    containment: &mut Containment,
+    cookie: &OsStr,
+) -> Result<(Child, Option<Isolated>), SpawnError> {
+    let environment = isolate::environment(COOKIE, cookie);
     let path = std::env::var_os("PATH");
-    let launch = Launch::new(&options.command, path.as_deref(), environment).map_err(SpawnError::NotExecutable)?;
-    let group = containment.group().map(rustix::fd::AsFd::as_fd);
-    match launch.start(group) {
+    let begin = |group: Option<BorrowedFd<'_>>| {
+        let (command, environment) = (&options.command, environment.clone());
+        if options.isolate {
+            return isolate::start(command, environment, group).map(|(child, isolated)| (child, Some(isolated)));
+        }
+        let launch = Launch::new(command, path.as_deref(), environment).map_err(SpawnError::NotExecutable)?;
+        Ok((launch.start(group)?, None))
+    };
+    match begin(containment.group().map(rustix::fd::AsFd::as_fd)) {
         Err(SpawnError::GroupRefused(error)) => {
             let why = format!("the control group refused the command: {error}");
             if let Some(group) = containment.group() {
                 let _ = group.remove();
             }
             *containment = Containment::Subreaper(why);
-            launch.start(None)
+            begin(None)
         }
         other => other,
     }
@@ -230,6 +248,7 @@ fn not_started(program: &OsStr, error: SpawnError) -> Result<Finish, String> {
     let (code, sentence) = match error {
         SpawnError::NotFound(e) => (exit_code::NOT_FOUND, format!("cannot run '{name}': {e}")),
         SpawnError::NotExecutable(e) => (exit_code::NOT_EXECUTABLE, format!("cannot run '{name}': {e}")),
+        SpawnError::NotIsolated { step, error } => (exit_code::OWN_FAILURE, isolate::refusal(step, &error, &name)),
         SpawnError::GroupRefused(e) | SpawnError::Refused(e) => {
             (exit_code::OWN_FAILURE, format!("cannot start a process for '{name}': {e}"))
         }
