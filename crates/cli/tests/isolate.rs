@@ -43,7 +43,8 @@ impl Somebody {
         let all: Vec<&OsStr> = before.iter().map(OsStr::new).chain(words.iter().copied()).collect();
         let mut command = Command::new(all[0]);
         command.args(&all[1..]).env_remove("KOBJ_JOB").env("XDG_RUNTIME_DIR", self.folder.join("runtime"));
-        command.env("HOME", "/nonexistent").env("XDG_CONFIG_HOME", "/nonexistent");
+        // Folders that a user may not search would make a missing program "not to be executed".
+        command.env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").env("XDG_CONFIG_HOME", "/nonexistent");
         command.env("XDG_STATE_HOME", self.folder.join("runtime"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
