@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// The deepest tree of groups that is walked; a job that makes deeper ones is told to be incomplete.
 const DEPTH_MAX: usize = 32;
+/// The magic number of cgroup v2.
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 /// The most bytes read of one group's list of processes (about 10^6 pids).
 const PROCS_BYTES_MAX: u64 = 8 << 20;
 
@@ -188,11 +190,26 @@ fn own_group(proc: &Path) -> Result<PathBuf, String> {
         .split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(b"0::"))
         .ok_or("this process is in no cgroup v2 group")?;
+    if let Some(group) = WELL_KNOWN.iter().find_map(|mount| below_well_known(Path::new(mount), own)) {
+        return Ok(group);
+    }
     let mounts = read("mountinfo")?;
     mounts
         .split(|byte| *byte == b'\n')
         .find_map(|line| through_mount(line, own))
         .ok_or_else(|| "no writable cgroup v2 hierarchy is mounted here".to_owned())
+}
+
+/// Where the hierarchy is mounted nearly everywhere: alone, and beside the older one.
+const WELL_KNOWN: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// The group `own` in the hierarchy at `mount`, if that shows it whole: one look instead of a pass over all mounts.
+fn below_well_known(mount: &Path, own: &[u8]) -> Option<PathBuf> {
+    let magic = rustix::fs::statfs(mount).ok()?.f_type;
+    let group = mount.join(OsStr::from_bytes(own.strip_prefix(b"/")?));
+    // The root of the hierarchy has no `cgroup.events`: a mount of an inner group would be told by it.
+    let whole = !mount.join("cgroup.events").exists();
+    (magic == CGROUP2_MAGIC && whole && group.is_dir()).then_some(group)
 }
 
 /// Where the group `own` is seen through the mount that this mountinfo line describes, if it is a cgroup v2 one.

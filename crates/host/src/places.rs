@@ -23,6 +23,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// How many folders below one watched folder are watched too (by change time).
 const INNER_MAX: usize = 256;
@@ -46,10 +47,10 @@ impl Names {
 
     /// What lies in `name` in `folder`; `None` if that cannot be listed.
     fn of(folder: BorrowedFd<'_>, name: &OsStr) -> Option<Self> {
-        Self::in_folder(listing::open_at(folder, name).ok()?).ok()
+        Self::in_folder(listing::open_at(folder, name).ok()?.as_fd()).ok()
     }
 
-    fn in_folder(folder: OwnedFd) -> io::Result<Self> {
+    fn in_folder(folder: BorrowedFd<'_>) -> io::Result<Self> {
         let mut names = Self::default();
         let _ = listing::each(folder, |entry| {
             names.push(entry.name, entry.inode);
@@ -106,8 +107,8 @@ pub struct Before {
     /// Whatever has a greater birth time than this was born later.
     until: Time,
     folders: Vec<Folder>,
-    /// The POSIX queues, if they can be seen.
-    queues: Option<Names>,
+    /// The POSIX queues, if they can be seen, and the folder that shows them: to mount it twice would cost twice.
+    queues: Option<(Names, Rc<OwnedFd>)>,
     blind: NotVisible,
 }
 
@@ -119,13 +120,23 @@ pub(crate) fn file_clock(clock: ClockId) -> Time {
 }
 
 impl Before {
-    /// Looks at the view's segment and temporary folders.
+    /// Looks at the view's segment and temporary folders, and at when the folders in them last changed.
     #[must_use]
     pub fn take(view: &View) -> Self {
+        Self::look(view, INNER_MAX)
+    }
+
+    /// The same without the folders in them: for whom watches see every creation, wherever it is.
+    #[must_use]
+    pub fn take_outer(view: &View) -> Self {
+        Self::look(view, 0)
+    }
+
+    fn look(view: &View, inner_max: usize) -> Self {
         let at = file_clock(ClockId::RealtimeCoarse);
         let mut before = Self { at, until: at, folders: Vec::new(), queues: None, blind: NotVisible::new() };
         for path in watched(view) {
-            let was = match Was::look(path, before.at) {
+            let was = match Was::look(path, before.at, inner_max) {
                 Ok(was) => Some(was),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => {
@@ -135,8 +146,8 @@ impl Before {
             };
             before.folders.push(Folder { path: path.clone(), was });
         }
-        match posix_queue::queues(view).and_then(Names::in_folder) {
-            Ok(names) => before.queues = Some(names),
+        match posix_queue::queues(view).and_then(|folder| Ok((Names::in_folder(folder.as_fd())?, Rc::new(folder)))) {
+            Ok(queues) => before.queues = Some(queues),
             Err(error) => {
                 let why = format!("the mqueue file system cannot be mounted: {error}");
                 before.blind.push((HostKind::PosixQueue, why));
@@ -144,6 +155,12 @@ impl Before {
         }
         before.until = file_clock(ClockId::Realtime);
         before
+    }
+
+    /// Ends the looks; what is left to close is better closed late: the mount of our own goes with its descriptor.
+    #[must_use]
+    pub fn into_descriptors(self) -> Vec<OwnedFd> {
+        self.queues.and_then(|(_, folder)| Rc::into_inner(folder)).into_iter().collect()
     }
 
     /// What is there now and was not before, each with kind, class, identity and size; and what could not be looked at.
@@ -188,7 +205,7 @@ fn unreadable(view: &View, path: &Path, error: &io::Error) -> (HostKind, String)
 }
 
 impl Was {
-    fn look(path: &Path, at: Time) -> io::Result<Self> {
+    fn look(path: &Path, at: Time, inner_max: usize) -> io::Result<Self> {
         let folder = listing::open(path)?;
         // The time comes before the names: what arrives in between is then seen as a change.
         let stat = identity::stat_descriptor(folder.as_fd())?;
@@ -202,8 +219,8 @@ impl Was {
         };
         let _ = listing::each(&folder, |entry| {
             was.names.push(entry.name, entry.inode);
-            if entry.kind == FileType::Directory && hands::room_maker(entry.name).is_none() {
-                if was.inner.len() < INNER_MAX {
+            if inner_max > 0 && entry.kind == FileType::Directory && hands::room_maker(entry.name).is_none() {
+                if was.inner.len() < inner_max {
                     was.inner.push(Inner { name: entry.name.to_os_string(), inode: 0, changed: Time(0), names: None });
                 } else {
                     was.more_inner = true;
@@ -260,11 +277,13 @@ impl After<'_> {
 
     /// The queues that were not there; their inode numbers are never given twice.
     fn queues(&mut self) {
-        let Some(known) = self.before.queues.as_ref().map(Names::as_map) else { return };
-        let Ok(folder) = posix_queue::queues(self.view) else { return };
-        let _ = listing::each(folder.as_fd(), |entry| {
+        let Some((known, folder)) = self.before.queues.as_ref() else { return };
+        let known = known.as_map();
+        // A listing of its own: the first one stands at its end.
+        let Ok(listed) = listing::open_at(folder.as_fd(), OsStr::new(".")) else { return };
+        let _ = listing::each(listed.as_fd(), |entry| {
             if known.get(entry.name.as_bytes()) != Some(&entry.inode)
-                && let Ok(image) = posix_queue::image(&folder, entry.name)
+                && let Ok(image) = posix_queue::image(folder, entry.name)
             {
                 self.found.push(image);
             }

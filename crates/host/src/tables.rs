@@ -12,6 +12,9 @@ use crate::proc::{Proc, mountinfo, sysvipc, unix};
 use crate::view::View;
 use kobj_abi::HostKind;
 use kobj_core::image::{HostImage, Identity};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use std::collections::HashSet;
 
 /// Kinds that cannot be seen from here, and why; each kind once.
@@ -20,6 +23,8 @@ pub type NotVisible = Vec<(HostKind, String)>;
 /// What was there before.
 pub struct Before {
     looks: Vec<(Source, Result<Look, String>)>,
+    /// The table of mounts, held open: the kernel says by a poll whether it changed since it was opened.
+    mounts: Option<OwnedFd>,
 }
 
 /// A look at a source.
@@ -124,7 +129,10 @@ impl Before {
     #[must_use]
     pub fn take(view: &View) -> Self {
         let proc = open(view);
-        Self { looks: Source::ALL.into_iter().map(|source| (source, source.look(view, &proc))).collect() }
+        // Opened before it is read: a change in between is then seen twice and not missed.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let mounts = rustix::fs::open(view.proc.join("self/mountinfo"), flags, Mode::empty()).ok();
+        Self { mounts, looks: Source::ALL.into_iter().map(|source| (source, source.look(view, &proc))).collect() }
     }
 
     /// What is there now and was not then, kind by kind; and the kinds that could not be seen then or now.
@@ -133,6 +141,9 @@ impl Before {
         let proc = open(view);
         let (mut found, mut not_visible) = (Vec::new(), NotVisible::new());
         for (source, before) in &self.looks {
+            if *source == Source::Mounts && before.is_ok() && self.mounts_are_the_same() {
+                continue;
+            }
             let new = match (before.as_ref(), source.look(view, &proc)) {
                 (Ok(before), Ok(after)) => fresh(view, *source, before, after),
                 (Err(why), _) => Err(why.clone()),
@@ -150,6 +161,15 @@ impl Before {
             }
         }
         (found, not_visible)
+    }
+}
+
+impl Before {
+    /// Whether the kernel says that no mount came or went: cheaper than reading them all again.
+    fn mounts_are_the_same(&self) -> bool {
+        let Some(mounts) = &self.mounts else { return false };
+        let mut asked = [PollFd::new(mounts, PollFlags::PRI)];
+        matches!(poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
     }
 }
 

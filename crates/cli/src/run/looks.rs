@@ -1,9 +1,11 @@
 //! The census of a run: one cheap look before, and what is new after.
 
-use kobj_abi::HostKind;
+use kobj_abi::{HostKind, Layer};
 use kobj_core::image::HostImage;
 use kobj_host::view::View;
+use kobj_host::watch::Watches;
 use kobj_host::{places, tables};
+use rustix::fd::OwnedFd;
 
 /// How things were before the command started.
 pub(crate) struct Before {
@@ -20,8 +22,17 @@ pub(crate) struct News {
 
 impl Before {
     /// Looks at the watched folders and at the kernel's tables.
-    pub(crate) fn take(view: &View) -> Self {
-        Self { places: places::Before::take(view), tables: tables::Before::take(view) }
+    ///
+    /// Where the watches see every creation with its maker, folders inside the watched ones need no look.
+    pub(crate) fn take(view: &View, watches: &Watches) -> Self {
+        let all_seen = watches.living().is_some() && watches.layers().contains(&Layer::Fanotify);
+        let places = if all_seen { places::Before::take_outer(view) } else { places::Before::take(view) };
+        Self { places, tables: tables::Before::take(view) }
+    }
+
+    /// Ends the looks; what is left to close is better closed late.
+    pub(crate) fn into_descriptors(self) -> Vec<OwnedFd> {
+        self.places.into_descriptors()
     }
 
     /// Looks again.

@@ -27,6 +27,7 @@ use kobj_host::containment::Containment;
 use kobj_host::record::{Beginning, Record, RuntimeFolder};
 use kobj_host::view::View;
 use kobj_host::watch::{Choice, Watches};
+use kobj_platform::late_close::close_late;
 use kobj_platform::signals::{Signals, die_by};
 use kobj_platform::spawn::{Child, Launch, SpawnError};
 use looks::Before;
@@ -75,14 +76,13 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
         record.say(|record| record.set_group("".as_ref()));
     }
     let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
-    let before = Before::take(&view);
+    let before = Before::take(&view, &watches);
     let started = time::now();
     let (child, isolated) = match start(options, &mut containment, &cookie) {
         Ok(child) => child,
         Err(error) => {
-            watches.close();
             remove_group(&containment);
-            record.remove();
+            close_all(watches, before, record);
             return not_started(&options.command[0], error);
         }
     };
@@ -109,9 +109,8 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     }
     let report_failed = publish(options, &report);
     let Keep { containment, watches, record, .. } = keep;
-    watches.close();
     remove_group(&containment);
-    record.remove();
+    close_all(watches, before, record);
     let stragglers = report.has_proved_stragglers();
     let fail_on_stragglers = options.fail_on_stragglers;
     Ok(RunEnd { command, report_failed, stragglers, fail_on_stragglers, is_init: is_init() }.finish())
@@ -155,6 +154,14 @@ fn outer_koid() -> Option<Koid> {
 fn koid_of_cookie(value: &[u8]) -> Option<Koid> {
     let last = std::str::from_utf8(value.rsplit(|byte| *byte == b'/').next()?).ok()?;
     Koid::from_raw(u64::from_str_radix(last.split('-').next()?, 16).ok()?)
+}
+
+/// Removes the record and closes what takes the kernel its time to close, without waiting for it.
+fn close_all(watches: Watches, before: Before, record: Recording) {
+    let mut descriptors = watches.into_descriptors();
+    descriptors.extend(before.into_descriptors());
+    descriptors.extend(record.remove());
+    close_late(descriptors);
 }
 
 fn remove_group(containment: &Containment) {

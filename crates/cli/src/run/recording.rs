@@ -1,6 +1,7 @@
 //! The record of a run, or why there is none: the run goes on without, and says that it cannot be recovered.
 
 use kobj_host::record::Record;
+use rustix::fd::OwnedFd;
 
 /// A record that may be impossible.
 pub(crate) enum Recording {
@@ -26,12 +27,10 @@ impl Recording {
         }
     }
 
-    /// Removes the record: nothing is left to do.
-    pub(crate) fn remove(self) {
-        if let Self::Kept(record) = self
-            && let Err(why) = record.remove()
-        {
-            crate::tell(&format!("kobj: the record of this run stays: {why}\n"));
-        }
+    /// Removes the record: nothing is left to do. What is left to close is better closed late.
+    pub(crate) fn remove(self) -> Option<OwnedFd> {
+        let Self::Kept(record) = self else { return None };
+        let removed = record.remove();
+        removed.inspect_err(|why| crate::tell(&format!("kobj: the record of this run stays: {why}\n"))).ok()
     }
 }

@@ -220,11 +220,15 @@ impl Record {
 
     /// Removes the record: the run has ended, and nothing is left to do.
     ///
+    /// Returns the file, which has no name any more. Closing it frees its blocks, which takes a disk its time: whoever is
+    /// in a hurry closes it late (see [`kobj_platform::late_close`]).
+    ///
     /// # Errors
     /// A sentence: it could not be removed.
-    pub fn remove(self) -> Result<(), String> {
-        rustix::fs::unlinkat(&self.folder, self.era.0.to_string().as_str(), AtFlags::empty())
-            .map_err(|error| format!("{}: {}", self.path().display(), std::io::Error::from(error)))
+    pub fn remove(self) -> Result<OwnedFd, String> {
+        let say = |error: Errno| format!("{}: {}", self.path().display(), std::io::Error::from(error));
+        rustix::fs::unlinkat(&self.folder, self.era.0.to_string().as_str(), AtFlags::empty()).map_err(say)?;
+        rustix::io::fcntl_dupfd_cloexec(self.mapped.file(), 0).map_err(say)
     }
 
     fn header(&self) -> Header<'_> {

@@ -21,7 +21,7 @@ use kobj_platform::late_close::close_late;
 use look::{Look, Looked};
 use pace::{LookPace, Pace};
 use places::Places;
-use rustix::fd::BorrowedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -261,10 +261,16 @@ impl Watches {
 
     /// Ends the watches without waiting for the kernel.
     pub fn close(self) {
+        close_late(self.into_descriptors());
+    }
+
+    /// Ends the watches; what is left to close is better closed late.
+    #[must_use]
+    pub fn into_descriptors(self) -> Vec<OwnedFd> {
         let mut descriptors = Vec::new();
         descriptors.extend(self.fanotify.map(Fanotify::into_fd));
         descriptors.extend(self.look.map(Look::into_fd));
-        close_late(descriptors);
+        descriptors
     }
 
     /// Applies all process events that are there.
