@@ -11,7 +11,7 @@ pub(crate) fn print(time: Time) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", time.0.rem_euclid(1_000_000))
 }
 
-/// Reads exactly what [`print`] writes.
+/// Reads exactly what [`print()`] writes.
 pub(crate) fn parse(text: &str) -> Option<Time> {
     let digits = |from: usize, to: usize| text.get(from..to)?.parse::<u32>().ok().map(i64::from);
     let year_end = text.len().checked_sub(23)?;
