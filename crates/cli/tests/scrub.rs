@@ -163,6 +163,18 @@ fn sysv_objects_go_by_kind_and_id() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
+/// Queues and semaphores have no exact judge: it takes a person who names them, and the fix line of a report is that.
+#[test]
+fn a_person_who_names_a_queue_or_semaphore_stands_in_for_a_proof() {
+    for (flags, kind) in [(["-Q", "-p", "0600"].as_slice(), "sysv-queue"), (&["-S", "1"], "sysv-semaphore")] {
+        let made = text(&Command::new("ipcmk").args(flags).output().unwrap().stdout);
+        let id = made.trim().rsplit(' ').next().unwrap().to_owned();
+        let output = kobj(&["scrub", "--json", &format!("{kind}:{id}")]);
+        assert!(output.status.success(), "{kind} {id}: {output:?}");
+        assert_eq!(objects(&output)[0]["action"], "scrubbed");
+    }
+}
+
 #[test]
 fn an_earlier_reports_stragglers_go_if_they_are_still_the_same() {
     let (same, other) = (Segment::new("from-same"), Segment::new("from-other"));

@@ -152,8 +152,10 @@ fn ten_thousand_segments_go_quickly() {
         scene.file(&format!("psm_{number}"));
     }
     let start = Instant::now();
-    let (found, blind) = before.candidates(&view);
+    let (mut found, blind) = before.candidates(&view);
     let named = start.elapsed();
+    // Message queues lie in no folder of the view: those of tests beside this one are new as well.
+    found.retain(|object| object.kind == HostKind::Segment);
     assert_eq!((found.len(), blind.len()), (10_000, 0));
     let mut ignore = |_| {};
     let mut hands = Hands::new(&mut ignore);

@@ -13,8 +13,8 @@ use crate::report::schema::{Action, Report, Straggler};
 use crate::report::text::shown_name;
 use crate::state;
 use clap::Args;
-use kobj_abi::{Class, HostKind};
-use kobj_core::image::{Holder, HostImage, Identity};
+use kobj_abi::{Class, EvidenceKind, HostKind, Strength};
+use kobj_core::image::{Evidence, Holder, HostImage, Identity};
 use kobj_host::hands::Hands;
 use kobj_host::holders::Holders;
 use kobj_host::kind::{Outcome, Verdict};
@@ -95,7 +95,7 @@ pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
         let all_gone = dead::run(&view, &asked)?;
         return Ok(if all_gone { ExitCode::SUCCESS } else { ExitCode::from(LEFT) });
     }
-    let (plan, gone) = match &flags.from {
+    let (mut plan, gone) = match &flags.from {
         Some(path) => of_report(&view, path)?,
         None if flags.unused => (of_unused(&view, flags)?, 0),
         None => of_names(&view, flags)?,
@@ -104,6 +104,7 @@ pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
         crate::tell("kobj: nothing was scrubbed\n");
         return Ok(ExitCode::from(LEFT));
     }
+    plan.iter_mut().for_each(named_by_a_person);
     let mut rows: Vec<Row> =
         if flags.dry_run { plan.into_iter().map(|image| look(&view, image)).collect() } else { act(&view, plan)? };
     name_holders(&view, &mut rows);
@@ -115,6 +116,12 @@ pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
     }
     let left = rows.iter().any(|row| !row.action.is_gone() && row.action != Action::Planned);
     Ok(if left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+}
+
+/// A person who names an object, or confirms a plan, stands in for the proof of whose it is; never for the judge.
+fn named_by_a_person(image: &mut HostImage) {
+    let detail = "a person named it to kobj scrub".to_owned();
+    image.evidence.push(Evidence { kind: EvidenceKind::Person, strength: Strength::Proof, detail });
 }
 
 /// Who uses what is in use, where its judge named nobody: one pass over all processes for everything.
