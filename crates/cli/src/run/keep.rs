@@ -125,6 +125,11 @@ impl Keep<'_> {
         Sources { group: containment.group(), family, reaper: reaper(), cookie: Some(cookie) }.members(view)
     }
 
+    /// Whether anybody is left whom no list may show: in a storm of forks each process ends before it can be looked at.
+    pub(crate) fn is_anybody_left(&mut self) -> bool {
+        self.control.reap() || self.containment.group().is_some_and(|group| group.is_populated())
+    }
+
     /// Who forked a process of the job, where the family tree knows it.
     pub(crate) fn parent_of(&self, pid: u32) -> Option<Creator> {
         let family = self.watches.family();
