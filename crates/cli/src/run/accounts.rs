@@ -173,3 +173,43 @@ fn balance(counted: &Counted, stragglers: &[Straggler]) -> Vec<BalanceRow> {
     }
     rows.into_values().filter(|row| row.created != Some(0) || row.scrubbed + row.left > 0).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kobj_abi::{Era as E, Koid, ObjectType, Tag};
+
+    fn row(kind: HostKind, action: Action) -> Straggler {
+        let tag = Tag { letters: ObjectType::HostObject.letters(), koid: Koid::new(E(1), 2).unwrap() };
+        let image = HostImage::new(kind, b"x".to_vec(), Identity::Ipc { id: 1, key: 0, uid: 0 });
+        Straggler::new(&image, tag, action, String::new())
+    }
+
+    fn counted(kind: HostKind, created: u64, destroyed: u64) -> Counted {
+        Counted { by_kind: BTreeMap::from([(kind, (created, destroyed))]) }
+    }
+
+    #[test]
+    fn a_process_that_kobj_ended_is_counted_once() {
+        let rows = balance(
+            &counted(HostKind::Process, 5, 4),
+            &[row(HostKind::Process, Action::Terminated), row(HostKind::Process, Action::InUse)],
+        );
+        let [books] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!((books.created, books.destroyed, books.scrubbed, books.left), (Some(5), Some(3), 1, 1));
+        assert!(books.holds());
+    }
+
+    #[test]
+    fn books_that_do_not_add_up_are_seen() {
+        let rows = balance(&counted(HostKind::Segment, 3, 1), &[row(HostKind::Segment, Action::Scrubbed)]);
+        assert!(!rows[0].holds(), "one segment is neither destroyed nor scrubbed nor left");
+    }
+
+    #[test]
+    fn kinds_without_events_claim_nothing() {
+        let rows = balance(&counted(HostKind::Segment, 0, 0), &[row(HostKind::SysvSegment, Action::Reported)]);
+        let [books] = rows.as_slice() else { panic!("an empty exact row says nothing: {rows:?}") };
+        assert_eq!((books.kind, books.exact, books.created, books.left), (HostKind::SysvSegment, false, None, 1));
+    }
+}

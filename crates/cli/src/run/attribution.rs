@@ -228,3 +228,127 @@ fn by_holders(image: &mut HostImage, members: &HashSet<u32>, all_seen: bool) -> 
     image.evidence.push(Evidence { kind: EvidenceKind::Family, strength: Strength::Proof, detail });
     Whose::Own
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kobj_abi::HoldHow;
+    use kobj_core::image::{FileHandle, Holder, Time};
+
+    /// A witness of one maker, or of none.
+    #[derive(Default)]
+    struct One {
+        made: Option<Made>,
+        creator: Option<Strength>,
+        sees_all: bool,
+    }
+
+    impl Witness for One {
+        fn maker(&self, _: &Identity) -> Option<Made> {
+            self.made.clone()
+        }
+        fn sees_all_makers(&self, _: u64) -> bool {
+            self.sees_all
+        }
+        fn made_by_pid(&self, _: u32) -> Option<Strength> {
+            self.creator
+        }
+        fn sees_all_processes(&self) -> bool {
+            self.sees_all
+        }
+        fn name_of(&self, _: u32) -> Option<Vec<u8>> {
+            Some(b"maker".to_vec())
+        }
+    }
+
+    fn made(strength: Strength) -> Option<Made> {
+        let (window_start, window_end) = (Time(1_000_000), Time(2_000_000));
+        Some(Made { pid: 7, command: b"maker"[..].into(), window_start, window_end, strength, layer: Layer::Fanotify })
+    }
+
+    fn segment(born: i64) -> HostImage {
+        let handle = FileHandle::new(1, b"handle");
+        let identity = Identity::File { device: 1, inode: 2, handle, born: Some(Time(born)) };
+        HostImage::new(HostKind::Segment, b"/dev/shm/x".to_vec(), identity)
+    }
+
+    fn sysv() -> HostImage {
+        let identity = Identity::Ipc { id: 1, key: 0, uid: 0 };
+        let mut image = HostImage::new(HostKind::SysvSegment, b"1".to_vec(), identity);
+        image.maker_pid = Some(7);
+        image
+    }
+
+    fn check(image: HostImage, witness: &One) -> &'static str {
+        let view = View { proc: "/proc".into(), segment_folders: Vec::new(), temporary_folders: Vec::new(), uid: 0 };
+        let sorted = attribute(vec![image], witness, &view, &HashSet::new());
+        match (sorted.own.as_slice(), sorted.unattributed.as_slice()) {
+            ([own], []) => {
+                assert!(own.is_proved() && own.creator.is_some());
+                "own"
+            }
+            ([], [unknown]) => {
+                assert!(!unknown.is_proved(), "only proof makes an object the job's");
+                "unattributed"
+            }
+            ([], []) => "foreign",
+            _ => "twice",
+        }
+    }
+
+    #[test]
+    fn a_file_is_the_job_s_only_by_a_proof_whose_window_holds_its_birth() {
+        let proof = One { made: made(Strength::Proof), ..One::default() };
+        assert_eq!(check(segment(1_500_000), &proof), "own");
+        assert_eq!(check(segment(5_000_000), &proof), "unattributed", "born later: another file, or a link to one");
+        assert_eq!(check(segment(10), &proof), "unattributed", "born before the event: a hard link to an old file");
+        let hint = One { made: made(Strength::Hint), ..One::default() };
+        assert_eq!(check(segment(1_500_000), &hint), "unattributed");
+    }
+
+    #[test]
+    fn what_nobody_saw_made_is_foreign_only_where_every_maker_is_seen() {
+        assert_eq!(check(segment(1), &One::default()), "unattributed");
+        assert_eq!(check(segment(1), &One { sees_all: true, ..One::default() }), "foreign");
+        assert_eq!(check(sysv(), &One::default()), "unattributed");
+        assert_eq!(check(sysv(), &One { sees_all: true, ..One::default() }), "foreign");
+    }
+
+    #[test]
+    fn a_sysv_segment_is_the_job_s_by_a_creator_that_was_the_job_s_alone() {
+        assert_eq!(check(sysv(), &One { creator: Some(Strength::Proof), ..One::default() }), "own");
+        assert_eq!(check(sysv(), &One { creator: Some(Strength::Hint), ..One::default() }), "unattributed");
+    }
+
+    #[test]
+    fn queues_and_semaphores_have_no_creator_and_are_nobody_s() {
+        for kind in [HostKind::SysvQueue, HostKind::SysvSemaphore, HostKind::Mount, HostKind::LoopDevice] {
+            let image = HostImage::new(kind, b"1".to_vec(), Identity::Ipc { id: 1, key: 0, uid: 0 });
+            let all = One { made: made(Strength::Proof), creator: Some(Strength::Proof), sees_all: true };
+            assert_eq!(check(image, &all), "unattributed", "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn a_socket_belongs_to_the_job_only_if_nobody_else_has_it_open() {
+        let holder = |pid| Holder { pid, command: b"server".to_vec(), how: HoldHow::Listen };
+        let socket = |pids: &[u32]| {
+            let identity = Identity::File { device: 1, inode: 2, handle: None, born: None };
+            let mut image = HostImage::new(HostKind::Listener, b"tcp 127.0.0.1:1".to_vec(), identity);
+            image.holders = pids.iter().map(|pid| holder(*pid)).collect();
+            image
+        };
+        let members = HashSet::from([1, 2]);
+        assert!(matches!(by_holders(&mut socket(&[1, 2]), &members, true), Whose::Own));
+        assert!(matches!(by_holders(&mut socket(&[1, 3]), &members, true), Whose::Unknown));
+        assert!(matches!(by_holders(&mut socket(&[3]), &members, true), Whose::Foreign));
+        assert!(matches!(by_holders(&mut socket(&[1]), &members, false), Whose::Unknown), "some could not be seen");
+        assert!(matches!(by_holders(&mut socket(&[]), &members, true), Whose::Unknown));
+    }
+
+    #[test]
+    fn the_time_of_day_wraps_at_midnight() {
+        assert_eq!(clock(86_400_000_000 + 3_723_004_000), "01:02:03.004 UTC");
+        assert_eq!(clock(-1_000), "23:59:59.999 UTC");
+    }
+}

@@ -153,7 +153,9 @@ fn outer_koid() -> Option<Koid> {
 /// The koid of the innermost job that a cookie names.
 fn koid_of_cookie(value: &[u8]) -> Option<Koid> {
     let last = std::str::from_utf8(value.rsplit(|byte| *byte == b'/').next()?).ok()?;
-    Koid::from_raw(u64::from_str_radix(last.split('-').next()?, 16).ok()?)
+    let (koid, _) = last.split_once('-')?;
+    let digits = koid.len() == 16 && koid.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Koid::from_raw(digits.then(|| u64::from_str_radix(koid, 16).ok())??)
 }
 
 /// Removes the record and closes what takes the kernel its time to close, without waiting for it.
@@ -209,8 +211,12 @@ fn publish(options: &RunOptions, report: &Report) -> bool {
 /// The cookie's value: the koid, and the keeper's pid, which tells it from a cookie that a person made up; behind the
 /// outer job's, for an inner job.
 fn cookie_of(koid: Koid) -> OsString {
+    cookie_of_job(std::env::var_os(COOKIE), koid)
+}
+
+fn cookie_of_job(outer: Option<OsString>, koid: Koid) -> OsString {
     let own = format!("{:016x}-{:x}", koid.raw(), std::process::id());
-    match std::env::var_os(COOKIE) {
+    match outer {
         Some(outer) => {
             let mut value = outer;
             value.push("/");
@@ -290,5 +296,24 @@ fn await_end(keep: &mut Keep<'_>, options: &RunOptions) -> Result<CommandEnd, St
             timed_out = true;
         }
         keep.turn(&[], patience).map_err(|e| format!("cannot wait for the command: {e}"))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_names_its_innermost_job() {
+        let koid = Koid::new(Era(0x6b05_333c), 1).unwrap();
+        let own = cookie_of_job(None, koid);
+        assert_eq!(koid_of_cookie(own.as_bytes()), Some(koid));
+        let inner = Koid::new(Era(0x6b05_333d), 1).unwrap();
+        let both = cookie_of_job(Some(own.clone()), inner);
+        assert_eq!(koid_of_cookie(both.as_bytes()), Some(inner));
+        assert!(both.as_bytes().starts_with(own.as_bytes()));
+        for wrong in [&b""[..], b"/", b"x", b"0-1", b"\xff-1", b"00000000000000000000000000000001-1"] {
+            assert_eq!(koid_of_cookie(wrong), None, "{wrong:?}");
+        }
     }
 }
