@@ -7,6 +7,7 @@
 
 mod core;
 mod figure;
+mod run;
 
 use figure::{Options, Report};
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 type Group = (&'static str, fn(&Options, &mut Report));
 
 /// One line for each group.
-const GROUPS: &[Group] = &[("core", core::run)];
+const GROUPS: &[Group] = &[("core", core::run), ("run", run::run), ("census", run::census)];
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         }
     }
     if report.lines() == 0 {
-        eprintln!("kobj-benches: nothing is called {:?}; groups: core", options.wanted);
+        eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census", options.wanted);
         return ExitCode::from(2);
     }
     if report.all_hold() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
