@@ -1,12 +1,13 @@
 //! `kobj run --isolate` through the binary, as root and as a user without rights.
 
-use rustix::process::Signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// A copy of the binary in a folder that everybody may read, and somebody who runs it.
@@ -198,7 +199,7 @@ fn standard_streams_pass_through_and_no_descriptor_of_kobj_does() {
             child.wait_with_output().unwrap()
         };
         let bare: Vec<&OsStr> = list.iter().map(OsStr::new).collect();
-        let (isolated, bare) = (feed(somebody.isolated(&[], &list)), feed(somebody.command(&bare)));
+        let (isolated, bare) = (feed(somebody.isolated(&["--quiet"], &list)), feed(somebody.command(&bare)));
         assert_eq!(text(&isolated.stdout), text(&bare.stdout));
         assert_eq!(text(&isolated.stderr), "err\n");
         assert!(text(&isolated.stdout).starts_with("hello\n"));
@@ -228,17 +229,63 @@ fn signals_reach_the_command_with_its_own_actions() {
             for handled in [true, false] {
                 let trap = if handled { format!("trap 'exit 5' {name}; ") } else { String::new() };
                 let script = format!("{trap}echo up; while :; do sleep 0.05; done");
-                let mut run = somebody.isolated(&["--quiet"], &["sh", "-c", &script]).spawn().unwrap();
-                let mut line = String::new();
-                BufReader::new(run.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-                assert_eq!(line, "up\n");
-                let pid = rustix::process::Pid::from_child(&run);
-                rustix::process::kill_process(pid, signal).unwrap();
+                let (mut run, _lines) = up(somebody, &script);
+                rustix::process::kill_process(Pid::from_child(&run), signal).unwrap();
                 let status = run.wait().unwrap();
                 let expected = if handled { (Some(5), None) } else { (None, Some(signal.as_raw())) };
                 assert_eq!((status.code(), status.signal()), expected, "{name}, handled: {handled}");
             }
         }
+    });
+}
+
+/// The init of the run's namespaces: kobj's only child.
+fn init_of(run: &Child) -> Pid {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap()).unwrap()
+}
+
+/// A run whose command has said "up".
+fn up(somebody: &Somebody, script: &str) -> (Child, BufReader<ChildStdout>) {
+    let mut run = somebody.isolated(&["--quiet"], &["sh", "-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+    (run, lines)
+}
+
+#[test]
+fn without_its_kobj_the_command_goes_on_and_the_rest_ends_with_it() {
+    as_both("without_its_kobj_the_command_goes_on_and_the_rest_ends_with_it", |somebody| {
+        let (mut run, mut lines) = up(somebody, "echo up; read x; setsid sleep 1000 & echo got $x");
+        let init = pidfd_open(init_of(&run), PidfdFlags::empty()).unwrap();
+        let mut stdin = run.stdin.take().unwrap();
+        run.kill().unwrap();
+        run.wait().unwrap();
+        stdin.write_all(b"it\n").unwrap();
+        // The sleeping process holds the pipe, so that its end is the end of all that is inside.
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "got it\n");
+        let mut polled = [PollFd::new(&init, PollFlags::IN)];
+        assert_eq!(poll(&mut polled, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })), Ok(1), "the init stays");
+    });
+}
+
+#[test]
+fn whoever_kills_the_init_kills_the_command() {
+    as_both("whoever_kills_the_init_kills_the_command", |somebody| {
+        let script = "trap 'echo told' USR1; echo up; while :; do sleep 0.05; done";
+        let (run, mut lines) = up(somebody, script);
+        // kobj passes a signal on only when it knows of the command, which the init tells it.
+        rustix::process::kill_process(Pid::from_child(&run), Signal::USR1).unwrap();
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert_eq!(line, "told\n");
+        rustix::process::kill_process(init_of(&run), Signal::KILL).unwrap();
+        let output = run.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(9), "{output:?}");
     });
 }
 

@@ -186,7 +186,11 @@ fn start_init(launch: &Launch, group: Option<BorrowedFd<'_>>, inner: &OwnedFd) -
 
 /// Waits for the init's first word, and for the command that comes with it.
 fn hear_start(line: &OwnedFd) -> Result<Child, SpawnError> {
-    let lost = || SpawnError::Refused(std::io::Error::other("the init of its namespaces ended at once"));
+    let lost = || {
+        SpawnError::Refused(std::io::Error::other(
+            "the init of its namespaces was killed meanwhile, and the command with it",
+        ))
+    };
     let mut bytes = [0; WORD_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -217,7 +221,7 @@ fn hear_start(line: &OwnedFd) -> Result<Child, SpawnError> {
         ))
     })?;
     // Until now the init did not reap, so that the number was the command's.
-    rustix::net::send(line, b"!", SendFlags::NOSIGNAL).map_err(|error| SpawnError::Refused(error.into()))?;
+    rustix::net::send(line, b"!", SendFlags::NOSIGNAL).map_err(|_| lost())?;
     Ok(Child { pid, pidfd })
 }
 
