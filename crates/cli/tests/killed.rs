@@ -160,7 +160,7 @@ impl Place {
         let access = Timespec { tv_sec: i64::from(first_era), tv_nsec: 0 };
         let opened = File::open(folder.path()).unwrap();
         rustix::fs::futimens(&opened, &Timestamps { last_access: access, last_modification: keep }).unwrap();
-        let first_key = 0x4000_0000 | unique % 0x1000 << 16;
+        let first_key = 0x4000_0000 | ((unique % 0x1000) << 16);
         let (prefix, mark) = (format!("kobj-killed-{unique}"), format!("{MARK}={unique}"));
         Self { runtime, prefix, mark, first_era, first_key }
     }
