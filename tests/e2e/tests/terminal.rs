@@ -138,8 +138,9 @@ fn control_z_stops_and_fg_goes_on() {
         terminal.prompts();
         terminal.enter(&format!("clear; echo jobs-{round}; jobs"));
         terminal.shows("Stopped");
-        terminal.enter("clear; fg");
-        terminal.shows("kobj run");
+        // Typed only when the screen is clean: what is echoed before would be wiped.
+        terminal.enter(&format!("clear; echo aga\"\"in-{round}; fg"));
+        terminal.shows(&format!("again-{round}"));
         terminal.enter(&format!("word-{round}"));
         // Once as typed, once from cat.
         terminal.wait("cat's answer", |screen| screen.matches(&format!("word-{round}")).count() == 2);
@@ -171,8 +172,8 @@ fn a_shell_with_its_own_job_control_works() {
     terminal.shows("going");
     terminal.press(&["C-z"]);
     terminal.shows("Stopped");
-    terminal.enter("clear; fg");
-    terminal.shows("exec cat");
+    terminal.enter("clear; echo aga\"\"in; fg");
+    terminal.shows("again");
     terminal.enter("word");
     terminal.wait("cat's answer", |screen| screen.matches("word").count() == 2);
     terminal.press(&["C-c"]);
