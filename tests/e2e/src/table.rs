@@ -305,6 +305,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_readme_shows_this_table() {
+        let readme = include_str!("../../../README.md");
+        let fresh = "print it again: cargo run -p kobj-e2e --bin e2e-table";
+        assert!(readme.contains(&Table::checked_in().markdown()), "{fresh}");
+    }
+
     fn report(stragglers: &str, unattributed: &str) -> Report {
         let item = |text: &str| -> Vec<serde_json::Value> {
             text.split_terminator(';')
