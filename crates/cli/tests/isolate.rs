@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// A copy of the binary in a folder that everybody may read, and somebody who runs it.
 struct Somebody {
@@ -186,6 +187,16 @@ fn what_it_leaves_running_is_named_and_gone() {
         let left = value["stragglers"].as_array().unwrap();
         assert_eq!(left.len(), 1, "{value}");
         assert_eq!((&left[0]["kind"], &left[0]["action"]), (&"process".into(), &"terminated".into()), "{value}");
+    });
+}
+
+#[test]
+fn the_init_is_not_waited_for_as_if_it_were_left() {
+    as_both("the_init_is_not_waited_for_as_if_it_were_left", |somebody| {
+        let begun = Instant::now();
+        let output = somebody.run(&["--kill-after", "60s"], "exit 0");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(begun.elapsed() < Duration::from_secs(50), "the patience for leftover processes passed");
     });
 }
 

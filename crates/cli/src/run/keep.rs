@@ -127,7 +127,10 @@ impl Keep<'_> {
 
     /// Whether anybody is left whom no list may show: in a storm of forks each process ends before it can be looked at.
     pub(crate) fn is_anybody_left(&mut self) -> bool {
-        self.control.reap() || self.containment.group().is_some_and(|group| group.is_populated())
+        let has_children = self.control.reap();
+        // The init of an isolated job stays until it is let go; what no list shows ends with it, which no fork outruns.
+        let has_init = self.control.living_init().is_some();
+        !has_init && (has_children || self.containment.group().is_some_and(|group| group.is_populated()))
     }
 
     /// Who forked a process of the job, where the family tree knows it.
