@@ -13,6 +13,9 @@ static CLOSED_STREAMS: AtomicU8 = AtomicU8::new(0);
 /// The highest signal number on Linux.
 pub const SIGNAL_MAX: c_int = 64;
 
+/// The signals whose disposition this process changes: the runtime ignores SIGPIPE, and waiting needs SIGCHLD's default.
+pub const CHANGED: [c_int; 2] = [libc::SIGPIPE, libc::SIGCHLD];
+
 /// A set of signal numbers 1 to 64; bit n-1 stands for signal n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalSet(pub u64);
@@ -28,7 +31,7 @@ impl SignalSet {
 /// What the process was given by its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inherited {
-    /// Signals whose disposition was "ignore".
+    /// Which of the [`CHANGED`] signals were ignored. All others are as they were, here and in what is started from here.
     pub ignored: SignalSet,
     /// The signal mask.
     pub blocked: SignalSet,
@@ -56,7 +59,7 @@ static RECORD_AT_START: extern "C" fn() = record;
 
 extern "C" fn record() {
     let mut ignored = 0u64;
-    for signal in 1..=SIGNAL_MAX {
+    for signal in CHANGED {
         if disposition_is_ignore(signal) {
             ignored |= 1 << (signal - 1);
         }
