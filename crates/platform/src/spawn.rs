@@ -1,7 +1,7 @@
 //! Starting a command exactly as it would have started without a keeper: `clone3` into a control group, with a pidfd.
 
 use crate::isolation::{Isolation, STEPS};
-use crate::startup::{Inherited, SIGNAL_MAX, inherited};
+use crate::startup::{CHANGED, Inherited, SIGNAL_MAX, inherited};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
 use std::io;
@@ -289,7 +289,8 @@ fn become_program(plan: &mut Plan<'_>) -> ! {
         // SAFETY: ends the child at once; no destructor or exit handler of the parent's copy runs.
         unsafe { libc::_exit(127) }
     }
-    for signal in (1..=SIGNAL_MAX).filter(|s| inherited.ignored.contains(*s) || *s == libc::SIGPIPE) {
+    // Handlers fall back to the default by themselves, and what was ignored still is; what we changed is set right.
+    for signal in CHANGED {
         let wanted = if inherited.ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: SIG_IGN and SIG_DFL install no code; numbers that may not be set are refused by the kernel.
         unsafe { libc::signal(signal, wanted) };
