@@ -10,29 +10,16 @@ use crate::view::View;
 use kobj_abi::{HoldHow, HostKind};
 use kobj_core::image::{Holder, HostImage, Identity};
 use kobj_platform::netlink_diag;
-use rustix::fs::{RawDir, SeekFrom, Statx};
+use rustix::fs::{RawDir, Statx};
 use rustix::io::Errno;
-use rustix::path::DecInt;
 use std::collections::{HashMap, HashSet};
-use std::ffi::CStr;
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many processes make a second thread worth its start.
 const WORTH_A_THREAD: usize = 24;
-/// How many descriptors make it worth while to try their numbers instead of listing them.
-const WORTH_TRYING: i64 = 100;
-/// How many descriptor numbers in a row may be missing before a table is listed.
-const GAP_MAX: u64 = 4;
-/// One missing number for so many found ones does not make a table worth listing.
-const GAPS_SHARE: u64 = 8;
-/// Where procfs lists descriptor 0: behind "." and "..".
-const POSITION_OF_FIRST: u64 = 2;
-/// The magic number of procfs.
-const PROCFS: i64 = 0x9fa0;
 
 /// Who holds each of the wanted objects.
 #[derive(Debug, Default)]
@@ -59,9 +46,8 @@ impl Holders {
             return holders;
         };
         let wanted = Wanted::of(view, &proc, wanted);
-        let is_procfs = rustix::fs::statfs(&view.proc).is_ok_and(|found| found.f_type as i64 == PROCFS);
-        let (next, seen) = (AtomicUsize::new(0), Mutex::default());
-        let pass = Pass { proc: &proc, wanted: &wanted, pids: &pids, is_procfs, next, seen };
+        let pass =
+            Pass { proc: &proc, wanted: &wanted, pids: &pids, next: AtomicUsize::new(0), seen: Mutex::default() };
         let mut hits = pass.run(pids.len() > WORTH_A_THREAD);
         hits.by_lock(&wanted, &proc);
         hits.list.sort_unstable_by_key(|hit| (hit.object, hit.pid, hit.how));
@@ -254,7 +240,6 @@ struct Pass<'a> {
     proc: &'a Proc,
     wanted: &'a Wanted,
     pids: &'a [u32],
-    is_procfs: bool,
     next: AtomicUsize,
     /// Mount namespaces whose table was read.
     seen: Mutex<HashSet<u64>>,
@@ -318,82 +303,33 @@ impl Pass<'_> {
         by_descriptor && by_map
     }
 
-    /// Whether each of the process's descriptors could be looked at.
-    ///
-    /// Long tables seldom have gaps, and a listing costs a third of the looks, so there the numbers are tried one after
-    /// the other as long as few are missing; only what lies behind is listed.
     fn descriptors(&self, life: &Life, hits: &mut Hits) -> bool {
         let folder = match life.subfolder("fd") {
             Ok(folder) => folder,
             Err(error) => return error.kind() != ErrorKind::PermissionDenied,
         };
-        // Since Linux 6.2 the folder's size is the number of descriptors; before, it is 0.
-        if self.is_procfs && rustix::fs::fstat(&folder).is_ok_and(|found| found.st_size >= WORTH_TRYING) {
-            self.dense_descriptors(life, &folder, hits);
-        }
         let mut space = [MaybeUninit::<u8>::uninit(); 32 << 10];
         let mut entries = RawDir::new(&folder, &mut space);
         let mut readable = true;
+        let pid = life.pid;
         while let Some(entry) = entries.next() {
             let Ok(entry) = entry else { break };
             let name = entry.file_name();
             if name.to_bytes().starts_with(b".") {
                 continue;
             }
-            if let Err(Errno::ACCESS | Errno::PERM) = self.descriptor(life, &folder, name, hits) {
-                readable = false;
+            match proc::look(&folder, name) {
+                Ok(look) => self.wanted.match_look(&look, |object, how| {
+                    hits.list.push(Hit { object, pid, how });
+                    if !self.wanted.locks.is_empty() && self.is_locked(life, name.to_bytes(), look.stx_ino) {
+                        hits.list.push(Hit { object, pid, how: HoldHow::Lock });
+                    }
+                }),
+                Err(Errno::ACCESS | Errno::PERM) => readable = false,
+                Err(_) => {}
             }
         }
         readable
-    }
-
-    /// Looks at the descriptors from 0 up to where many are missing, and moves the folder's position behind them.
-    fn dense_descriptors(&self, life: &Life, folder: &OwnedFd, hits: &mut Hits) {
-        let mut last = None;
-        let (mut found, mut missing, mut in_a_row) = (0_u64, 0, 0);
-        for number in 0_u64.. {
-            match self.descriptor(life, folder, DecInt::new(number).as_c_str(), hits) {
-                Ok(()) => {
-                    found += 1;
-                    in_a_row = 0;
-                    last = Some(number);
-                }
-                // The listing says what is wrong.
-                Err(error) if error != Errno::NOENT => break,
-                Err(_) if in_a_row >= GAP_MAX || missing >= GAP_MAX + found / GAPS_SHARE => break,
-                Err(_) => {
-                    missing += 1;
-                    in_a_row += 1;
-                }
-            }
-        }
-        let Some(last) = last else { return };
-        // procfs lists a descriptor at the position of its number and two. If the last one is not found there, because
-        // it was closed since or a kernel counts otherwise, all are listed: looking twice does no harm.
-        let mut space = [MaybeUninit::<u8>::uninit(); 64];
-        let at_last = rustix::fs::seek(folder, SeekFrom::Start(last + POSITION_OF_FIRST)).is_ok() && {
-            let mut entries = RawDir::new(folder, &mut space);
-            let first = entries.next();
-            first.is_some_and(|entry| entry.is_ok_and(|entry| entry.file_name() == DecInt::new(last).as_c_str()))
-        };
-        let position = if at_last { last + POSITION_OF_FIRST + 1 } else { 0 };
-        if rustix::fs::seek(folder, SeekFrom::Start(position)).is_err() {
-            // A listing from wherever it stands is all that can be had.
-            hits.unreadable += 1;
-        }
-    }
-
-    /// Looks at one descriptor.
-    fn descriptor(&self, life: &Life, folder: &OwnedFd, name: &CStr, hits: &mut Hits) -> rustix::io::Result<()> {
-        let look = proc::look(folder, name)?;
-        let pid = life.pid;
-        self.wanted.match_look(&look, |object, how| {
-            hits.list.push(Hit { object, pid, how });
-            if !self.wanted.locks.is_empty() && self.is_locked(life, name.to_bytes(), look.stx_ino) {
-                hits.list.push(Hit { object, pid, how: HoldHow::Lock });
-            }
-        });
-        Ok(())
     }
 
     /// Whether the descriptor has a lock on the file, by its fdinfo: the only place that names a description's lock.
@@ -551,7 +487,7 @@ print('up', flush=True); sys.stdin.read()";
         let paths: Vec<_> = numbers.iter().map(|number| folder.path().join(number.to_string())).collect();
         paths.iter().for_each(|path| std::fs::write(path, "").unwrap());
         let wanted: Vec<_> = paths.iter().map(|path| image_of(path, HostKind::TemporaryFile)).collect();
-        // Dense with gaps behind; then too short to be tried, with the gaps at once.
+        // Dense with gaps behind; then with the gaps at once.
         for dense in [150, 0] {
             let text = "
 import os, sys, resource
