@@ -9,7 +9,7 @@
 use crate::proc::{Life as Folder, Proc};
 use kobj_abi::Strength;
 use kobj_platform::connector::ProcessEvent;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -89,6 +89,23 @@ pub struct Life {
     threads: u32,
 }
 
+/// Commands that ask a daemon outside of any job to make things: service managers, container engines, schedulers.
+const DAEMON_CLIENTS: [&str; 13] = [
+    "systemctl",
+    "systemd-run",
+    "machinectl",
+    "busctl",
+    "dbus-send",
+    "docker",
+    "podman-remote",
+    "nerdctl",
+    "ctr",
+    "crictl",
+    "at",
+    "batch",
+    "virsh",
+];
+
 /// The most ended processes whose names are kept: a whole wrap of the usual numbers.
 const NAMES_KEPT: usize = 1 << 15;
 
@@ -99,6 +116,7 @@ pub struct Family {
     ended: HashMap<u32, Life>,
     /// The names of the ended: makers are named long after their end.
     names: HashMap<u32, Arc<[u8]>>,
+    daemon_clients: BTreeSet<&'static str>,
     /// The command's number, until its fork is heard: what ends before was another life.
     expected: Option<u32>,
     ours: PidSet,
@@ -122,6 +140,7 @@ impl Family {
             living: HashMap::new(),
             ended: HashMap::new(),
             names: HashMap::new(),
+            daemon_clients: BTreeSet::new(),
             expected: None,
             ours: PidSet::default(),
             foreign: PidSet::default(),
@@ -269,6 +288,11 @@ impl Family {
         self.living.get(&pid).map(|life| &life.command).or_else(|| self.names.get(&pid)).map(Arc::clone)
     }
 
+    /// The clients of other daemons that the job ran: what these do on request is no descendant's deed.
+    pub fn daemon_clients(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.daemon_clients.iter().copied()
+    }
+
     fn remember(&mut self, pid: u32, life: &Life) {
         if self.names.len() < NAMES_KEPT || self.names.contains_key(&pid) {
             self.names.insert(pid, Arc::clone(&life.command));
@@ -315,6 +339,9 @@ impl Family {
         let at_ns = life.started_at_ns;
         let read = self.proc.as_ref().and_then(|proc| command_of(&proc.life(pid).ok()?, at_ns));
         if let Some(name) = read {
+            if let Some(client) = DAEMON_CLIENTS.iter().find(|client| client.as_bytes() == name) {
+                self.daemon_clients.insert(client);
+            }
             let name = self.intern(&name);
             if let Some(life) = self.living.get_mut(&pid) {
                 life.command = name;
@@ -388,6 +415,26 @@ mod tests {
 
     fn strength(family: &Family, pid: u32) -> Option<Strength> {
         family.judge_recent(pid).map(|(strength, _)| strength)
+    }
+
+    /// The name is read when the exec is heard, so the client here is a real process that waits.
+    #[test]
+    fn a_client_of_another_daemon_is_noticed() {
+        let folder = std::env::temp_dir().join(format!("kobj-family-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy("/bin/cat", folder.join("docker")).unwrap();
+        let mut child = std::process::Command::new(folder.join("docker"))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut family = Family::new(Path::new("/proc"), None);
+        family.set_root(child.id());
+        let noticed: Vec<_> = family.daemon_clients().collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(noticed, ["docker"]);
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub(crate) fn describe(report: &mut Report, keep: &Keep<'_>, command: CommandEnd
         report.job.limits.push(super::isolate::LIMIT.to_owned());
     }
     report.job.limits.extend_from_slice(keep.watches.absent());
+    let asked = keep.watches.family().daemon_clients();
+    report.job.limits.extend(asked.map(|client| {
+        format!("the job ran {client}: what another daemon makes on its request escapes any job and is not seen")
+    }));
 }
 
 fn exit_of(command: CommandEnd) -> Exit {
