@@ -273,9 +273,13 @@ impl Watches {
         descriptors
     }
 
-    /// Applies all process events that are there.
+    /// Applies all process events that were there when it was called.
+    ///
+    /// A fork that is younger ends it: in a storm of forks the queue is never empty, and the caller has signals to see to.
     fn hear(&mut self) -> bool {
         let mut found = false;
+        let called_at = clock_gettime(ClockId::Monotonic);
+        let called_at_ns = called_at.tv_sec as u64 * 1_000_000_000 + called_at.tv_nsec as u64;
         while let Some(connector) = &self.connector {
             match connector.next() {
                 Ok(Some(event)) => {
@@ -284,6 +288,9 @@ impl Watches {
                         say_once(&mut self.lost, "process connector: the kernel had no room for some events");
                     }
                     self.family.apply(event);
+                    if matches!(event, ProcessEvent::Fork { at_ns, .. } if at_ns > called_at_ns) {
+                        break;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {
