@@ -90,10 +90,15 @@ impl Sources<'_> {
     /// Every living process of the job, each proved and held.
     ///
     /// The sources are asked, each process is opened, then the sources are asked again: only who is named both times is a
-    /// member, so a number that went to a stranger in between is not taken for the job's.
+    /// member, so a number that went to a stranger in between is not taken for the job's. A child of the reaper needs no
+    /// second look: its number is its own until the reaper, which calls this, takes its status. That catches lines of
+    /// processes that fork and end faster than anybody can look twice.
     #[must_use]
     pub fn members(&self, view: &View) -> Vec<Member> {
         let Ok(proc) = Proc::open(&view.proc) else { return Vec::new() };
+        let is_ours = |reaper: &u32| *reaper == std::process::id();
+        let adopted: HashSet<u32> =
+            self.reaper.filter(is_ours).map(|reaper| children(view, reaper).into_iter().collect()).unwrap_or_default();
         let first = self.ask(view);
         if first.is_empty() {
             return Vec::new();
@@ -109,7 +114,8 @@ impl Sources<'_> {
         opened
             .into_iter()
             .filter_map(|(pid, pidfd)| {
-                let evidence = second.get(&pid)?.clone();
+                let looked_once = || adopted.contains(&pid).then(|| first.get(&pid)).flatten();
+                let evidence = second.get(&pid).or_else(looked_once)?.clone();
                 let stat = proc.life(pid).ok()?.stat()?;
                 let member =
                     Member { pid, started: stat.started, state: stat.state, command: stat.command, evidence, pidfd };
