@@ -195,7 +195,10 @@ impl Running {
     pub fn ready(&mut self, needle: &str) -> Result<(), String> {
         if let Some(path) = needle.strip_prefix("path ") {
             let there = appears(Path::new(path), PATIENCE).map_err(|error| format!("{path}: {error}"))?;
-            return if there { Ok(()) } else { Err(format!("no {path}:\n{}", self.output.text())) };
+            if !there {
+                return Err(format!("no {path}:\n{}", self.output.text()));
+            }
+            return self.catches_term();
         }
         let line = self.output.line(needle).ok_or_else(|| format!("not ready:\n{}", self.output.text()))?;
         for (key, value) in line.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
@@ -203,6 +206,23 @@ impl Running {
         }
         let daemon = self.variables.get("daemon").and_then(|pid| pid.parse().ok());
         self.daemons.extend(daemon.filter(|_| !self.under_kobj).map(|pid| (pid, process::started(pid))));
+        Ok(())
+    }
+
+    /// Waits until the command catches SIGTERM: a server may make its socket before it can tear itself down.
+    fn catches_term(&self) -> Result<(), String> {
+        let end = std::time::Instant::now() + PATIENCE;
+        let bit = 1 << (Signal::TERM.as_raw() - 1);
+        let caught = |pid| {
+            let mask = process::status_field(pid, "SigCgt").unwrap_or_default();
+            u64::from_str_radix(&mask, 16).unwrap_or(0) & bit != 0
+        };
+        while !caught(self.command_pid()) {
+            if std::time::Instant::now() > end {
+                return Err(format!("SIGTERM is not caught:\n{}", self.output.text()));
+            }
+            std::thread::yield_now();
+        }
         Ok(())
     }
 
