@@ -82,6 +82,19 @@ impl Source {
         }
     }
 
+    /// Whether what it lists ends with the last process that has it open.
+    const fn lives_with_its_holder(self) -> bool {
+        matches!(self, Self::Unix | Self::Tcp | Self::Udp | Self::Udp6)
+    }
+
+    /// A look that found nothing.
+    const fn nothing(self) -> Look {
+        match self.table() {
+            Some(_) => Look::Table(Vec::new()),
+            None => Look::Objects(Vec::new()),
+        }
+    }
+
     /// The table's name in procfs, where it has one.
     const fn table(self) -> Option<&'static str> {
         match self {
@@ -128,11 +141,28 @@ impl Before {
     /// Takes a look at all tables.
     #[must_use]
     pub fn take(view: &View) -> Self {
+        Self::look(view, Source::ALL.into_iter())
+    }
+
+    fn look(view: &View, sources: impl Iterator<Item = Source>) -> Self {
         let proc = open(view);
         // Opened before it is read: a change in between is then seen twice and not missed.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let mounts = rustix::fs::open(view.proc.join("self/mountinfo"), flags, Mode::empty()).ok();
-        Self { mounts, looks: Source::ALL.into_iter().map(|source| (source, source.look(view, &proc))).collect() }
+        Self { mounts, looks: sources.map(|source| (source, source.look(view, &proc))).collect() }
+    }
+
+    /// The same without sockets: for whom an exact family tree tells whose a socket is, by who has it open.
+    #[must_use]
+    pub fn take_lasting(view: &View) -> Self {
+        Self::look(view, Source::ALL.into_iter().filter(|source| !source.lives_with_its_holder()))
+    }
+
+    /// The sockets that are there now, without a look before: they end with the last process that has them open.
+    pub fn sockets(view: &View) -> Vec<HostImage> {
+        let sources = Source::ALL.into_iter().filter(|source| source.lives_with_its_holder());
+        let nothing = sources.map(|source| (source, Ok(source.nothing()))).collect();
+        Self { looks: nothing, mounts: None }.candidates(view).0
     }
 
     /// What is there now and was not then, kind by kind; and the kinds that could not be seen then or now.

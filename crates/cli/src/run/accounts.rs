@@ -70,11 +70,12 @@ pub(crate) fn settle(
     leftovers: Vec<Leftover>,
     era: Era,
 ) -> Result<(), String> {
-    let News { candidates, not_visible } = before.news(keep.view);
-    // Whatever made them was heard before they were seen.
     keep.drain();
     let counted = Counted::of(keep);
     let members: HashSet<u32> = leftovers.iter().filter(|left| !left.is_gone()).map(Leftover::pid).collect();
+    let News { candidates, not_visible } = before.news(keep.view, &members);
+    // Whatever made them was heard before they were seen.
+    keep.drain();
     let Attributed { own, unattributed } = sort(report, keep, options, candidates, &members);
     let mut settled = Settled::default();
     if !(leftovers.is_empty() && own.is_empty() && unattributed.is_empty()) {

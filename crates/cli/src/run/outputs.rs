@@ -63,17 +63,29 @@ impl<'a> Meant<'a> {
     /// folder. Ordinary files there are outputs.
     pub(crate) fn made_elsewhere(&mut self, keep: &mut Keep<'_>, listed: &[HostImage]) -> Vec<HostImage> {
         let known: HashSet<(u64, FileHandle)> = listed.iter().filter_map(key_of).collect();
-        let folders: Vec<&Path> = listed.iter().filter(|i| i.kind == HostKind::TemporaryFolder).map(path_of).collect();
+        let mut folders: Vec<PathBuf> =
+            listed.iter().filter(|i| i.kind == HostKind::TemporaryFolder).map(|i| path_of(i).to_owned()).collect();
         let creations: Vec<Creation> = keep.watches.makers().live().map(|(_, creation)| creation.clone()).collect();
+        let unlisted = creations.into_iter().filter(|creation| !known.contains(&(creation.device, creation.handle)));
+        let mut placed: Vec<(PathBuf, Creation)> =
+            unlisted.filter_map(|creation| Some((keep.watches.path_of(&creation)?, creation))).collect();
+        // A folder comes before what is in it: its tree is one object.
+        placed.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut found = Vec::new();
-        for creation in creations.iter().filter(|creation| !known.contains(&(creation.device, creation.handle))) {
-            let Some(path) = keep.watches.path_of(creation) else { continue };
+        for (path, creation) in placed {
             if folders.iter().any(|folder| path.starts_with(folder)) {
                 continue;
             }
             match classify(keep.view, &path) {
                 Ok(Some(image)) if key_of(&image) == Some((creation.device, creation.handle)) => {
-                    if image.class == Class::Output { self.count(&image) } else { found.push(image) }
+                    if image.class == Class::Output {
+                        self.count(&image);
+                        continue;
+                    }
+                    if image.kind == HostKind::TemporaryFolder {
+                        folders.push(path);
+                    }
+                    found.push(image);
                 }
                 _ => {}
             }

@@ -239,6 +239,12 @@ impl Watches {
         &mut self.makers
     }
 
+    /// Whether every process, and every creation in every watched folder, is seen with its maker from the start.
+    #[must_use]
+    pub fn sees_everything(&self) -> bool {
+        self.living().is_some() && self.fanotify.as_ref().is_some_and(|fanotify| fanotify.unwatched().is_empty())
+    }
+
     /// Whether every creation on that device was seen with its maker, so that an object without one is not the job's.
     #[must_use]
     pub fn sees_all_makers(&self, device: u64) -> bool {
