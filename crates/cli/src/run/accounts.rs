@@ -79,6 +79,7 @@ pub(crate) fn settle(
     let Attributed { own, unattributed } = sort(report, keep, options, candidates, &members);
     let mut settled = Settled::default();
     if !(leftovers.is_empty() && own.is_empty() && unattributed.is_empty()) {
+        keep.publish();
         let name = options.name.as_ref().map(|name| name.as_bytes());
         let mut books = Settlement::new(Policy::of_run(options), keep.view, time::now(), era, name)?;
         leftovers.into_iter().for_each(|leftover| books.add_process(leftover));

@@ -28,6 +28,8 @@ pub(crate) struct Keep<'a> {
     pub(crate) record: Recording,
     /// `NAME=VALUE` of the cookie.
     pub(crate) cookie: Vec<u8>,
+    /// Something was heard that is not in the record yet.
+    pub(crate) unpublished: bool,
 }
 
 impl Keep<'_> {
@@ -36,6 +38,7 @@ impl Keep<'_> {
     /// # Errors
     /// Polling or reading signals failed, which only a lack of memory explains.
     pub(crate) fn turn(&mut self, extra: &[BorrowedFd<'_>], until: Option<Instant>) -> io::Result<()> {
+        self.publish();
         let now = Instant::now();
         let until = until.map(|until| until.saturating_duration_since(now));
         let timeout = [until, self.control.next_forward(now), self.watches.next_look(now)].into_iter().flatten().min();
@@ -67,10 +70,20 @@ impl Keep<'_> {
 
     /// Takes in all that the watches have heard up to now.
     pub(crate) fn drain(&mut self) {
-        let Self { view, containment, watches, record, cookie, .. } = self;
+        let Self { view, containment, watches, cookie, .. } = self;
         let sources = Sources { group: containment.group(), family: None, reaper: reaper(), cookie: Some(cookie) };
         let mut members = || sources.members(view).iter().map(|member| member.pid).collect();
-        if watches.drain(Instant::now(), &mut members) {
+        self.unpublished |= watches.drain(Instant::now(), &mut members);
+        // Once the command has ended this waits until it is known that anything is left: usually nothing is.
+        if self.control.end().is_none() {
+            self.publish();
+        }
+    }
+
+    /// Writes down what was heard and not written yet: before each wait, and before anything is done about what is left.
+    pub(crate) fn publish(&mut self) {
+        if std::mem::take(&mut self.unpublished) {
+            let Self { watches, record, .. } = self;
             record.say(|record| record.publish(watches));
         }
     }
