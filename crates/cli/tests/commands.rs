@@ -203,3 +203,18 @@ fn unknown_words_are_2_and_help_is_0() {
     assert_eq!(kobj(&["--help"]).status.code(), Some(0));
     assert_eq!(kobj(&["--version"]).status.code(), Some(0));
 }
+
+/// A container's entry point that starts a server and then executes kobj: the server was there before the job.
+#[test]
+fn children_from_before_the_job_are_not_the_job_s() {
+    let script = "sleep 1000 >/dev/null & echo $!; exec \"$0\" run --quiet -- true";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_kobj")]).env_remove("KOBJ_JOB").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // Its parent is gone, so nobody takes its status: it is ended if it is no more or a zombie.
+    let server = text(&output.stdout).trim().to_owned();
+    let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+    Command::new("kill").arg(&server).stderr(Stdio::null()).status().unwrap();
+    assert!(stat.contains(") S "), "the server was ended with a job that it had nothing to do with: {stat:?}");
+}

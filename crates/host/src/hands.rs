@@ -167,12 +167,27 @@ impl<'a> Hands<'a> {
             return Err(error.into());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(folder, &name, flags, Mode::empty())?;
-        let stat = identity::stat_descriptor(made.as_fd())?;
-        // A set-group-id parent hands that bit down; nobody else may enter all the same.
-        if stat.uid != rustix::process::geteuid().as_raw() || stat.mode & 0o777 != 0o700 {
-            return Err(io::Error::other(format!("{} is not the folder that was just made", place.display())));
-        }
+        let enter = || -> io::Result<OwnedFd> {
+            let made = rustix::fs::openat(folder, &name, flags, Mode::empty())?;
+            // A narrow umask takes from the mode that was asked for.
+            rustix::fs::fchmod(&made, Mode::RWXU)?;
+            let stat = identity::stat_descriptor(made.as_fd())?;
+            // A set-group-id parent hands that bit down; nobody else may enter all the same.
+            if stat.uid != rustix::process::geteuid().as_raw() || stat.mode & 0o777 != 0o700 {
+                return Err(io::Error::other(format!("{} is not the folder that was just made", place.display())));
+            }
+            Ok(made)
+        };
+        let made = match enter() {
+            Ok(made) => made,
+            Err(error) => {
+                // Only an empty folder goes, and only then is there nothing to remember.
+                if rustix::fs::unlinkat(&**folder, &name, AtFlags::REMOVEDIR).is_ok() {
+                    (self.note)(QuarantineNote::Closed(place));
+                }
+                return Err(error);
+            }
+        };
         self.rooms.push(Room { mount, folder: made, parent: Rc::clone(folder), name, path: place, stuck: false });
         Ok(self.rooms.len() - 1)
     }

@@ -140,7 +140,8 @@ impl Sources<'_> {
                 say(pid, EvidenceKind::Family, "descends from the job's command by forks that were all seen");
             }
         }
-        if let Some(reaper) = self.reaper {
+        // Parenthood stands back where membership is exact: kobj may have had children before it was executed.
+        if let (None, None, Some(reaper)) = (self.group, self.family, self.reaper) {
             for pid in descendants(view, reaper) {
                 say(pid, EvidenceKind::Ancestry, "is a descendant of this kobj, its child or an orphan it adopted");
             }

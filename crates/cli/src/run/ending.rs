@@ -103,10 +103,9 @@ fn end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, members: Vec<Member>) -> Vec<Left
     }
     let mut members = members;
     loop {
-        let spared = spare(keep, mercy, &members, &mut left);
-        let deadline = Instant::now().checked_add(mercy.kill_after);
-        ask_to_end(keep, members, mercy.signal, &spared, deadline, &mut left);
-        make_end(keep, &spared, &mut left);
+        let mut spared = spare(keep, mercy, &members, &mut left);
+        ask_to_end(keep, members, mercy, &mut spared, &mut left);
+        make_end(keep, mercy, &mut spared, &mut left);
         // A peer that was dying at the first look is nobody's by now: who served only it is not spared any longer.
         members = keep.members();
         members.retain(|member| spared.contains(&key(member)));
@@ -155,24 +154,42 @@ fn spare(keep: &Keep<'_>, mercy: &Mercy<'_>, members: &[Member], left: &mut BTre
     spared
 }
 
+/// A server that is spared may fork for its next client at any moment: who is new beside the spared is judged before
+/// anything is done to it. With nobody spared there is no such server, and a storm of forks is not to be waited for.
+fn spare_the_new(
+    keep: &Keep<'_>,
+    mercy: &Mercy<'_>,
+    members: &[Member],
+    is_judged: impl Fn(&Member) -> bool,
+    spared: &mut HashSet<Key>,
+    left: &mut BTreeMap<Key, Leftover>,
+) {
+    let is_new = |member: &Member| !spared.contains(&key(member)) && !is_judged(member);
+    if !spared.is_empty() && members.iter().any(is_new) {
+        let more = spare(keep, mercy, members, left);
+        spared.extend(more);
+    }
+}
+
 /// The first signal to all that are not spared, those born meanwhile too, until they are gone or `deadline` has come.
 fn ask_to_end(
     keep: &mut Keep<'_>,
     mut members: Vec<Member>,
-    signal: i32,
-    spared: &HashSet<Key>,
-    deadline: Option<Instant>,
+    mercy: &Mercy<'_>,
+    spared: &mut HashSet<Key>,
     left: &mut BTreeMap<Key, Leftover>,
 ) {
+    let deadline = Instant::now().checked_add(mercy.kill_after);
     let mut asked = HashSet::new();
     loop {
+        spare_the_new(keep, mercy, &members, |member| asked.contains(&key(member)), spared, left);
         members.retain(|member| !spared.contains(&key(member)));
         if members.is_empty() && (!spared.is_empty() || !keep.is_anybody_left()) {
             return;
         }
         for member in &members {
             if asked.insert(key(member)) {
-                let fate = match member.send(signal) {
+                let fate = match member.send(mercy.signal) {
                     // A stopped process gets SIGTERM only when it goes on.
                     Ok(()) => member.signal(Signal::CONT).map_or(Fate::Terminated, |()| Fate::Terminated),
                     // It went by itself before it could be asked.
@@ -192,10 +209,13 @@ fn ask_to_end(
 }
 
 /// SIGKILL to all that are not spared, again and again until none is left.
-fn make_end(keep: &mut Keep<'_>, spared: &HashSet<Key>, left: &mut BTreeMap<Key, Leftover>) {
+fn make_end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, spared: &mut HashSet<Key>, left: &mut BTreeMap<Key, Leftover>) {
     let patience = Instant::now() + KILL_PATIENCE;
+    let mut judged: HashSet<Key> = left.keys().copied().collect();
     loop {
         let mut members = keep.members();
+        spare_the_new(keep, mercy, &members, |member| judged.contains(&key(member)), spared, left);
+        judged.extend(members.iter().map(key));
         members.retain(|member| !spared.contains(&key(member)));
         if members.is_empty() && (!spared.is_empty() || !keep.is_anybody_left()) {
             return;

@@ -5,7 +5,7 @@ use kobj_platform::signals::{Received, Signals, raise_default, send_to};
 use kobj_platform::spawn::Child;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,11 @@ impl JobControl {
         let foreground = |terminal: &OwnedFd| rustix::termios::tcgetpgrp(terminal).ok();
         let foreground_group = group.filter(|group| terminal.as_ref().and_then(foreground) == Some(*group));
         Self { signals, command, isolated, delayed: Vec::new(), end: None, terminal, foreground_group }
+    }
+
+    /// The command's pid.
+    pub(crate) fn command_pid(&self) -> u32 {
+        self.command.pid
     }
 
     /// What to poll for input.
@@ -248,6 +253,12 @@ fn stat_fields(name: &str) -> Option<String> {
     let stat = std::fs::read(format!("/proc/{name}/stat")).ok()?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     Some(String::from_utf8_lossy(stat.get(close + 2..)?).into_owned())
+}
+
+/// Whether this process has children now, whose ends it was never to know of.
+pub(crate) fn has_children() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(rustix::process::waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
 }
 
 /// Whether this process is the first of its PID namespace.

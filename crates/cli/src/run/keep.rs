@@ -28,6 +28,8 @@ pub(crate) struct Keep<'a> {
     pub(crate) record: Recording,
     /// `NAME=VALUE` of the cookie.
     pub(crate) cookie: Vec<u8>,
+    /// This process had children before it was kobj: parenthood proves nothing then.
+    pub(crate) had_children: bool,
     /// Something was heard that is not in the record yet.
     pub(crate) unpublished: bool,
 }
@@ -70,8 +72,13 @@ impl Keep<'_> {
 
     /// Takes in all that the watches have heard up to now.
     pub(crate) fn drain(&mut self) {
-        let Self { view, containment, watches, cookie, .. } = self;
-        let sources = Sources { group: containment.group(), family: None, reaper: reaper(), cookie: Some(cookie) };
+        let Self { view, containment, watches, cookie, had_children, .. } = self;
+        let sources = Sources {
+            group: containment.group(),
+            family: None,
+            reaper: self_or_none(*had_children),
+            cookie: Some(cookie),
+        };
         let mut members = || sources.members(view).iter().map(|member| member.pid).collect();
         self.unpublished |= watches.drain(Instant::now(), &mut members);
         // Once the command has ended this waits until it is known that anything is left: usually nothing is.
@@ -127,7 +134,7 @@ impl Keep<'_> {
             return Vec::new();
         }
         let has_family = self.watches.living().is_some();
-        let Self { view, containment, watches, cookie, .. } = self;
+        let Self { view, containment, watches, cookie, had_children, .. } = self;
         let watches = RefCell::new(watches);
         let family = || {
             let mut watches = watches.borrow_mut();
@@ -135,7 +142,8 @@ impl Keep<'_> {
             watches.living().unwrap_or_default()
         };
         let family: Option<&dyn Fn() -> Vec<u32>> = if has_family { Some(&family) } else { None };
-        Sources { group: containment.group(), family, reaper: reaper(), cookie: Some(cookie) }.members(view)
+        Sources { group: containment.group(), family, reaper: self_or_none(*had_children), cookie: Some(cookie) }
+            .members(view)
     }
 
     /// Whether anybody is left whom no list may show: in a storm of forks each process ends before it can be looked at.
@@ -168,9 +176,9 @@ impl Keep<'_> {
     }
 }
 
-/// Orphans of the job are handed to us.
-fn reaper() -> Option<u32> {
-    Some(std::process::id())
+/// Orphans of the job are handed to us; but so are those of children that we had before the job, if we had any.
+fn self_or_none(had_children: bool) -> Option<u32> {
+    (!had_children).then(std::process::id)
 }
 
 /// Device and inode of all that this process has open, and so of all that the command inherited.

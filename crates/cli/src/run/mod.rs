@@ -17,13 +17,15 @@ pub(crate) mod settle;
 
 use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
 use crate::options::run::{COOKIE, RunOptions, refuse};
+use crate::patterns::any_matches;
 use crate::report::schema::{JobRow, Report};
 use crate::report::{escape, files, text, time};
 use isolate::Isolated;
 use job_control::{End, JobControl, is_init};
 use keep::Keep;
-use kobj_abi::{Era, Koid, ObjectType, Tag};
+use kobj_abi::{Era, HostKind, Koid, ObjectType, Tag};
 use kobj_host::containment::Containment;
+use kobj_host::members::Member;
 use kobj_host::record::{Beginning, Record, RuntimeFolder};
 use kobj_host::view::View;
 use kobj_host::watch::{Choice, Watches};
@@ -63,6 +65,7 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let signals = Signals::take().map_err(|e| format!("cannot take over the signals: {e}"))?;
     let tmpdir = std::env::var_os("TMPDIR").map(Into::into);
     let view = View::of_this_process(&options.segment_folders, &options.temporary_folders, tmpdir);
+    let had_children = job_control::has_children();
     let (mut record, koid) = begin_record(options)?;
     // Orphans of the job come to us and not to init, so that none is lost and each is reaped.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
@@ -89,7 +92,8 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     watches.set_root(child.pid);
     record.say(|record| record.set_command(child.pid));
     let control = JobControl::new(signals, child, isolated);
-    let mut keep = Keep { view: &view, control, containment, watches, record, cookie: line, unpublished: false };
+    let mut keep =
+        Keep { view: &view, control, containment, watches, record, cookie: line, had_children, unpublished: false };
     let command = await_end(&mut keep, options)?;
     keep.record.say(Record::set_ended);
     let leftovers = ending::end_leftovers(&mut keep, &mercy(options));
@@ -270,6 +274,13 @@ fn not_started(program: &OsStr, error: SpawnError) -> Result<Finish, String> {
     Ok(Finish::Exit(code))
 }
 
+/// Whether `--timeout` may end a process: the command always, others unless they are not to be touched.
+fn may_be_timed_out(member: &Member, control: &JobControl, options: &RunOptions) -> bool {
+    let is_named = |patterns| any_matches(patterns, HostKind::Process, &member.image().name);
+    let is_exempt = options.report_only || options.dry_run || is_named(&options.keep) || is_named(&options.ignore);
+    member.pid == control.command_pid() || !is_exempt
+}
+
 /// Keeps the job until its command has ended, or until `--timeout` ended it.
 fn await_end(keep: &mut Keep<'_>, options: &RunOptions) -> Result<CommandEnd, String> {
     let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -288,7 +299,7 @@ fn await_end(keep: &mut Keep<'_>, options: &RunOptions) -> Result<CommandEnd, St
         if patience.is_some_and(|at| now >= at) {
             killed = timed_out;
             let signal = if timed_out { Signal::KILL.as_raw() } else { options.signal };
-            for member in keep.members() {
+            for member in keep.members().into_iter().filter(|member| may_be_timed_out(member, &keep.control, options)) {
                 // A stopped process sees the signal only when it goes on.
                 let _ = member.send(signal).and_then(|()| member.signal(Signal::CONT));
             }
