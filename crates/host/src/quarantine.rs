@@ -248,6 +248,17 @@ pub(crate) fn prepare(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> 
     }
 }
 
+/// An open that looked the name up before the move is still on its way to the lease, which stops it: it gets the time for
+/// those few instructions, and the processor if it was put aside. (An open that is held up for longer than this between
+/// the two may end with a file that has no name: the kernel offers no exact wait for it.)
+fn let_opens_arrive() {
+    const ON_THE_WAY: std::time::Duration = std::time::Duration::from_micros(25);
+    let moved_at = std::time::Instant::now();
+    while moved_at.elapsed() < ON_THE_WAY {
+        std::thread::yield_now();
+    }
+}
+
 fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<(), Refusal> {
     let mut leased = take(view, hands, place, identity)?;
     if hands.room(mount_of(&leased.stat), place.path).is_none() {
@@ -258,6 +269,7 @@ fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Ide
         leased = take(view, hands, place, identity)?;
     }
     let moved = move_in(hands, place, &leased.stat)?;
+    let_opens_arrive();
     if !leased.stands() {
         put_back(hands, place, &moved)?;
         return Err(Verdict::InUse(Vec::new(), "somebody opened it meanwhile".to_owned()).into());
