@@ -207,7 +207,7 @@ fn unknown_words_are_2_and_help_is_0() {
 /// A container's entry point that starts a server and then executes kobj: the server was there before the job.
 #[test]
 fn children_from_before_the_job_are_not_the_job_s() {
-    let script = "sleep 1000 >/dev/null & echo $!; exec \"$0\" run --quiet -- true";
+    let script = "sleep 1000 >/dev/null 2>&1 & echo $!; exec \"$0\" run --quiet -- true";
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_kobj")]).env_remove("KOBJ_JOB").stdin(Stdio::null());
     let output = command.output().unwrap();
