@@ -8,6 +8,7 @@ use crate::pins::Pins;
 use crate::places;
 use crate::view::View;
 use kobj_core::image::{Identity, Time};
+use kobj_platform::lease::SigioBlocked;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -71,6 +72,8 @@ pub struct Hands<'a> {
     pins: Option<Pins>,
     /// How many files have passed: the next one's name in a room.
     passed: u64,
+    /// From the first lease on: breaking one sends SIGIO, whose default is death.
+    sigio_blocked: Option<Rc<SigioBlocked>>,
 }
 
 impl fmt::Debug for Hands<'_> {
@@ -93,7 +96,13 @@ impl<'a> Hands<'a> {
             descriptors: None,
             pins: None,
             passed: 0,
+            sigio_blocked: None,
         }
+    }
+
+    /// SIGIO blocked, in this thread, for as long as the answer or these hands live.
+    pub(crate) fn sigio_blocked(&mut self) -> Rc<SigioBlocked> {
+        Rc::clone(self.sigio_blocked.get_or_insert_with(|| Rc::new(SigioBlocked::new())))
     }
 
     /// The folder of that path, held open; the last one is remembered.

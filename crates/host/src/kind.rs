@@ -62,4 +62,9 @@ pub trait Kind: Sync {
     ///
     /// `hands` is what is kept between the objects of one plan (see [`Hands`]); kinds that need nothing ignore it.
     fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome;
+
+    /// As [`Kind::scrub`] for each of `images`, one outcome each in their order, for kinds that do many together faster.
+    fn scrub_all(&self, view: &View, images: &[&HostImage], hands: &mut Hands<'_>) -> Vec<Outcome> {
+        images.iter().map(|image| self.scrub(view, image, hands)).collect()
+    }
 }

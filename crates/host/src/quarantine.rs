@@ -3,24 +3,32 @@
 //! A write lease is refused while anybody, in any container, has the file open or mapped. Between "granted" and "deleted"
 //! somebody may still open the name: the kernel then stops that open and breaks the lease. So the file is first moved
 //! into a private folder, where no name leads to it any more, and only if the lease stands there unbroken is it unlinked;
-//! else it goes back to its name and the open goes on, with the file it asked for. One file at a time, for microseconds.
+//! else it goes back to its name and the open goes on, with the file it asked for.
+//!
+//! An open that found the name before the move may be held up inside the kernel before it comes to the lease. So between
+//! the move and the last look kobj waits until calls under way have arrived (`kobj_platform::arrival`). The wait takes
+//! some milliseconds, so files are set aside by the hundred, wait together, and are looked at and deleted one by one. An
+//! opener that comes to the lease meanwhile waits as long; one that comes for the name finds it gone already.
 //!
 //! Invariants: no file with another identity than the asked one is unlinked; a file put back never replaces another; an
 //! opener never gets a file that has lost its name.
 
+use crate::classify::path_of;
 use crate::hands::Hands;
 use crate::identity::{self, Stat};
 use crate::kind::{Outcome, Verdict};
 use crate::pins;
 use crate::view::View;
-use kobj_core::image::Identity;
+use kobj_core::image::{HostImage, Identity};
+use kobj_platform::arrival;
 use kobj_platform::lease::{self, SigioBlocked};
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
+use rustix::process::Resource;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// The file system of POSIX message queues.
@@ -115,7 +123,7 @@ pub(crate) fn point(place: &Place<'_>, identity: &Identity) -> Result<(OwnedFd, 
 pub(crate) struct Leased {
     file: OwnedFd,
     stat: Stat,
-    _blocked: SigioBlocked,
+    _blocked: Rc<SigioBlocked>,
 }
 
 impl Leased {
@@ -131,7 +139,19 @@ impl Leased {
 
     /// Whether nobody has tried to open it since.
     pub(crate) fn stands(&self) -> bool {
-        lease::write_lease_stands(self.file.as_fd()).unwrap_or(false)
+        // An open is counted a little before it breaks the lease.
+        as_owner(self.stat.uid, || lease::confirm_write_lease(self.file())).is_ok()
+            && lease::write_lease_stands(self.file()).unwrap_or(false)
+    }
+}
+
+/// Root without CAP_LEASE may lease a file as its owner alone; for anybody else the second attempt changes nothing.
+fn as_owner(uid: u32, attempt: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match attempt() {
+        Err(error) if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {
+            lease::as_file_system_user(uid, attempt)
+        }
+        other => other,
     }
 }
 
@@ -171,30 +191,21 @@ pub(crate) fn take(
     if magic != MQUEUE {
         unmounted(view, hands, place)?;
     }
-    let file = hands.reopen(pointer.as_fd()).map_err(|error| unknown("open", error))?;
-    // Old kernels count every pointer to the name, ours too.
-    drop(pointer);
-    let blocked = SigioBlocked::new();
-    let mut result = lease::take_write_lease(file.as_fd(), &blocked);
-    if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())) {
-        // Root without CAP_LEASE may do so as the owner; for anybody else this changes nothing.
-        result = lease::as_file_system_user(stat.uid, || lease::take_write_lease(file.as_fd(), &blocked));
-    }
-    match result {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(Verdict::InUse(Vec::new(), REFUSED.to_owned()));
-        }
-        Err(error) => return Err(unknown("lease", error)),
-    }
-    let stat = identity::stat_descriptor(file.as_fd()).map_err(|error| unknown("look at", error))?;
     if stat.names != 1 {
         return Err(Verdict::Unknown(format!(
             "it has {} names; deleting one would hide what the others are",
             stat.names
         )));
     }
-    Ok(Leased { file, stat, _blocked: blocked })
+    let file = hands.reopen(pointer.as_fd()).map_err(|error| unknown("open", error))?;
+    // Old kernels count every pointer to the name, ours too.
+    drop(pointer);
+    let blocked = hands.sigio_blocked();
+    match as_owner(stat.uid, || lease::take_write_lease(file.as_fd(), &blocked)) {
+        Ok(()) => Ok(Leased { file, stat, _blocked: blocked }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Verdict::InUse(Vec::new(), REFUSED.to_owned())),
+        Err(error) => Err(unknown("lease", error)),
+    }
 }
 
 /// Asks whether anybody has the file at `path` open or mapped. Changes nothing; an open that comes at the same instant
@@ -207,28 +218,105 @@ pub fn judge_file(view: &View, hands: &mut Hands<'_>, path: &Path, identity: &Id
     ask(view, hands, &place, identity).map_or_else(|verdict| verdict, |()| Verdict::Unused(GRANTED.to_owned()))
 }
 
-/// Deletes the regular file at `path` if it is the asked one and the kernel says, when it goes, that nobody uses it.
-pub fn scrub_file(view: &View, hands: &mut Hands<'_>, path: &Path, identity: &Identity) -> Outcome {
-    let place = match place(hands, path) {
-        Ok(place) => place,
-        Err(verdict) => return Outcome::Left(verdict),
-    };
-    match delete(view, hands, &place, identity) {
-        Ok(()) => Outcome::Scrubbed(GRANTED.to_owned()),
-        Err(refusal) => refusal.into(),
+/// Deletes each of the regular files if it is the asked one, `objection` has nothing against it, and the kernel says, when
+/// it goes, that nobody uses it. One outcome for each image, in their order.
+///
+/// A refusal is tried once more: a look that passes by is no use.
+pub fn scrub_files(
+    view: &View,
+    hands: &mut Hands<'_>,
+    images: &[&HostImage],
+    objection: impl Fn(&View, &HostImage) -> Result<(), Verdict>,
+) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = images.iter().map(|_| Outcome::Left(Verdict::Gone)).collect();
+    let mut asked: Vec<usize> = (0..images.len()).collect();
+    for is_last in [false, true] {
+        let mut again = Vec::new();
+        for group in asked.chunks(at_once()) {
+            let mut batch = Batch::default();
+            for &index in group {
+                let image = images[index];
+                let begun = objection(view, image).and_then(|()| place(hands, path_of(image))).map_err(Refusal::from);
+                if let Err(refusal) =
+                    begun.and_then(|place| batch.set_aside(view, hands, &place, &image.identity, index))
+                {
+                    outcomes[index] = refusal.into();
+                }
+            }
+            for (index, result) in batch.finish(hands) {
+                match result {
+                    Err(Refusal::Verdict(Verdict::InUse(..))) if !is_last => again.push(index),
+                    Err(refusal) => outcomes[index] = refusal.into(),
+                    Ok(()) => outcomes[index] = Outcome::Scrubbed(GRANTED.to_owned()),
+                }
+            }
+        }
+        asked = again;
+    }
+    outcomes
+}
+
+/// How many files may be set aside at once: each is held open meanwhile.
+pub(crate) fn at_once() -> usize {
+    const MOST: u64 = 4096;
+    // Half of what is allowed: the other half is for whatever else is open.
+    let allowed = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2;
+    usize::try_from(allowed.clamp(1, MOST)).unwrap_or(1)
+}
+
+/// A file that lies under our lease in a private folder, until it is deleted or put back.
+struct Aside {
+    leased: Leased,
+    moved: Moved,
+    folder: Rc<OwnedFd>,
+    path: PathBuf,
+    name: OsString,
+}
+
+/// Files that were set aside and wait together for the last look, each with the caller's mark.
+///
+/// Every batch must be finished: a dropped one leaves its files in the private folder.
+pub(crate) struct Batch<T> {
+    aside: Vec<(T, Aside)>,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self { aside: Vec::new() }
     }
 }
 
-/// As [`scrub_file`], in a folder that is held open. A refusal is tried once more: a look that passes by is no use.
-pub(crate) fn delete(
-    view: &View,
-    hands: &mut Hands<'_>,
-    place: &Place<'_>,
-    identity: &Identity,
-) -> Result<(), Refusal> {
-    match attempt(view, hands, place, identity) {
-        Err(Refusal::Verdict(Verdict::InUse(..))) => attempt(view, hands, place, identity),
-        other => other,
+impl<T> Batch<T> {
+    /// How many files are set aside.
+    pub(crate) fn len(&self) -> usize {
+        self.aside.len()
+    }
+
+    /// Leases a file and moves it out of everybody's reach, or says why not; then nothing has changed.
+    pub(crate) fn set_aside(
+        &mut self,
+        view: &View,
+        hands: &mut Hands<'_>,
+        place: &Place<'_>,
+        identity: &Identity,
+        mark: T,
+    ) -> Result<(), Refusal> {
+        let aside = match set_aside(view, hands, place, identity) {
+            Err(Refusal::Verdict(Verdict::InUse(..))) => set_aside(view, hands, place, identity)?,
+            other => other?,
+        };
+        self.aside.push((mark, aside));
+        Ok(())
+    }
+
+    /// Waits until opens under way have come to the leases, then deletes what nobody opened and puts back the rest.
+    pub(crate) fn finish(&mut self, hands: &mut Hands<'_>) -> Vec<(T, Result<(), Refusal>)> {
+        if self.aside.is_empty() {
+            return Vec::new();
+        }
+        arrival::wait_for_calls_under_way();
+        let all = std::mem::take(&mut self.aside);
+        all.into_iter().map(|(mark, aside)| (mark, delete_or_put_back(hands, &aside))).collect()
     }
 }
 
@@ -248,18 +336,7 @@ pub(crate) fn prepare(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> 
     }
 }
 
-/// An open that looked the name up before the move is still on its way to the lease, which stops it: it gets the time for
-/// those few instructions, and the processor if it was put aside. (An open that is held up for longer than this between
-/// the two may end with a file that has no name: the kernel offers no exact wait for it.)
-fn let_opens_arrive() {
-    const ON_THE_WAY: std::time::Duration = std::time::Duration::from_micros(25);
-    let moved_at = std::time::Instant::now();
-    while moved_at.elapsed() < ON_THE_WAY {
-        std::thread::yield_now();
-    }
-}
-
-fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<(), Refusal> {
+fn set_aside(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<Aside, Refusal> {
     let mut leased = take(view, hands, place, identity)?;
     if hands.room(mount_of(&leased.stat), place.path).is_none() {
         // Nobody is to wait for a mkdir: the lease is given back meanwhile.
@@ -269,12 +346,17 @@ fn attempt(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Ide
         leased = take(view, hands, place, identity)?;
     }
     let moved = move_in(hands, place, &leased.stat)?;
-    let_opens_arrive();
-    if !leased.stands() {
-        put_back(hands, place, &moved)?;
+    let (folder, path, name) = (Rc::clone(&place.folder), place.path.to_path_buf(), place.name.to_os_string());
+    Ok(Aside { leased, moved, folder, path, name })
+}
+
+fn delete_or_put_back(hands: &mut Hands<'_>, aside: &Aside) -> Result<(), Refusal> {
+    let place = Place { folder: Rc::clone(&aside.folder), path: &aside.path, name: &aside.name };
+    if !aside.leased.stands() {
+        put_back(hands, &place, &aside.moved)?;
         return Err(Verdict::InUse(Vec::new(), "somebody opened it meanwhile".to_owned()).into());
     }
-    unlink(hands, place, &moved)
+    unlink(hands, &place, &aside.moved)
 }
 
 fn mount_of(stat: &Stat) -> (u64, u64) {
@@ -313,7 +395,11 @@ pub(crate) fn move_in(hands: &mut Hands<'_>, place: &Place<'_>, stat: &Stat) -> 
         Err(error) => return Err(place.failed("move away", &error.into())),
     }
     match identity::stat(hands.room_folder(moved.room), &moved.name) {
-        Ok(now) if now.device == stat.device && now.inode == stat.inode => Ok(moved),
+        Ok(now) if (now.device, now.inode, now.names) == (stat.device, stat.inode, stat.names) => Ok(moved),
+        Ok(now) if (now.device, now.inode) == (stat.device, stat.inode) => {
+            put_back(hands, place, &moved)?;
+            Err(Verdict::Unknown("another name was given to it meanwhile".to_owned()).into())
+        }
         _ => {
             put_back(hands, place, &moved)?;
             Err(Verdict::Replaced.into())

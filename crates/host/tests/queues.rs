@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{again, scrub, view};
+use common::{Racer, again, scrub, view};
 use kobj_abi::HostKind;
 use kobj_core::image::HostImage;
+use kobj_host::hands::Hands;
 use kobj_host::kind::{Outcome, Verdict, Visibility};
 use kobj_host::kinds::{self, posix_queue};
 use kobj_host::places::Before;
@@ -78,6 +79,23 @@ fn a_queue_in_use_keeps_its_mode_and_another_one_its_name() {
     assert!(matches!(scrub(&view(), &other), Outcome::Scrubbed(_)));
 }
 
+/// Queues that go with the test.
+struct Unlinked<'f> {
+    folder: &'f OwnedFd,
+    names: Vec<String>,
+}
+
+impl Drop for Unlinked<'_> {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = rustix::fs::unlinkat(self.folder, name.as_str(), rustix::fs::AtFlags::empty());
+        }
+    }
+}
+
+/// Queues in the race: by default nine of the usual size are all that a user may have, and other tests want some.
+const QUEUES: u32 = 4;
+
 /// One opener of the race, in a process of its own and without root's rights.
 #[test]
 fn racing_queue_opener() {
@@ -90,18 +108,20 @@ fn racing_queue_opener() {
         rustix::thread::set_thread_res_uid(uid(65534), uid(65534), uid(65534)).expect("given up");
     }
     let (mut opens, mut orphans) = (0_u64, 0_u64);
-    while rustix::fs::accessat(
-        &folder,
-        format!("{name}.stop"),
-        rustix::fs::Access::EXISTS,
-        rustix::fs::AtFlags::empty(),
-    )
-    .is_err()
-    {
-        if let Ok(queue) = open(&folder, &name, OFlags::RDWR) {
-            opens += 1;
-            orphans += u64::from(rustix::fs::fstat(&queue).expect("looked").st_nlink == 0);
+    let stop = format!("{name}.stop");
+    let is_over =
+        || rustix::fs::accessat(&folder, &stop, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok();
+    let (mut number, mut rounds) = (0, 0);
+    while rounds % 64 != 0 || !is_over() {
+        match open(&folder, &format!("{name}.{}", number % QUEUES), OFlags::RDWR) {
+            Ok(queue) => {
+                opens += 1;
+                orphans += u64::from(rustix::fs::fstat(&queue).expect("looked").st_nlink == 0);
+            }
+            // Gone, or shut for us: the scrubber is at the next.
+            Err(_) => number += 1,
         }
+        rounds += 1_u64;
         std::thread::yield_now();
     }
     println!("opens {opens} orphans {orphans}");
@@ -119,32 +139,40 @@ fn gid(raw: u32) -> rustix::thread::Gid {
 #[test]
 fn no_racing_opener_holds_a_deleted_queue() {
     let Some((folder, name)) = scene("no_racing_opener_holds_a_deleted_queue") else { return };
-    let mut opener = again("racing_queue_opener", "KOBJ_TEST_QUEUE", Path::new(&name)).spawn().expect("started");
+    let opener = Racer::start(again("racing_queue_opener", "KOBJ_TEST_QUEUE", Path::new(&name)));
     let (mut gone, mut refused) = (0, 0);
-    for _ in 0..10_000 {
-        match open(&folder, &name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {
-            // Open to all, so that the other user comes in.
-            Ok(made) => rustix::fs::fchmod(&made, Mode::from_raw_mode(0o666)).expect("changed"),
-            Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => panic!("{error}"),
-        }
-        let image = find(&name).expect("it is there");
-        match scrub(&view(), &image) {
-            Outcome::Scrubbed(_) => gone += 1,
-            Outcome::Left(Verdict::InUse(..)) => {
-                refused += 1;
-                std::thread::yield_now();
+    let kind = kinds::of(HostKind::PosixQueue).expect("known");
+    let names: Vec<String> = (0..QUEUES).map(|number| format!("{name}.{number}")).collect();
+    let mut all = names.clone();
+    all.push(format!("{name}.stop"));
+    let _tidy = Unlinked { folder: &folder, names: all };
+    for _ in 0..500 {
+        for name in &names {
+            match open(&folder, name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {
+                // Open to all, so that the other user comes in.
+                Ok(made) => rustix::fs::fchmod(&made, Mode::from_raw_mode(0o666)).expect("changed"),
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => panic!("{error}"),
             }
-            other => panic!("{other:?}"),
+        }
+        let mut found = Vec::new();
+        kind.census(&view(), &mut found);
+        found.retain(|image| names.iter().any(|name| image.name.ends_with(name.as_bytes())));
+        assert_eq!(found.len(), names.len());
+        let mut ignore = |_| {};
+        let mut hands = Hands::new(&mut ignore);
+        for outcome in kind.scrub_all(&view(), &found.iter().collect::<Vec<_>>(), &mut hands) {
+            match outcome {
+                Outcome::Scrubbed(_) => gone += 1,
+                Outcome::Left(Verdict::InUse(..)) => refused += 1,
+                other => panic!("{other:?}"),
+            }
         }
     }
     let stop = format!("{name}.stop");
     drop(open(&folder, &stop, OFlags::RDWR | OFlags::CREATE).expect("made"));
-    let ended = opener.wait().expect("ended");
-    for name in [&name, &stop] {
-        let _ = rustix::fs::unlinkat(&folder, name.as_str(), rustix::fs::AtFlags::empty());
-    }
+    let fair = opener.ended_well();
     println!("scrubbed {gone} refused {refused}");
-    assert!(ended.success(), "an opener held a deleted queue");
+    assert!(fair, "an opener held a deleted queue");
     assert!(gone > 100, "there was no race");
 }

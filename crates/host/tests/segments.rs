@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Other, Scene, again, image, scrub};
+use common::{Other, Racer, Scene, again, image, scrub};
 use kobj_abi::{Class, HostKind};
 use kobj_host::hands::{Hands, QuarantineNote};
 use kobj_host::kind::{Outcome, Verdict};
@@ -160,17 +160,22 @@ fn ten_thousand_segments_go_quickly() {
     let mut ignore = |_| {};
     let mut hands = Hands::new(&mut ignore);
     let start = Instant::now();
-    for object in &found {
-        let outcome = kinds::of(object.kind).expect("known").scrub(&view, object, &mut hands);
-        assert!(matches!(outcome, Outcome::Scrubbed(_)), "{outcome:?}");
-    }
+    let all: Vec<_> = found.iter().collect();
+    let outcomes = kinds::of(HostKind::Segment).expect("known").scrub_all(&view, &all, &mut hands);
+    let kept = outcomes.iter().find(|outcome| !matches!(outcome, Outcome::Scrubbed(_)));
+    assert!(kept.is_none() && outcomes.len() == all.len(), "{kept:?}");
     println!("10,000 segments: named in {named:?}, scrubbed in {:?}", start.elapsed());
     drop(hands);
     assert!(scene.names().is_empty());
 }
 
 const RACE: &str = "KOBJ_TEST_RACE";
-const RACE_ROUNDS: u32 = 10_000;
+/// Two openers.
+const RACERS: usize = 2;
+/// The race goes on until each of them has opened the file so often, and so many scrubs were granted; or for so many scrubs.
+const RACE_OPENS: u32 = 5_000;
+const RACE_GONE: u32 = 250;
+const RACE_ROUNDS: u32 = 300_000;
 
 fn spin(times: u64) {
     for _ in 0..times {
@@ -182,7 +187,7 @@ fn spin(times: u64) {
 #[test]
 fn racing_opener() {
     let Some(path) = std::env::var_os(RACE).map(PathBuf::from) else { return };
-    let (mut opens, mut orphans, mut blocked) = (0_u64, 0_u64, 0_u64);
+    let (mut opens, mut orphans, mut blocked) = (0_u32, 0_u64, 0_u64);
     let stop = path.with_extension("stop");
     for round in 0_u64.. {
         if round % 64 == 0 && stop.exists() {
@@ -198,6 +203,9 @@ fn racing_opener() {
         match options.open(&path) {
             Ok(file) => {
                 opens += 1;
+                if opens == RACE_OPENS {
+                    fs::write(path.with_extension(format!("enough-{}", std::process::id())), b"").expect("written");
+                }
                 let names = || file.metadata().map_or(0, |data| data.nlink());
                 orphans += u64::from(names() == 0);
                 spin(round % 7 * 50);
@@ -222,6 +230,12 @@ fn racing_scrubber() {
     let view = kobj_host::view::View { segment_folders: vec![folder], temporary_folders: Vec::new(), ..common::view() };
     let mut ignore = |_| {};
     let mut hands = Hands::new(&mut ignore);
+    let have_raced = || {
+        let all = fs::read_dir(path.parent().expect("it lies in a folder")).expect("listed");
+        all.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().as_bytes().starts_with(b"race.enough")))
+            .count()
+            == RACERS
+    };
     let (mut refused, mut gone) = (0, 0);
     for _ in 0..RACE_ROUNDS {
         // A file that was in use stays: the next round finds it again.
@@ -231,32 +245,29 @@ fn racing_scrubber() {
         let found = image(&view, &path);
         match kinds::of(found.kind).expect("known").scrub(&view, &found, &mut hands) {
             Outcome::Scrubbed(_) => gone += 1,
-            Outcome::Left(Verdict::InUse(..)) => {
-                refused += 1;
-                std::thread::yield_now();
-            }
+            Outcome::Left(Verdict::InUse(..)) => refused += 1,
             other => panic!("{other:?}"),
+        }
+        if gone >= RACE_GONE && refused > 0 && have_raced() {
+            break;
         }
     }
     println!("scrubbed {gone} refused {refused}");
-    assert!(gone > RACE_ROUNDS / 100 && refused > 0, "there was no race");
+    assert!(gone >= RACE_GONE && refused > 0 && have_raced(), "there was no race");
 }
 
 #[test]
 fn no_racing_opener_holds_a_deleted_file() {
     let scene = Scene::new("/dev/shm");
     let path = scene.path.join("race");
-    let openers: Vec<_> = (0..2).map(|_| again("racing_opener", RACE, &path).spawn().expect("started")).collect();
+    let openers: Vec<_> = (0..RACERS).map(|_| Racer::start(again("racing_opener", RACE, &path))).collect();
     let scrubber = again("racing_scrubber", "KOBJ_TEST_SCRUB", &path).status().expect("ran");
     fs::write(path.with_extension("stop"), b"").expect("written");
-    let mut fair = true;
-    for mut opener in openers {
-        fair &= opener.wait().expect("ended").success();
-    }
+    let fair = openers.into_iter().fold(true, |fair, opener| opener.ended_well() && fair);
     assert!(scrubber.success(), "the scrubber ended with {scrubber}");
     assert!(fair, "an opener held a deleted file");
-    let _ = fs::remove_file(&path);
-    assert_eq!(scene.names(), ["race.stop"], "nothing of ours stays: {}", Path::display(&scene.path));
+    let rest: Vec<String> = scene.names().into_iter().filter(|name| !name.starts_with("race")).collect();
+    assert!(rest.is_empty(), "nothing of ours stays: {rest:?}");
 }
 
 /// A scrub of everything in a folder, in a process of its own, to be killed or to run with other rights.
@@ -268,8 +279,9 @@ fn scrub_of_all() {
     let _ = kinds::of(HostKind::Segment).expect("known").census(&view, &mut found);
     let mut ignore = |_| {};
     let mut hands = Hands::new(&mut ignore);
-    for object in &found {
-        let outcome = kinds::of(object.kind).expect("known").scrub(&view, object, &mut hands);
+    let all: Vec<_> = found.iter().collect();
+    let outcomes = kinds::of(HostKind::Segment).expect("known").scrub_all(&view, &all, &mut hands);
+    for (object, outcome) in found.iter().zip(outcomes) {
         let name = String::from_utf8_lossy(&object.name).into_owned();
         println!("{} {outcome:?}", name.rsplit('/').next().unwrap_or_default());
     }

@@ -95,6 +95,15 @@ pub fn take_write_lease(file: BorrowedFd<'_>, _blocked: &SigioBlocked) -> io::Re
     Ok(())
 }
 
+/// Asks for a write lease that is held already once more: refused with `EAGAIN` as soon as an open of the file has been
+/// counted, which is earlier than that open breaks the lease.
+pub fn confirm_write_lease(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: F_SETLEASE takes an int and touches no memory of ours. Broken by nothing; that SIGIO cannot kill was proved
+    // when the lease was taken.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), F_SETLEASE, libc::F_WRLCK as c_int) })?;
+    Ok(())
+}
+
 /// Whether the write lease still stands whole: nobody has tried to open the file since it was taken.
 pub fn write_lease_stands(file: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: F_GETLEASE takes no argument and touches no memory of ours. Broken by nothing.

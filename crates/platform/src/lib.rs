@@ -1,5 +1,6 @@
 //! Linux calls that need care or that `rustix` lacks. With `memory`, the only room that may use `unsafe`.
 
+pub mod arrival;
 pub mod connector;
 pub mod fanotify;
 pub mod file_handle;

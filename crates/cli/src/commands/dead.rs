@@ -141,11 +141,14 @@ fn go_on(
         }
     }
     let (own, doubtful) = made_by(view, contents);
-    for image in own {
+    let (mut runtime, temporary): (Vec<_>, Vec<_>) = own.into_iter().partition(|image| image.class == Class::Runtime);
+    if !dry_run {
+        rows.extend(destroy(view, std::mem::take(&mut runtime), &mut hands));
+    }
+    for image in runtime.into_iter().chain(temporary) {
         let whole = image.clone();
-        let mut row = match (image.class, dry_run) {
-            (Class::Runtime, false) => destroy(view, image, &mut hands),
-            (Class::Runtime, true) => look(view, image),
+        let mut row = match image.class {
+            Class::Runtime => look(view, image),
             _ => Row::new(image, Action::Reported, "temporary: only what is named is scrubbed of a dead job"),
         };
         row.image.evidence = whole.evidence;

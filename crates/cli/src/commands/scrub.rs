@@ -310,7 +310,7 @@ fn act(view: &View, plan: Vec<HostImage>) -> Result<Vec<Row>, String> {
         }
     };
     let mut hands = Hands::new(&mut note);
-    rows.extend(others.into_iter().map(|image| destroy(view, image, &mut hands)));
+    rows.extend(destroy(view, others, &mut hands));
     hands.finish();
     drop(hands);
     if let Ok(record) = record {
@@ -319,17 +319,19 @@ fn act(view: &View, plan: Vec<HostImage>) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Destroys one object, if the kernel says that nobody uses it.
-pub(super) fn destroy(view: &View, image: HostImage, hands: &mut Hands<'_>) -> Row {
-    if let Some(why) = refusal(&image) {
-        return Row::new(image, Action::Reported, why);
-    }
-    let Some(kind) = kinds::of(image.kind) else { return Row::new(image, Action::Reported, "of no known kind") };
-    match kind.scrub(view, &image, hands) {
-        Outcome::Scrubbed(words) => Row::new(image, Action::Scrubbed, words),
-        Outcome::Left(verdict) => of_verdict(image, verdict),
-        Outcome::Failed(words) => Row::new(image, Action::Failed, words),
-    }
+/// Destroys each object, in their order, if the kernel says that nobody uses it.
+pub(super) fn destroy(view: &View, images: Vec<HostImage>, hands: &mut Hands<'_>) -> Vec<Row> {
+    let allowed: Vec<&HostImage> = images.iter().filter(|image| refusal(image).is_none()).collect();
+    let mut outcomes = kinds::scrub_all(view, &allowed, hands).into_iter();
+    let row = |image: HostImage| match refusal(&image) {
+        Some(why) => Row::new(image, Action::Reported, why),
+        None => match outcomes.next().unwrap_or(Outcome::Left(Verdict::Gone)) {
+            Outcome::Scrubbed(words) => Row::new(image, Action::Scrubbed, words),
+            Outcome::Left(verdict) => of_verdict(image, verdict),
+            Outcome::Failed(words) => Row::new(image, Action::Failed, words),
+        },
+    };
+    images.into_iter().map(row).collect()
 }
 
 /// Ends one process, if it serves nobody.

@@ -88,7 +88,7 @@ pub(crate) fn settle(
         let is_own = |inner: &Identity| watches.maker(inner).is_some_and(|made| made.strength == Strength::Proof);
         let mut hands = Hands::new(&mut note);
         hands.is_own = Some(&is_own);
-        own.into_iter().for_each(|image| books.add_own(image, &mut hands));
+        books.add_own(own, &mut hands);
         hands.finish();
         unattributed.into_iter().for_each(|image| books.add_unattributed(image));
         books.name_holders();

@@ -6,10 +6,10 @@ use crate::baseline::Baseline;
 use crate::options::run::{RunOptions, Scrub};
 use crate::patterns::{Pattern, any_matches};
 use crate::report::schema::{Action, Straggler};
-use kobj_abi::{Class, Era, EvidenceKind, HostKind, Koid, ObjectType, Strength, Tag};
+use kobj_abi::{Class, Era, EvidenceKind, Koid, ObjectType, Strength, Tag};
 use kobj_core::image::{Creator, Evidence, HostImage, Identity, Time};
 use kobj_core::types::process;
-use kobj_core::{Core, Outcome as Done};
+use kobj_core::{Core, Outcome as Done, Ticket};
 use kobj_host::hands::Hands;
 use kobj_host::holders::Holders;
 use kobj_host::kind::{Outcome, Verdict};
@@ -78,6 +78,16 @@ enum Wish {
     OnlyReport(&'static str),
     Plan,
     Scrub,
+}
+
+/// What happens next to an object that was entered.
+enum Next {
+    /// This stands in its row.
+    Say(Action, String),
+    /// It is gone: somebody else destroyed it.
+    Forget,
+    /// It is reserved for its scrub.
+    Scrub(Ticket),
 }
 
 impl<'a> Settlement<'a> {
@@ -157,25 +167,39 @@ impl<'a> Settlement<'a> {
         self.remaining.push((image, false, self.unattributed.len() - 1));
     }
 
-    /// Enters an object that is the job's own, and does what is wished. `hands` destroy.
-    pub(crate) fn add_own(&mut self, mut image: HostImage, hands: &mut Hands<'_>) {
-        let Some((koid, tag)) = self.enter(&image) else { return };
-        let (action, why) = match self.wish(&image, tag) {
-            Wish::Ignore => (Action::Ignored, "it is to be ignored".to_owned()),
-            Wish::Keep => (Action::Kept, "it is to be kept (--keep)".to_owned()),
-            Wish::OnlyReport(why) => match self.judge(&mut image, hands) {
-                Some(verdict) => verdict.unwrap_or_else(|| (Action::Reported, why.to_owned())),
-                None => return self.forget(koid),
-            },
-            Wish::Plan => match self.judge(&mut image, hands) {
-                Some(verdict) => verdict.unwrap_or_else(|| (Action::Planned, "it would be scrubbed".to_owned())),
-                None => return self.forget(koid),
-            },
-            Wish::Scrub => match self.scrub(koid, &mut image, hands) {
-                Some(done) => done,
-                None => return self.forget(koid),
-            },
-        };
+    /// Enters objects that are the job's own, and does what is wished. `hands` destroy.
+    pub(crate) fn add_own(&mut self, images: Vec<HostImage>, hands: &mut Hands<'_>) {
+        let mut entered = Vec::with_capacity(images.len());
+        for mut image in images {
+            let Some((koid, tag)) = self.enter(&image) else { continue };
+            let next = match self.wish(&image, tag) {
+                Wish::Ignore => Next::Say(Action::Ignored, "it is to be ignored".to_owned()),
+                Wish::Keep => Next::Say(Action::Kept, "it is to be kept (--keep)".to_owned()),
+                Wish::OnlyReport(why) => self.judge(&mut image, hands, Action::Reported, why),
+                Wish::Plan => self.judge(&mut image, hands, Action::Planned, "it would be scrubbed"),
+                Wish::Scrub => self.reserve(koid),
+            };
+            entered.push((image, koid, tag, next));
+        }
+        let reserved = entered.iter().filter(|(.., next)| matches!(next, Next::Scrub(_)));
+        let images: Vec<&HostImage> = reserved.map(|(image, ..)| image).collect();
+        let mut outcomes = kinds::scrub_all(self.view, &images, hands).into_iter();
+        for (mut image, koid, tag, next) in entered {
+            let next = match next {
+                Next::Scrub(ticket) => {
+                    let outcome = outcomes.next().unwrap_or(Outcome::Left(Verdict::Gone));
+                    self.commit(koid, ticket, &mut image, outcome)
+                }
+                other => other,
+            };
+            match next {
+                Next::Say(action, why) => self.push_own(image, tag, action, why),
+                Next::Forget | Next::Scrub(_) => self.forget(koid),
+            }
+        }
+    }
+
+    fn push_own(&mut self, image: HostImage, tag: Tag, action: Action, why: String) {
         self.stragglers.push(Straggler::new(&image, tag, action, why));
         if !action.is_gone() {
             self.remaining.push((image, true, self.stragglers.len() - 1));
@@ -282,31 +306,34 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// Asks the judge. `None`: it is gone. `Some(None)`: unused. `Some(Some(...))`: what to report instead.
-    fn judge(&mut self, image: &mut HostImage, hands: &mut Hands<'_>) -> Option<Option<(Action, String)>> {
-        let Some(kind) = kinds::of(image.kind) else { return Some(Some(no_judge(image.kind))) };
+    /// Asks the judge; `action` and `why` if it calls the object unused, or may not be asked.
+    fn judge(&mut self, image: &mut HostImage, hands: &mut Hands<'_>, action: Action, why: &str) -> Next {
+        let Some(kind) = kinds::of(image.kind) else { return Next::Say(Action::Reported, kinds::no_judge(image.kind)) };
         if self.policy.report_only {
-            return Some(None);
+            return Next::Say(action, why.to_owned());
         }
         match kind.judge(self.view, image, hands) {
             Verdict::Unused(words) => {
                 say_unused(image, &words);
-                Some(None)
+                Next::Say(action, why.to_owned())
             }
-            Verdict::Gone => None,
-            verdict => Some(Some(refusal(image, verdict))),
+            Verdict::Gone => Next::Forget,
+            verdict => refusal(image, verdict),
         }
     }
 
-    /// Scrubs through the manager: reserved, performed, committed or undone. `None`: it was gone already.
-    fn scrub(&mut self, koid: Koid, image: &mut HostImage, hands: &mut Hands<'_>) -> Option<(Action, String)> {
-        let Some(kind) = kinds::of(image.kind) else { return Some(no_judge(image.kind)) };
+    /// Has the manager reserve the object for its scrub.
+    fn reserve(&mut self, koid: Koid) -> Next {
         let ticket = match self.core.begin_scrub(koid) {
             Ok(ticket) => ticket,
-            Err(error) => return Some((Action::Failed, error.to_string())),
+            Err(error) => return Next::Say(Action::Failed, error.to_string()),
         };
         let _effect = self.core.take_effects();
-        let outcome = kind.scrub(self.view, image, hands);
+        Next::Scrub(ticket)
+    }
+
+    /// Tells the manager what came of a scrub: committed or undone.
+    fn commit(&mut self, koid: Koid, ticket: Ticket, image: &mut HostImage, outcome: Outcome) -> Next {
         let done = match outcome {
             Outcome::Scrubbed(_) => {
                 self.open.remove(&koid);
@@ -320,18 +347,14 @@ impl<'a> Settlement<'a> {
         match outcome {
             Outcome::Scrubbed(words) => {
                 say_unused(image, &words);
-                Some((Action::Scrubbed, "it was the job's own and used by nobody".to_owned()))
+                Next::Say(Action::Scrubbed, "it was the job's own and used by nobody".to_owned())
             }
-            Outcome::Left(Verdict::Gone) => None,
-            Outcome::Left(Verdict::Unused(words)) => Some((Action::Failed, words)),
-            Outcome::Left(verdict) => Some(refusal(image, verdict)),
-            Outcome::Failed(why) => Some((Action::Failed, why)),
+            Outcome::Left(Verdict::Gone) => Next::Forget,
+            Outcome::Left(Verdict::Unused(words)) => Next::Say(Action::Failed, words),
+            Outcome::Left(verdict) => refusal(image, verdict),
+            Outcome::Failed(why) => Next::Say(Action::Failed, why),
         }
     }
-}
-
-fn no_judge(kind: HostKind) -> (Action, String) {
-    (Action::Reported, format!("kobj has no judge for objects of kind {}", kind.name()))
 }
 
 fn say_unused(image: &mut HostImage, words: &str) {
@@ -339,8 +362,8 @@ fn say_unused(image: &mut HostImage, words: &str) {
     image.evidence.push(Evidence { kind: EvidenceKind::Unused, strength: Strength::Proof, detail });
 }
 
-fn refusal(image: &mut HostImage, verdict: Verdict) -> (Action, String) {
-    match verdict {
+fn refusal(image: &mut HostImage, verdict: Verdict) -> Next {
+    let (action, words) = match verdict {
         Verdict::InUse(holders, words) => {
             for holder in holders {
                 if !image.holders.contains(&holder) {
@@ -352,5 +375,6 @@ fn refusal(image: &mut HostImage, verdict: Verdict) -> (Action, String) {
         Verdict::Unknown(why) => (Action::Reported, why),
         Verdict::Replaced => (Action::Reported, "the name leads to another object now".to_owned()),
         Verdict::Gone | Verdict::Unused(_) => (Action::Reported, "it is gone".to_owned()),
-    }
+    };
+    Next::Say(action, words)
 }

@@ -1,12 +1,16 @@
 //! Every kind of host object that kobj knows, one file each.
 
-use crate::kind::Kind;
+use crate::hands::Hands;
+use crate::kind::{Kind, Outcome, Verdict};
+use crate::view::View;
 use kobj_abi::HostKind;
+use kobj_core::image::HostImage;
 
 pub mod abstract_socket;
 pub mod cgroup;
 pub mod device_node;
 pub mod fifo;
+pub mod judged_file;
 pub mod listener;
 pub mod lock_file;
 pub mod loop_device;
@@ -30,8 +34,8 @@ pub mod unix_socket;
 /// Every kind, in the order of its number. To add one: a file here and a line in this list.
 pub static ALL: &[&dyn Kind] = &[
     &process::Process,
-    &segment::Segment,
-    &posix_semaphore::PosixSemaphore,
+    &segment::SEGMENT,
+    &posix_semaphore::POSIX_SEMAPHORE,
     &posix_queue::PosixQueue,
     &sysv_segment::SysvSegment,
     &sysv_semaphore::SysvSemaphore,
@@ -39,9 +43,9 @@ pub static ALL: &[&dyn Kind] = &[
     &unix_socket::UnixSocket,
     &abstract_socket::AbstractSocket,
     &listener::Listener,
-    &lock_file::LockFile,
-    &pid_file::PidFile,
-    &temporary_file::TemporaryFile,
+    &lock_file::LOCK_FILE,
+    &pid_file::PID_FILE,
+    &temporary_file::TEMPORARY_FILE,
     &temporary_folder::TemporaryFolder,
     &symbolic_link::SymbolicLink,
     &device_node::DeviceNode,
@@ -58,4 +62,23 @@ pub static ALL: &[&dyn Kind] = &[
 #[must_use]
 pub fn of(kind: HostKind) -> Option<&'static dyn Kind> {
     ALL.iter().copied().find(|known| known.kind() == kind)
+}
+
+/// Destroys each of `images` that its judge gives free at that moment, in their order, neighbours of one kind together.
+/// One outcome for each.
+pub fn scrub_all(view: &View, images: &[&HostImage], hands: &mut Hands<'_>) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(images.len());
+    for group in images.chunk_by(|one, next| one.kind == next.kind) {
+        match of(group[0].kind) {
+            Some(kind) => outcomes.extend(kind.scrub_all(view, group, hands)),
+            None => outcomes.extend(group.iter().map(|image| Outcome::Left(Verdict::Unknown(no_judge(image.kind))))),
+        }
+    }
+    outcomes
+}
+
+/// Why nothing of a kind without a file here is ever destroyed.
+#[must_use]
+pub fn no_judge(kind: HostKind) -> String {
+    format!("kobj has no judge for objects of kind {}", kind.name())
 }

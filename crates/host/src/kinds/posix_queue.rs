@@ -2,18 +2,21 @@
 //!
 //! Seen through a mount of their file system that is attached nowhere and goes with its descriptor; where that is not
 //! allowed, through one that is mounted already. Judge: the write lease. Queues cannot be renamed, so there is no
-//! quarantine: while the lease is held the queue's mode is taken away, which turns new openers back, and the queue is
-//! unlinked only if nobody came before that. Root alone is not turned back: for it a window of microseconds remains.
+//! quarantine: while the lease is held the queue's mode is taken away, which turns new openers back, opens under way get
+//! the time to come to the lease, and the queue is unlinked only if nobody did. Root alone is not turned back: for it a
+//! window of microseconds remains between the last look and the unlinking.
 
 use crate::hands::Hands;
 use crate::identity;
 use crate::kind::{Kind, Outcome, Verdict, Visibility};
-use crate::quarantine::{self, Place, Refusal};
+use crate::quarantine::{self, Leased, Place, Refusal};
 use crate::view::View;
 use crate::{listing, proc};
 use kobj_abi::HostKind;
-use kobj_core::image::{HostImage, Identity};
+use kobj_core::image::HostImage;
+use kobj_platform::arrival;
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use std::ffi::OsStr;
 use std::io;
@@ -81,18 +84,38 @@ impl Kind for PosixQueue {
     }
 
     fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
-        let place = match place(view, image) {
-            Ok(place) => place,
-            Err(verdict) => return Outcome::Left(verdict),
-        };
-        let mut result = delete(view, hands, &place, &image.identity);
-        if matches!(result, Err(Refusal::Verdict(Verdict::InUse(..)))) {
-            result = delete(view, hands, &place, &image.identity);
+        self.scrub_all(view, &[image], hands).pop().unwrap_or(Outcome::Left(Verdict::Gone))
+    }
+
+    fn scrub_all(&self, view: &View, images: &[&HostImage], hands: &mut Hands<'_>) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = images.iter().map(|_| Outcome::Left(Verdict::Gone)).collect();
+        let mut asked: Vec<usize> = (0..images.len()).collect();
+        // A refusal is tried once more: a look that passes by is no use.
+        for is_last in [false, true] {
+            let mut again = Vec::new();
+            for group in asked.chunks(quarantine::at_once()) {
+                let mut shut = Vec::new();
+                for &index in group {
+                    match Shut::take(view, hands, images[index]) {
+                        Ok(queue) => shut.push((index, queue)),
+                        Err(Refusal::Verdict(Verdict::InUse(..))) if !is_last => again.push(index),
+                        Err(refusal) => outcomes[index] = refusal.into(),
+                    }
+                }
+                if !shut.is_empty() {
+                    arrival::wait_for_calls_under_way();
+                }
+                for (index, queue) in shut {
+                    match queue.unlink() {
+                        Ok(()) => outcomes[index] = Outcome::Scrubbed(quarantine::GRANTED.to_owned()),
+                        Err(Refusal::Verdict(Verdict::InUse(..))) if !is_last => again.push(index),
+                        Err(refusal) => outcomes[index] = refusal.into(),
+                    }
+                }
+            }
+            asked = again;
         }
-        match result {
-            Ok(()) => Outcome::Scrubbed(quarantine::GRANTED.to_owned()),
-            Err(refusal) => refusal.into(),
-        }
+        outcomes
     }
 }
 
@@ -115,27 +138,45 @@ fn place<'i>(view: &View, image: &'i HostImage) -> Result<Place<'i>, Verdict> {
     }
 }
 
-fn delete(view: &View, hands: &mut Hands<'_>, place: &Place<'_>, identity: &Identity) -> Result<(), Refusal> {
-    let leased = quarantine::take(view, hands, place, identity)?;
-    let file = leased.file();
-    let mode = Mode::from_raw_mode(leased.stat().mode & 0o7777);
-    let failed = |what: &str, error: rustix::io::Errno| {
-        Refusal::Failed(format!("cannot {what} the queue {}: {}", place.full(), io::Error::from(error)))
-    };
-    rustix::fs::fchmod(file, Mode::empty()).map_err(|error| failed("close", error))?;
-    let open_again = || rustix::fs::fchmod(file, mode).map_err(|error| failed("open again", error));
-    // Names cannot be moved here, but may be deleted and made again.
-    let is_same = identity::stat(place.folder.as_fd(), place.name).is_ok_and(|now| now.inode == leased.stat().inode);
-    if !is_same {
-        open_again()?;
-        return Err(Verdict::Replaced.into());
+/// A queue under our lease whose mode was taken away.
+struct Shut<'i> {
+    place: Place<'i>,
+    leased: Leased,
+}
+
+impl<'i> Shut<'i> {
+    fn take(view: &View, hands: &mut Hands<'_>, image: &'i HostImage) -> Result<Self, Refusal> {
+        let place = place(view, image)?;
+        let leased = quarantine::take(view, hands, &place, &image.identity)?;
+        let queue = Self { place, leased };
+        rustix::fs::fchmod(queue.leased.file(), Mode::empty()).map_err(|error| queue.failed("close", error))?;
+        Ok(queue)
     }
-    if !leased.stands() {
-        open_again()?;
-        return Err(Verdict::InUse(Vec::new(), "somebody opened it meanwhile".to_owned()).into());
+
+    fn failed(&self, what: &str, error: Errno) -> Refusal {
+        Refusal::Failed(format!("cannot {what} the queue {}: {}", self.place.full(), io::Error::from(error)))
     }
-    rustix::fs::unlinkat(&*place.folder, place.name, AtFlags::empty()).map_err(|error| {
-        let _ = open_again();
-        failed("unlink", error)
-    })
+
+    fn open_again(&self) -> Result<(), Refusal> {
+        let mode = Mode::from_raw_mode(self.leased.stat().mode & 0o7777);
+        rustix::fs::fchmod(self.leased.file(), mode).map_err(|error| self.failed("open again", error))
+    }
+
+    /// Unlinks it if nobody came, else opens it again.
+    fn unlink(self) -> Result<(), Refusal> {
+        let (folder, name) = (self.place.folder.as_fd(), self.place.name);
+        // Names cannot be moved here, but may be deleted and made again.
+        if !identity::stat(folder, name).is_ok_and(|now| now.inode == self.leased.stat().inode) {
+            self.open_again()?;
+            return Err(Verdict::Replaced.into());
+        }
+        if !self.leased.stands() {
+            self.open_again()?;
+            return Err(Verdict::InUse(Vec::new(), "somebody opened it meanwhile".to_owned()).into());
+        }
+        rustix::fs::unlinkat(folder, name, AtFlags::empty()).map_err(|error| {
+            let _ = self.open_again();
+            self.failed("unlink", error)
+        })
+    }
 }

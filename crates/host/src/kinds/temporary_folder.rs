@@ -11,7 +11,7 @@ use crate::holders::Holders;
 use crate::identity::{self, Stat};
 use crate::kind::{Kind, Outcome, Verdict, Visibility};
 use crate::kinds::{fifo, symbolic_link, unix_socket};
-use crate::quarantine::{self, Place, Refusal};
+use crate::quarantine::{self, Batch, Place, Refusal};
 use crate::tree::DEPTH_MAX;
 use crate::view::View;
 use crate::{listing, places};
@@ -87,6 +87,9 @@ struct Visit<'v, 'h, 'n> {
     hands: &'h mut Hands<'n>,
     /// Whether to delete; else only to ask.
     deletes: bool,
+    /// Files on their way out, by their paths.
+    batch: Batch<PathBuf>,
+    at_once: usize,
     gone: u64,
     kept: Option<Kept>,
     kept_count: u64,
@@ -94,7 +97,8 @@ struct Visit<'v, 'h, 'n> {
 
 impl<'v, 'h, 'n> Visit<'v, 'h, 'n> {
     fn new(view: &'v View, hands: &'h mut Hands<'n>, deletes: bool) -> Self {
-        Self { view, hands, deletes, gone: 0, kept: None, kept_count: 0 }
+        let at_once = quarantine::at_once();
+        Self { view, hands, deletes, batch: Batch::default(), at_once, gone: 0, kept: None, kept_count: 0 }
     }
 
     fn outcome(self) -> Outcome {
@@ -147,7 +151,9 @@ impl<'v, 'h, 'n> Visit<'v, 'h, 'n> {
             // The private folder must not be made inside the tree that is to go.
             quarantine::prepare(self.hands, &place, &top)?;
         }
-        self.walk(&place, &top, |visit, level| visit.entries(level, &top), |_, _, _| {})?;
+        let walked = self.walk(&place, &top, |visit, level| visit.entries(level, &top), |_, _, _| {});
+        self.finish_batch();
+        walked?;
         if !self.deletes {
             return Ok(());
         }
@@ -235,19 +241,32 @@ impl<'v, 'h, 'n> Visit<'v, 'h, 'n> {
             }
             let place = Place { folder: Rc::clone(&level.folder), path: &level.path, name: &name };
             match self.entry(&place, top) {
-                Ok(()) => self.gone += u64::from(self.deletes),
+                Ok(is_gone) => self.gone += u64::from(is_gone),
                 Err(refusal) => self.keep(&level.path.join(&name), refusal),
+            }
+            if self.batch.len() >= self.at_once {
+                self.finish_batch();
             }
         }
         Ok(below)
     }
 
-    /// One entry that is not a folder: asks its judge and, if deleting, deletes it.
-    fn entry(&mut self, place: &Place<'_>, top: &Stat) -> Result<(), Refusal> {
+    /// Deletes what was set aside, or says why it stays.
+    fn finish_batch(&mut self) {
+        for (path, result) in self.batch.finish(self.hands) {
+            match result {
+                Ok(()) => self.gone += 1,
+                Err(refusal) => self.keep(&path, refusal),
+            }
+        }
+    }
+
+    /// One entry that is not a folder: asks its judge and, if deleting, deletes it or sets it aside. Whether it is gone.
+    fn entry(&mut self, place: &Place<'_>, top: &Stat) -> Result<bool, Refusal> {
         let pointer = identity::point_at(place.folder.as_fd(), place.name);
         let (stat, identity) = match pointer.and_then(|pointer| identity::of_descriptor(pointer.as_fd())) {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.deletes),
             Err(error) => return Err(Verdict::Unknown(format!("cannot be looked at: {error}")).into()),
         };
         if (stat.device, stat.mount) != (top.device, top.mount) {
@@ -256,9 +275,10 @@ impl<'v, 'h, 'n> Visit<'v, 'h, 'n> {
         if let Some(why) = self.hands.foreign(&stat, &identity, top.uid) {
             return Err(Verdict::Unknown(why).into());
         }
-        if stat.is_regular() {
+        let asked = if stat.is_regular() {
             if self.deletes {
-                quarantine::delete(self.view, self.hands, place, &identity)
+                let path = place.path.join(place.name);
+                return self.batch.set_aside(self.view, self.hands, place, &identity, path).map(|()| false);
             } else {
                 quarantine::ask(self.view, self.hands, place, &identity).map_err(Refusal::from)
             }
@@ -279,7 +299,8 @@ impl<'v, 'h, 'n> Visit<'v, 'h, 'n> {
             }
         } else {
             Err(Verdict::Unknown("a device node is never deleted".to_owned()).into())
-        }
+        };
+        asked.map(|()| self.deletes)
     }
 
     /// Removes one folder, if it is that very folder and empty now.

@@ -141,3 +141,25 @@ pub fn again(test: &str, key: &str, value: &Path) -> Command {
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(key, value);
     command
 }
+
+/// A racer in a process of its own, that ends with the test at the latest.
+pub struct Racer(Child);
+
+impl Racer {
+    /// Starts it.
+    pub fn start(mut command: Command) -> Self {
+        Self(command.spawn().expect("started"))
+    }
+
+    /// Waits until it has ended by itself; whether all was well with it.
+    pub fn ended_well(mut self) -> bool {
+        self.0.wait().expect("ended").success()
+    }
+}
+
+impl Drop for Racer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
