@@ -28,7 +28,8 @@ impl Core {
     ) -> Result<Koid, CreateError> {
         let object_type = request.object_type();
         let owner = job.map(|job| self.containing_job(job, object_type)).transpose()?;
-        if owner.is_none() && object_type == ObjectType::HostObject {
+        let table = procedures(object_type);
+        if owner.is_none() && table.needs_job {
             return Err(CreateError::NeedsJob { object_type });
         }
         let maker = creator.map(|creator| self.making_process(creator)).transpose()?;
@@ -43,7 +44,6 @@ impl Core {
         if !self.links.has_room(2) {
             return Err(CreateError::NoMemory { job });
         }
-        let table = procedures(object_type);
         let mut state = (table.create)(request)?;
         if let (State::Job(new), Some(owner)) = (&mut state, owner) {
             new.depth = self.job(owner).map_or(0, |job| job.depth + 1);

@@ -8,7 +8,7 @@ use crate::command::{Answer, Effect, LooseEnds, Outcome, Ticket};
 use crate::error::{CloseError, DoneError, EndError, ScrubError};
 use crate::manager::{Body, Core};
 use crate::types::process::Life;
-use crate::types::{State, procedures};
+use crate::types::{State, Type, procedures};
 use kobj_abi::{Koid, LinkKind, ObjectType};
 use kobj_memory::{AcquireError, Buried, Place, Reference};
 
@@ -121,7 +121,7 @@ impl Core {
         {
             return Err(CloseError::NotEmpty { koid, live: job.balance.live() });
         }
-        let ticket = self.state(object).and_then(Self::ticket_of);
+        let ticket = self.state(object).and_then(State::ticket);
         if let Some(ticket) = ticket {
             return Err(CloseError::Reserved { koid, ticket });
         }
@@ -136,21 +136,12 @@ impl Core {
         Ok(())
     }
 
-    /// The effect under way on an object.
-    pub(crate) fn ticket_of(state: &State) -> Option<Ticket> {
-        match state {
-            State::HostObject(host) => host.ticket(),
-            State::Process(process) => process.ticket(),
-            _ => None,
-        }
-    }
-
     pub(crate) fn do_begin_scrub(&mut self, koid: Koid) -> Result<Ticket, ScrubError> {
         let object = self.find(koid)?;
         let Some(State::HostObject(host)) = self.state(object) else {
             return Err(self.wrong_type(object, ObjectType::HostObject).into());
         };
-        if let Some(ticket) = host.ticket() {
+        if let Some(ticket) = Type::ticket(host) {
             return Err(ScrubError::Reserved { koid, ticket });
         }
         self.slab.acquire(object).map_err(|error| match error {
@@ -203,11 +194,7 @@ impl Core {
             (Err(_), _) => Answer::Settled,
             (Ok(_), Outcome::Destroyed) => Answer::Destroyed(self.destroy(object)),
             (Ok(body), Outcome::Left) => {
-                match &mut body.state {
-                    State::HostObject(host) => host.restore(),
-                    State::Process(process) => process.restore(),
-                    _ => {}
-                }
+                body.state.restore();
                 Answer::Left
             }
         };

@@ -176,9 +176,10 @@ fn whatever_was_done_everything_can_be_ended() {
             script.note(&command, &reply, &effects);
         }
         for koid in &known {
-            // Jobs are killed, outside processes are gone; each is refused what it is not.
+            // Jobs are killed, outside processes are gone, what else is outside is closed; each is refused what it is not.
             let _ = core.kill_job(*koid);
             let _ = core.process_ended(*koid);
+            let _ = core.close(*koid);
         }
         while core.go_on() {}
         for ticket in tickets {

@@ -63,6 +63,7 @@ impl Type for State {
     type Detail = Detail;
     type Image = Image;
 
+    const NEEDS_JOB: bool = true;
     const SOURCE_OF: &'static [LinkKind] = &[LinkKind::Backs, LinkKind::Exports, LinkKind::DerivedFrom];
     const TARGET_OF: &'static [LinkKind] = &[
         LinkKind::Contains,
@@ -102,25 +103,23 @@ impl Type for State {
             + self.image.evidence.iter().map(|evidence| size_of_val(evidence) + evidence.detail.len()).sum::<usize>();
         u32::try_from(size_of::<HostImage>() + lists).unwrap_or(u32::MAX)
     }
+
+    fn ticket(&self) -> Option<Ticket> {
+        self.scrub
+    }
+
+    fn restore(&mut self) {
+        self.scrub = None;
+    }
 }
 
 // Operations
 
 impl State {
-    /// The scrub that is under way.
-    pub(crate) fn ticket(&self) -> Option<Ticket> {
-        self.scrub
-    }
-
     /// Reserves it for the effect that destroys it; gives what the effect needs.
     pub(crate) fn reserve(&mut self, ticket: Ticket) -> Box<HostImage> {
         self.scrub = Some(ticket);
         self.image.clone()
-    }
-
-    /// The effect did not destroy it.
-    pub(crate) fn restore(&mut self) {
-        self.scrub = None;
     }
 }
 

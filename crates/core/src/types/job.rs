@@ -59,6 +59,7 @@ impl Type for State {
     type Detail = Detail;
     type Image = Image;
 
+    const NEEDS_JOB: bool = false;
     const SOURCE_OF: &'static [LinkKind] = &[LinkKind::Contains];
     const TARGET_OF: &'static [LinkKind] = &[LinkKind::Contains, LinkKind::Holds, LinkKind::WaitsOn];
 

@@ -4,6 +4,7 @@
 //! (`Detail`), what is stored (`Image`), the state (`State`) and its layout, the procedures, the operations, the tests.
 //! No type's file imports another's: what concerns two types is the manager's.
 
+use crate::command::Ticket;
 use crate::error::CreateError;
 use kobj_abi::{LinkKind, ObjectType};
 
@@ -20,6 +21,8 @@ pub(crate) trait Type: Sized {
     /// What is stored.
     type Image;
 
+    /// Whether it lives in a job alone; else one may also stand outside of all jobs.
+    const NEEDS_JOB: bool;
     /// Links that may start at an object of this type.
     const SOURCE_OF: &'static [LinkKind];
     /// Links that may end at one.
@@ -35,11 +38,18 @@ pub(crate) trait Type: Sized {
     fn image(&self) -> Self::Image;
     /// Bytes kept out of line, for the charge.
     fn charge_bytes(&self) -> u32;
+    /// The effect that is under way on it; a type whose objects are destroyed by no effect has none.
+    fn ticket(&self) -> Option<Ticket> {
+        None
+    }
+    /// The effect under way did not destroy it: it is as it was before.
+    fn restore(&mut self) {}
 }
 
 /// The procedure table of one object type.
 pub(crate) struct Procedures {
     pub(crate) object_type: ObjectType,
+    pub(crate) needs_job: bool,
     pub(crate) source_of: &'static [LinkKind],
     pub(crate) target_of: &'static [LinkKind],
     pub(crate) create: fn(Request) -> Result<State, CreateError>,
@@ -97,9 +107,26 @@ macro_rules! registry {
             }
         }
 
+        impl State {
+            /// The effect under way.
+            pub(crate) fn ticket(&self) -> Option<Ticket> {
+                match self {
+                    $(Self::$name(state) => Type::ticket(state),)*
+                }
+            }
+
+            /// The effect under way did not destroy it.
+            pub(crate) fn restore(&mut self) {
+                match self {
+                    $(Self::$name(state) => Type::restore(state),)*
+                }
+            }
+        }
+
         /// The registry, in the order of the types' numbers.
         static REGISTRY: [Procedures; ObjectType::ALL.len()] = [$(Procedures {
             object_type: ObjectType::$name,
+            needs_job: <$module::State as Type>::NEEDS_JOB,
             source_of: <$module::State as Type>::SOURCE_OF,
             target_of: <$module::State as Type>::TARGET_OF,
             create: |request| match request {

@@ -74,6 +74,7 @@ impl Type for State {
     type Detail = Detail;
     type Image = Image;
 
+    const NEEDS_JOB: bool = false;
     const SOURCE_OF: &'static [LinkKind] =
         &[LinkKind::Holds, LinkKind::Owns, LinkKind::WaitsOn, LinkKind::Exports, LinkKind::DerivedFrom];
     const TARGET_OF: &'static [LinkKind] =
@@ -100,6 +101,19 @@ impl Type for State {
     fn charge_bytes(&self) -> u32 {
         0
     }
+
+    fn ticket(&self) -> Option<Ticket> {
+        match self.life {
+            Life::Ending(ticket) => Some(ticket),
+            Life::Living | Life::Ended => None,
+        }
+    }
+
+    fn restore(&mut self) {
+        if self.ticket().is_some() {
+            self.life = Life::Living;
+        }
+    }
 }
 
 // Operations
@@ -110,25 +124,10 @@ impl State {
         self.life != Life::Ended
     }
 
-    /// The effect that is under way.
-    pub(crate) fn ticket(&self) -> Option<Ticket> {
-        match self.life {
-            Life::Ending(ticket) => Some(ticket),
-            Life::Living | Life::Ended => None,
-        }
-    }
-
     /// Reserves it for the effect that ends it.
     pub(crate) fn reserve(&mut self, ticket: Ticket) {
         if self.life == Life::Living {
             self.life = Life::Ending(ticket);
-        }
-    }
-
-    /// The effect did not end it.
-    pub(crate) fn restore(&mut self) {
-        if self.ticket().is_some() {
-            self.life = Life::Living;
         }
     }
 }
