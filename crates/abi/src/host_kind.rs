@@ -145,7 +145,25 @@ impl HostKind {
             | Self::SymbolicLink
             | Self::DeviceNode
             | Self::Fifo => Class::Temporary,
-            _ => Class::Runtime,
+            Self::Process
+            | Self::Segment
+            | Self::PosixSemaphore
+            | Self::PosixQueue
+            | Self::SysvSegment
+            | Self::SysvSemaphore
+            | Self::SysvQueue
+            | Self::UnixSocket
+            | Self::AbstractSocket
+            | Self::Listener
+            | Self::Mount
+            | Self::Namespace
+            | Self::NetworkDevice
+            | Self::LoopDevice
+            | Self::MapperDevice
+            | Self::Cgroup
+            | Self::Key
+            | Self::Bpf
+            | Self::Container => Class::Runtime,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The shape of a kind: one file per kind under `kinds/`, each with the same sections (census, judge, scrub, tests).
 //!
-//! To add a kind: one file here, one line in `kinds::ALL`, its rows in the end-to-end table.
+//! `docs/add-a-kind.md` shows how to add one.
 
 use crate::hands::Hands;
 use crate::view::View;
@@ -42,10 +42,57 @@ pub enum Outcome {
     Failed(String),
 }
 
+/// What can prove who made an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// A file event that names its maker.
+    FileEvent,
+    /// The process id that the kernel keeps as the object's creator.
+    CreatorPid,
+    /// Who has it open: it lives exactly as long as they do.
+    Holders,
+    /// The job's family tree: the object is a process.
+    Family,
+    /// Nothing yet: new ones are reported as unattributed.
+    Nothing,
+}
+
+/// Where a run looks for new objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewIn {
+    /// In the folders that are watched ([`crate::places`]).
+    Folders,
+    /// In a table of the kernel's that is compared as bytes first ([`crate::tables`]).
+    Tables,
+    /// In the kind's census, taken before and after ([`crate::tables`]): right for every kind that is listed fast.
+    Census,
+    /// Nowhere: the containment knows them.
+    Containment,
+}
+
+/// What holds for each object of a kind. There are no defaults: who adds a kind answers every question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// What can prove who made one.
+    pub maker: Maker,
+    /// Where a run looks for new ones.
+    pub new_in: NewIn,
+    /// Whether "nobody uses it" says that it is a leftover. A mount, a namespace or a folder of the system's may well be
+    /// unused for a while; such things are scrubbed by name alone.
+    pub unused_is_left_over: bool,
+    /// Whether it is called by a path at which another object, a file or folder, lies.
+    pub is_named_by_path: bool,
+    /// What makes it go away where nobody holds it, as a sentence.
+    pub end: &'static str,
+}
+
 /// One kind of host object.
 pub trait Kind: Sync {
     /// Which kind this file is about.
     fn kind(&self) -> HostKind;
+
+    /// What holds for each object of this kind.
+    fn facts(&self) -> Facts;
 
     /// Appends every object of this kind that can be seen from `view`.
     ///

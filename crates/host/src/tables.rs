@@ -4,9 +4,9 @@
 //! is new was made meanwhile by anybody at all: a candidate, never evidence. Files are found by other means; locks on
 //! files are told with their holders ([`crate::holders`]); control groups are the containment's business.
 
+use crate::kind::{Kind, NewIn, Visibility};
 use crate::kinds::{
-    abstract_socket, listener, loop_device, mapper_device, mount, namespace, network_device, sysv_queue, sysv_segment,
-    sysv_semaphore,
+    self, abstract_socket, listener, mount, namespace, network_device, sysv_queue, sysv_segment, sysv_semaphore,
 };
 use crate::proc::{Proc, mountinfo, sysvipc, unix};
 use crate::view::View;
@@ -23,6 +23,8 @@ pub type NotVisible = Vec<(HostKind, String)>;
 /// What was there before.
 pub struct Before {
     looks: Vec<(Source, Result<Look, String>)>,
+    /// Kinds without a table, and what their census gave.
+    listed: Vec<(&'static dyn Kind, Result<Vec<HostImage>, String>)>,
     /// The table of mounts, held open: the kernel says by a poll whether it changed since it was opened.
     mounts: Option<OwnedFd>,
 }
@@ -48,24 +50,11 @@ enum Source {
     Udp6,
     Mounts,
     Interfaces,
-    Loops,
-    Mappers,
 }
 
 impl Source {
-    const ALL: [Self; 11] = [
-        Self::Shm,
-        Self::Sem,
-        Self::Msg,
-        Self::Unix,
-        Self::Tcp,
-        Self::Udp,
-        Self::Udp6,
-        Self::Mounts,
-        Self::Interfaces,
-        Self::Loops,
-        Self::Mappers,
-    ];
+    const ALL: [Self; 9] =
+        [Self::Shm, Self::Sem, Self::Msg, Self::Unix, Self::Tcp, Self::Udp, Self::Udp6, Self::Mounts, Self::Interfaces];
 
     /// The kinds that are read from it.
     const fn kinds(self) -> &'static [HostKind] {
@@ -77,8 +66,6 @@ impl Source {
             Self::Tcp | Self::Udp | Self::Udp6 => &[HostKind::Listener],
             Self::Mounts => &[HostKind::Mount, HostKind::Namespace],
             Self::Interfaces => &[HostKind::NetworkDevice],
-            Self::Loops => &[HostKind::LoopDevice],
-            Self::Mappers => &[HostKind::MapperDevice],
         }
     }
 
@@ -106,7 +93,7 @@ impl Source {
             Self::Udp6 => Some("self/net/udp6"),
             Self::Mounts => Some("self/mountinfo"),
             Self::Interfaces => Some("self/net/dev"),
-            Self::Tcp | Self::Loops | Self::Mappers => None,
+            Self::Tcp => None,
         }
     }
 
@@ -118,8 +105,6 @@ impl Source {
                 Err(_) if self == Self::Udp6 => Ok(Look::Table(Vec::new())),
                 Err(error) => Err(format!("/proc/{name} cannot be read: {error}")),
             },
-            (Self::Loops, None) => loop_device::all(view).map(Look::Objects),
-            (Self::Mappers, None) => mapper_device::all(view).map(Look::Objects),
             (_, None) => listener::tcp(view).map(|bound| Look::Objects(bound.iter().map(listener::image).collect())),
         }
     }
@@ -132,7 +117,7 @@ impl Source {
             Self::Msg => sysvipc::msg(table).map(|row| sysv_queue::image(&row)).collect(),
             Self::Udp | Self::Udp6 => listener::udp(table).map(|bound| listener::image(&bound)).collect(),
             Self::Interfaces => network_device::images(table),
-            Self::Unix | Self::Mounts | Self::Tcp | Self::Loops | Self::Mappers => Vec::new(),
+            Self::Unix | Self::Mounts | Self::Tcp => Vec::new(),
         }
     }
 }
@@ -149,7 +134,12 @@ impl Before {
         // Opened before it is read: a change in between is then seen twice and not missed.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let mounts = rustix::fs::open(view.proc.join("self/mountinfo"), flags, Mode::empty()).ok();
-        Self { mounts, looks: sources.map(|source| (source, source.look(view, &proc))).collect() }
+        let by_census = kinds::ALL.iter().filter(|kind| kind.facts().new_in == NewIn::Census);
+        Self {
+            mounts,
+            looks: sources.map(|source| (source, source.look(view, &proc))).collect(),
+            listed: by_census.map(|kind| (*kind, list(*kind, view))).collect(),
+        }
     }
 
     /// The same without sockets: for whom an exact family tree tells whose a socket is, by who has it open.
@@ -162,7 +152,7 @@ impl Before {
     pub fn sockets(view: &View) -> Vec<HostImage> {
         let sources = Source::ALL.into_iter().filter(|source| source.lives_with_its_holder());
         let nothing = sources.map(|source| (source, Ok(source.nothing()))).collect();
-        Self { looks: nothing, mounts: None }.candidates(view).0
+        Self { looks: nothing, listed: Vec::new(), mounts: None }.candidates(view).0
     }
 
     /// What is there now and was not then, kind by kind; and the kinds that could not be seen then or now.
@@ -190,6 +180,13 @@ impl Before {
                 }
             }
         }
+        for (kind, before) in &self.listed {
+            match (before, list(*kind, view)) {
+                (Ok(before), Ok(after)) => found.extend(without(before, after)),
+                (Err(why), _) => not_visible.push((kind.kind(), why.clone())),
+                (_, Err(why)) => not_visible.push((kind.kind(), why)),
+            }
+        }
         (found, not_visible)
     }
 }
@@ -205,6 +202,15 @@ impl Before {
 
 fn open(view: &View) -> Result<Proc, String> {
     Proc::open(&view.proc).map_err(|error| format!("{} cannot be opened: {error}", view.proc.display()))
+}
+
+/// A kind's census; part of one is none: what was hidden before would look new after.
+fn list(kind: &dyn Kind, view: &View) -> Result<Vec<HostImage>, String> {
+    let mut found = Vec::new();
+    match kind.census(view, &mut found) {
+        Visibility::Whole => Ok(found),
+        Visibility::NotVisible(why) => Err(why),
+    }
 }
 
 fn fresh(view: &View, source: Source, before: &Look, after: Look) -> Result<Vec<HostImage>, String> {
@@ -336,6 +342,24 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert!(named(&found, HostKind::Namespace, b"/run/netns/x"));
         assert!(named(&found, HostKind::Mount, b"/b c"));
+    }
+
+    #[test]
+    fn a_kind_without_a_table_is_compared_by_its_census() {
+        let folder = testing::Folder::new("partitions");
+        let view = View { proc: folder.path().to_path_buf(), ..testing::view() };
+        let write = |lines: &str| std::fs::write(folder.path().join("partitions"), lines).unwrap();
+        write("major minor  #blocks  name\n\n   7        1       1024 loop1\n");
+        let before = Before::take(&view);
+        write("major minor  #blocks  name\n\n   7        1       1024 loop1\n   7   99001       1024 loop99001\n");
+        let (found, not_visible) = before.candidates(&view);
+        assert!(named(&found, HostKind::LoopDevice, b"/dev/loop99001"), "{found:?}");
+        assert_eq!(found.iter().filter(|image| image.kind == HostKind::LoopDevice).count(), 1);
+        assert!(not_visible.iter().all(|(kind, _)| *kind != HostKind::LoopDevice));
+        std::fs::remove_file(folder.path().join("partitions")).unwrap();
+        let (found, not_visible) = before.candidates(&view);
+        assert!(found.iter().all(|image| image.kind != HostKind::LoopDevice));
+        assert_eq!(not_visible.iter().filter(|(kind, _)| *kind == HostKind::LoopDevice).count(), 1);
     }
 
     #[test]

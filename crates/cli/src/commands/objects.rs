@@ -110,9 +110,8 @@ impl Wanted {
 }
 
 /// Whether objects of the kind are called by a path at which another object, a file or folder, lies.
-pub(crate) const fn is_named_by_path(kind: HostKind) -> bool {
-    use HostKind::{Cgroup, LoopDevice, MapperDevice, Mount, Namespace};
-    matches!(kind, Mount | Namespace | LoopDevice | MapperDevice | Cgroup)
+pub(crate) fn is_named_by_path(kind: HostKind) -> bool {
+    kinds::facts(kind).is_some_and(|facts| facts.is_named_by_path)
 }
 
 /// Whether that is the object's whole name; a process goes by its number.
@@ -163,23 +162,9 @@ pub(crate) fn find_some(view: &View, name: &OsString) -> Result<Vec<HostImage>, 
     Ok(found)
 }
 
-/// Whether "nobody uses it" says that an object of that kind is a leftover. A mount, a namespace or a folder of the
-/// system's may well be unused for a while; such things are scrubbed by name alone.
-pub(crate) const fn unused_is_left_over(kind: HostKind) -> bool {
-    matches!(
-        kind,
-        HostKind::Segment
-            | HostKind::PosixSemaphore
-            | HostKind::PosixQueue
-            | HostKind::SysvSegment
-            | HostKind::SysvSemaphore
-            | HostKind::SysvQueue
-            | HostKind::UnixSocket
-            | HostKind::LockFile
-            | HostKind::PidFile
-            | HostKind::TemporaryFile
-            | HostKind::TemporaryFolder
-    )
+/// Whether "nobody uses it" says that an object of that kind is a leftover.
+pub(crate) fn unused_is_left_over(kind: HostKind) -> bool {
+    kinds::facts(kind).is_some_and(|facts| facts.unused_is_left_over)
 }
 
 /// Whether the object is part of how the system is set up, used right now or not.

@@ -8,6 +8,7 @@ use kobj_abi::{Class, HostKind};
 use kobj_core::image::{HostImage, Identity};
 use kobj_host::holders::Holders;
 use kobj_host::kind::Verdict;
+use kobj_host::kinds;
 use kobj_host::proc::Proc;
 use kobj_host::view::View;
 use std::collections::HashSet;
@@ -121,7 +122,11 @@ fn render(answer: &Answer) -> String {
     };
     _ = writeln!(out, "  {}", escape::for_terminal(said.as_bytes()));
     if answer.chains.is_empty() {
-        _ = writeln!(out, "  {}", persistence(object.kind));
+        _ = writeln!(
+            out,
+            "  {}",
+            kinds::facts(object.kind).map_or("it stays until somebody deletes it", |facts| facts.end)
+        );
     }
     out
 }
@@ -132,26 +137,6 @@ const fn shown_kind(object: &HostImage) -> &'static str {
         (Class::Output, HostKind::TemporaryFile) => "file",
         (Class::Output, HostKind::TemporaryFolder) => "folder",
         (_, kind) => kind.name(),
-    }
-}
-
-/// What makes an object of that kind go away, where nobody holds it.
-const fn persistence(kind: HostKind) -> &'static str {
-    match kind {
-        HostKind::Process => "it lives until it ends",
-        HostKind::Segment | HostKind::PosixSemaphore | HostKind::PosixQueue => {
-            "it stays until somebody unlinks its name or the machine restarts"
-        }
-        HostKind::SysvSegment | HostKind::SysvSemaphore | HostKind::SysvQueue => {
-            "it stays until somebody removes it (IPC_RMID) or the machine restarts"
-        }
-        HostKind::Mount => "it stays until somebody unmounts it",
-        HostKind::LoopDevice | HostKind::MapperDevice => "it stays until somebody detaches it",
-        HostKind::AbstractSocket | HostKind::Listener => "it goes with its last descriptor",
-        HostKind::Namespace | HostKind::NetworkDevice | HostKind::Cgroup | HostKind::Key | HostKind::Bpf => {
-            "it stays until somebody removes it"
-        }
-        _ => "it stays until somebody deletes it",
     }
 }
 

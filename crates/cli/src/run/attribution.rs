@@ -3,6 +3,8 @@
 use kobj_abi::{EvidenceKind, HostKind, Layer, Strength};
 use kobj_core::image::{Creator, Evidence, HostImage, Identity};
 use kobj_host::holders::Holders;
+use kobj_host::kind::Maker;
+use kobj_host::kinds;
 use kobj_host::makers::Made;
 use kobj_host::record::Contents;
 use kobj_host::view::View;
@@ -94,12 +96,13 @@ pub(crate) fn attribute(
     view: &View,
     members: &HashSet<u32>,
 ) -> Attributed {
-    let (held, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|image| goes_with_its_holder(image.kind));
+    let (held, others): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|image| maker_of(image.kind) == Some(Maker::Holders));
     let mut sorted = Attributed::default();
     for mut image in others {
         let whose = match image.identity {
             Identity::File { device, .. } if has_a_maker(image.kind) => by_file_event(&mut image, device, witness),
-            _ if image.kind == HostKind::SysvSegment => by_creator(&mut image, witness),
+            _ if maker_of(image.kind) == Some(Maker::CreatorPid) => by_creator(&mut image, witness),
             _ => Whose::Unknown,
         };
         sorted.put(image, whose);
@@ -129,26 +132,14 @@ impl Attributed {
     }
 }
 
-/// Sockets without a name in a file system live exactly as long as a process has them open.
-fn goes_with_its_holder(kind: HostKind) -> bool {
-    matches!(kind, HostKind::Listener | HostKind::AbstractSocket)
+/// What can prove who made objects of that kind.
+fn maker_of(kind: HostKind) -> Option<Maker> {
+    kinds::facts(kind).map(|facts| facts.maker)
 }
 
 /// Whether objects of that kind are made by an event in a folder.
 pub(crate) fn has_a_maker(kind: HostKind) -> bool {
-    matches!(
-        kind,
-        HostKind::Segment
-            | HostKind::PosixSemaphore
-            | HostKind::UnixSocket
-            | HostKind::LockFile
-            | HostKind::PidFile
-            | HostKind::TemporaryFile
-            | HostKind::TemporaryFolder
-            | HostKind::SymbolicLink
-            | HostKind::DeviceNode
-            | HostKind::Fifo
-    )
+    maker_of(kind) == Some(Maker::FileEvent)
 }
 
 fn by_file_event(image: &mut HostImage, device: u64, witness: &dyn Witness) -> Whose {

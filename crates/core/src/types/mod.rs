@@ -168,6 +168,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_type_has_a_page_in_the_documents() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/objects");
+        for object_type in ObjectType::ALL {
+            let page = folder.join(std::format!("{}.md", object_type.name()));
+            assert!(page.is_file(), "no {}", page.display());
+        }
+    }
+
+    #[test]
     fn the_registry_is_in_the_order_of_the_types_numbers() {
         for object_type in ObjectType::ALL {
             assert_eq!(procedures(object_type).object_type, object_type);

@@ -2,7 +2,7 @@
 
 use super::listener::{held, socket_identity};
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, unix};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -52,6 +52,16 @@ pub fn all(view: &View) -> Result<Vec<HostImage>, String> {
 impl Kind for AbstractSocket {
     fn kind(&self) -> HostKind {
         HostKind::AbstractSocket
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Holders,
+            new_in: NewIn::Tables,
+            unused_is_left_over: false,
+            is_named_by_path: false,
+            end: "it goes with its last descriptor",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -2,7 +2,7 @@
 
 use crate::hands::Hands;
 use crate::holders::Holders;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, mountinfo};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -80,6 +80,16 @@ fn idle(view: &View, image: &HostImage) -> Result<OwnedFd, Verdict> {
 impl Kind for Cgroup {
     fn kind(&self) -> HostKind {
         HostKind::Cgroup
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Containment,
+            unused_is_left_over: false,
+            is_named_by_path: true,
+            end: "it stays until somebody removes it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -3,7 +3,7 @@
 //! No judge: opening a device to probe it may do anything. Reported, never deleted.
 
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::places;
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -19,6 +19,16 @@ const NO_JUDGE: &str = "no judge: a device is not opened to find out who uses it
 impl Kind for DeviceNode {
     fn kind(&self) -> HostKind {
         HostKind::DeviceNode
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::FileEvent,
+            new_in: NewIn::Folders,
+            unused_is_left_over: false,
+            is_named_by_path: false,
+            end: "it stays until somebody deletes it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -7,7 +7,7 @@
 use crate::classify::path_of;
 use crate::hands::Hands;
 use crate::holders::Holders;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::places;
 use crate::quarantine::{self, Place, Refusal};
 use crate::view::View;
@@ -27,6 +27,16 @@ const ALL_DEAD: &str = "every process that could open it was the job's and is de
 impl Kind for Fifo {
     fn kind(&self) -> HostKind {
         HostKind::Fifo
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::FileEvent,
+            new_in: NewIn::Folders,
+            unused_is_left_over: false,
+            is_named_by_path: false,
+            end: "it stays until somebody deletes it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -2,7 +2,7 @@
 
 use crate::classify::path_of;
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::view::View;
 use crate::{places, quarantine};
 use kobj_abi::HostKind;
@@ -15,6 +15,8 @@ pub struct JudgedFile {
     pub kind: HostKind,
     /// What speaks against calling one unused, besides the lease; asked first.
     pub objection: fn(&View, &HostImage) -> Result<(), Verdict>,
+    /// What makes one go away where nobody holds it, as a sentence.
+    pub end: &'static str,
 }
 
 /// Nothing but the lease.
@@ -25,6 +27,16 @@ pub(crate) fn no_objection(_view: &View, _image: &HostImage) -> Result<(), Verdi
 impl Kind for JudgedFile {
     fn kind(&self) -> HostKind {
         self.kind
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::FileEvent,
+            new_in: NewIn::Folders,
+            unused_is_left_over: true,
+            is_named_by_path: false,
+            end: self.end,
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

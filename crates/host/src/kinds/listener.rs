@@ -3,7 +3,7 @@
 
 use crate::hands::Hands;
 use crate::holders::Holders;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, inet};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -106,6 +106,16 @@ pub(crate) fn held(view: &View, image: &HostImage) -> Verdict {
 impl Kind for Listener {
     fn kind(&self) -> HostKind {
         HostKind::Listener
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Holders,
+            new_in: NewIn::Tables,
+            unused_is_left_over: false,
+            is_named_by_path: false,
+            end: "it goes with its last descriptor",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -9,4 +9,8 @@ use crate::owner;
 use kobj_abi::HostKind;
 
 /// This kind.
-pub static LOCK_FILE: JudgedFile = JudgedFile { kind: HostKind::LockFile, objection: owner::named_owner_is_gone };
+pub static LOCK_FILE: JudgedFile = JudgedFile {
+    kind: HostKind::LockFile,
+    objection: owner::named_owner_is_gone,
+    end: "it stays until somebody deletes it",
+};

@@ -2,7 +2,7 @@
 
 use crate::hands::Hands;
 use crate::holders::Holders;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, partitions};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -109,6 +109,16 @@ fn idle(view: &View, image: &HostImage) -> Result<OwnedFd, Verdict> {
 impl Kind for LoopDevice {
     fn kind(&self) -> HostKind {
         HostKind::LoopDevice
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Census,
+            unused_is_left_over: false,
+            is_named_by_path: true,
+            end: "it stays until somebody detaches it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

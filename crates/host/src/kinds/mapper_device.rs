@@ -2,7 +2,7 @@
 
 use super::loop_device::{BLOCK, claim, devices, users};
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc;
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -31,6 +31,16 @@ pub fn all(view: &View) -> Result<Vec<HostImage>, String> {
 impl Kind for MapperDevice {
     fn kind(&self) -> HostKind {
         HostKind::MapperDevice
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Census,
+            unused_is_left_over: false,
+            is_named_by_path: true,
+            end: "it stays until somebody detaches it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -3,6 +3,9 @@
 use crate::hands::Hands;
 use crate::kind::{Kind, Outcome, Verdict};
 use crate::view::View;
+}
+
+use crate::kind::{Facts, Kind};
 use kobj_abi::HostKind;
 use kobj_core::image::HostImage;
 
@@ -81,4 +84,43 @@ pub fn scrub_all(view: &View, images: &[&HostImage], hands: &mut Hands<'_>) -> V
 #[must_use]
 pub fn no_judge(kind: HostKind) -> String {
     format!("kobj has no judge for objects of kind {}", kind.name())
+}
+
+/// What holds for each object of that kind, if this program knows how to look at it.
+#[must_use]
+pub fn facts(kind: HostKind) -> Option<Facts> {
+    of(kind).map(Kind::facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::{Maker, NewIn};
+
+    #[test]
+    fn each_kind_is_listed_once_in_the_order_of_the_numbers() {
+        assert!(ALL.is_sorted_by(|before, after| (before.kind() as u8) < (after.kind() as u8)));
+    }
+
+    #[test]
+    fn each_kind_has_a_row_in_the_documents() {
+        let page = include_str!("../../../../docs/objects/host-object.md");
+        for kind in ALL {
+            let name = kind.kind().name();
+            assert!(page.lines().any(|line| line.starts_with(&format!("| `{name}` | "))), "{name} has no row");
+        }
+    }
+
+    #[test]
+    fn a_kinds_facts_agree_with_each_other() {
+        for kind in ALL {
+            let (facts, name) = (kind.facts(), kind.kind().name());
+            assert!(
+                facts.maker != Maker::FileEvent || facts.new_in == NewIn::Folders,
+                "{name}: no folder shows its events"
+            );
+            assert!(!(facts.maker == Maker::Holders && facts.unused_is_left_over), "{name}: unused, it is gone");
+            assert!(facts.end.starts_with("it "), "{name}: {}", facts.end);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::hands::Hands;
 use crate::holders::Holders;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, mountinfo};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -121,6 +121,16 @@ fn users(view: &View, wanted: &HostImage) -> Vec<Holder> {
 impl Kind for Mount {
     fn kind(&self) -> HostKind {
         HostKind::Mount
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Tables,
+            unused_is_left_over: false,
+            is_named_by_path: true,
+            end: "it stays until somebody unmounts it",
+        }
     }
 
     /// Mounts of other mount namespaces are other objects of other jobs: a container's are its engine's business.

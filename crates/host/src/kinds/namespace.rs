@@ -4,7 +4,7 @@
 use super::mount::{Refusal, is_namespace, path_of, unmount_idle};
 use crate::hands::Hands;
 use crate::holders::Holders;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, mountinfo};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -63,6 +63,16 @@ fn inhabited(view: &View, image: &HostImage) -> Result<String, Verdict> {
 impl Kind for Namespace {
     fn kind(&self) -> HostKind {
         HostKind::Namespace
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Tables,
+            unused_is_left_over: false,
+            is_named_by_path: true,
+            end: "it stays until somebody removes it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

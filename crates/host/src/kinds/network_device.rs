@@ -1,7 +1,7 @@
 //! Network interfaces of our network namespace. The kernel does not say whether one is in use: they are reported only.
 
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, net_dev};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -35,6 +35,16 @@ pub fn images(table: &[u8]) -> Vec<HostImage> {
 impl Kind for NetworkDevice {
     fn kind(&self) -> HostKind {
         HostKind::NetworkDevice
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Tables,
+            unused_is_left_over: false,
+            is_named_by_path: false,
+            end: "it stays until somebody removes it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -7,4 +7,8 @@ use crate::owner;
 use kobj_abi::HostKind;
 
 /// This kind.
-pub static PID_FILE: JudgedFile = JudgedFile { kind: HostKind::PidFile, objection: owner::named_owner_is_gone };
+pub static PID_FILE: JudgedFile = JudgedFile {
+    kind: HostKind::PidFile,
+    objection: owner::named_owner_is_gone,
+    end: "it stays until somebody deletes it",
+};

@@ -8,7 +8,7 @@
 
 use crate::hands::Hands;
 use crate::identity;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::quarantine::{self, Leased, Place, Refusal};
 use crate::view::View;
 use crate::{listing, proc};
@@ -61,6 +61,16 @@ fn mounted(view: &View) -> Option<OwnedFd> {
 impl Kind for PosixQueue {
     fn kind(&self) -> HostKind {
         HostKind::PosixQueue
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Folders,
+            unused_is_left_over: true,
+            is_named_by_path: false,
+            end: "it stays until somebody unlinks its name or the machine restarts",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

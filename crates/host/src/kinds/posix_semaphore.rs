@@ -8,4 +8,8 @@ use kobj_abi::HostKind;
 
 /// This kind.
 pub static POSIX_SEMAPHORE: JudgedFile =
-    JudgedFile { kind: HostKind::PosixSemaphore, objection: judged_file::no_objection };
+    JudgedFile {
+    kind: HostKind::PosixSemaphore,
+    objection: judged_file::no_objection,
+    end: "it stays until somebody unlinks its name or the machine restarts",
+};

@@ -1,7 +1,7 @@
 //! Processes, each with its threads.
 
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::outside;
 use crate::proc::{self, Proc, mountinfo, stat::Stat};
 use crate::view::View;
@@ -128,6 +128,16 @@ pub fn signal(view: &View, image: &HostImage, signal: Signal) -> Result<Held, Ve
 impl Kind for Process {
     fn kind(&self) -> HostKind {
         HostKind::Process
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Family,
+            new_in: NewIn::Containment,
+            unused_is_left_over: false,
+            is_named_by_path: false,
+            end: "it lives until it ends",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -6,4 +6,8 @@ use crate::kinds::judged_file::{self, JudgedFile};
 use kobj_abi::HostKind;
 
 /// This kind.
-pub static SEGMENT: JudgedFile = JudgedFile { kind: HostKind::Segment, objection: judged_file::no_objection };
+pub static SEGMENT: JudgedFile = JudgedFile {
+    kind: HostKind::Segment,
+    objection: judged_file::no_objection,
+    end: "it stays until somebody unlinks its name or the machine restarts",
+};

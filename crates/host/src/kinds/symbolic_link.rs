@@ -4,7 +4,7 @@
 //! goes with the folder: moved away first, and deleted only if what was moved is that very link.
 
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::places;
 use crate::quarantine::{self, Place, Refusal};
 use crate::view::View;
@@ -21,6 +21,16 @@ const NO_JUDGE: &str = "no judge: nothing tells whether anybody still goes by a 
 impl Kind for SymbolicLink {
     fn kind(&self) -> HostKind {
         HostKind::SymbolicLink
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::FileEvent,
+            new_in: NewIn::Folders,
+            unused_is_left_over: false,
+            is_named_by_path: false,
+            end: "it stays until somebody deletes it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

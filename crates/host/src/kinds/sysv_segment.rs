@@ -1,7 +1,7 @@
 //! System V shared memory segments.
 
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, sysvipc};
 use crate::view::View;
 use kobj_abi::HostKind;
@@ -71,6 +71,16 @@ fn in_use(attached: u64) -> Verdict {
 impl Kind for SysvSegment {
     fn kind(&self) -> HostKind {
         HostKind::SysvSegment
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::CreatorPid,
+            new_in: NewIn::Tables,
+            unused_is_left_over: true,
+            is_named_by_path: false,
+            end: "it stays until somebody removes it (IPC_RMID) or the machine restarts",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -2,7 +2,7 @@
 
 use super::sysv_segment::{absent, id_of, same};
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, Proc, sysvipc};
 use crate::view::View;
 use kobj_abi::{EvidenceKind, HostKind};
@@ -67,6 +67,16 @@ fn look(view: &View, image: &HostImage) -> Result<(i32, String), Verdict> {
 impl Kind for SysvSemaphore {
     fn kind(&self) -> HostKind {
         HostKind::SysvSemaphore
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::Nothing,
+            new_in: NewIn::Tables,
+            unused_is_left_over: true,
+            is_named_by_path: false,
+            end: "it stays until somebody removes it (IPC_RMID) or the machine restarts",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

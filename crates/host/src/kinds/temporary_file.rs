@@ -7,4 +7,8 @@ use kobj_abi::HostKind;
 
 /// This kind.
 pub static TEMPORARY_FILE: JudgedFile =
-    JudgedFile { kind: HostKind::TemporaryFile, objection: judged_file::no_objection };
+    JudgedFile {
+    kind: HostKind::TemporaryFile,
+    objection: judged_file::no_objection,
+    end: "it stays until somebody deletes it",
+};

@@ -9,7 +9,7 @@ use crate::classify::{join, path_of};
 use crate::hands::Hands;
 use crate::holders::Holders;
 use crate::identity::{self, Stat};
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::kinds::{fifo, symbolic_link, unix_socket};
 use crate::quarantine::{self, Batch, Place, Refusal};
 use crate::tree::DEPTH_MAX;
@@ -36,6 +36,16 @@ const UNUSED: &str = "no process seen in it, no mount on or from it, each file j
 impl Kind for TemporaryFolder {
     fn kind(&self) -> HostKind {
         HostKind::TemporaryFolder
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::FileEvent,
+            new_in: NewIn::Folders,
+            unused_is_left_over: true,
+            is_named_by_path: false,
+            end: "it stays until somebody deletes it",
+        }
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {

@@ -6,7 +6,7 @@
 use crate::classify::{Look, path_of};
 use crate::hands::Hands;
 use crate::holders::Holders;
-use crate::kind::{Kind, Outcome, Verdict, Visibility};
+use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::quarantine::{self, Place, Refusal};
 use crate::view::View;
 use crate::{places, proc};
@@ -31,6 +31,16 @@ const REFUSED: &str = "connection refused: bound by nobody, in any network names
 impl Kind for UnixSocket {
     fn kind(&self) -> HostKind {
         HostKind::UnixSocket
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            maker: Maker::FileEvent,
+            new_in: NewIn::Folders,
+            unused_is_left_over: true,
+            is_named_by_path: false,
+            end: "it stays until somebody deletes it",
+        }
     }
 
     /// Those in the temporary folders, and wherever a socket of this network namespace is bound.
