@@ -1,11 +1,8 @@
 //! Every kind of host object that kobj knows, one file each.
 
 use crate::hands::Hands;
-use crate::kind::{Kind, Outcome, Verdict};
+use crate::kind::{Facts, Kind, Outcome, Verdict};
 use crate::view::View;
-}
-
-use crate::kind::{Facts, Kind};
 use kobj_abi::HostKind;
 use kobj_core::image::HostImage;
 

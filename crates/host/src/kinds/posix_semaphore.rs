@@ -7,8 +7,7 @@ use crate::kinds::judged_file::{self, JudgedFile};
 use kobj_abi::HostKind;
 
 /// This kind.
-pub static POSIX_SEMAPHORE: JudgedFile =
-    JudgedFile {
+pub static POSIX_SEMAPHORE: JudgedFile = JudgedFile {
     kind: HostKind::PosixSemaphore,
     objection: judged_file::no_objection,
     end: "it stays until somebody unlinks its name or the machine restarts",
