@@ -49,3 +49,21 @@ pub(crate) fn dispatch(command: Command) -> ExitCode {
         ExitCode::from(WRONG)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::options::Cli;
+    use std::path::Path;
+
+    #[test]
+    fn each_command_has_a_page_that_names_each_of_its_flags() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/commands");
+        for command in Cli::whole().get_subcommands() {
+            let page = folder.join(format!("{}.md", command.get_name()));
+            let text = std::fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long).filter(|flag| *flag != "help") {
+                assert!(text.contains(&format!("--{flag}")), "{} does not name --{flag}", page.display());
+            }
+        }
+    }
+}
