@@ -33,7 +33,7 @@ const STEPS: [(&str, &str, Step); 14] = [
     ("deny", "licences, duplicate and unwanted dependencies, sources", steps::deny),
     ("docs", "documentation, warnings as errors", steps::docs),
     ("doctests", "examples in the documentation", steps::doctests),
-    ("loom", "every interleaving of memory's atomics, within a bound", steps::loom),
+    ("loom", "interleavings of memory's atomics: all within a bound by loom, random ones by shuttle", steps::loom),
     ("address", "memory's and core's unit tests under AddressSanitizer", steps::address),
     ("valgrind", "memory's and core's unit tests under valgrind", steps::valgrind),
     ("fuzz", "every fuzz target for a short time", steps::fuzz),

@@ -156,8 +156,7 @@ impl Gate {
     }
 }
 
-#[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use kobj_abi::Era;

@@ -5,7 +5,7 @@
 //! tag is replaced by a dead stamp, and its slot is scrubbed clean before anybody gets it again.
 //!
 //! The parts that threads will share are [`Gate`] (tag and reference count) and [`Reaper`]; both take `&self`, use
-//! atomics alone, and are modelled with loom (`--cfg loom`). All else needs `&mut`, so the borrow checker is the proof.
+//! atomics alone, and are modelled with loom and shuttle (`--cfg loom`, `--cfg shuttle`). All else needs `&mut`, so the borrow checker is the proof.
 #![no_std]
 extern crate alloc;
 #[cfg(test)]
@@ -13,21 +13,21 @@ extern crate std;
 
 mod chunks;
 mod gate;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod header;
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod place;
 mod reaper;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod slab;
 mod sync;
 
 pub use chunks::Chunks;
 pub use gate::{Acquire, Gate, Release, Stamp};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use header::{Birth, Header};
 pub use place::Place;
 pub use reaper::Reaper;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use slab::{AcquireError, Buried, Full, Reference, Slab, Stale};

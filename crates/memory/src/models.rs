@@ -1,6 +1,7 @@
-//! Models of what threads share, for loom: every sequentially consistent interleaving of the real code.
+//! Models of what threads share, for loom (every sequentially consistent interleaving of the real code, within a bound)
+//! and for shuttle (random ones and such with few preemptions, of larger models too; a failure prints its schedule).
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p kobj-memory --release --lib models`
+//! `RUSTFLAGS="--cfg loom" cargo test -p kobj-memory --release --lib models`, and the same with `--cfg shuttle`.
 //!
 //! Each model names the mutant that it catches: plant it, see the model fail, take it out. Orderings weaker than
 //! sequential consistency are argued where they stand (see `sync`).
@@ -9,8 +10,31 @@ use crate::sync::{AtomicU32, Ordering, load_32, store_32, store_64};
 use crate::{Acquire, Gate, Place, Reaper, Release, Stamp};
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, Tag};
-use loom::sync::Arc;
-use loom::thread;
+#[cfg(loom)]
+use loom::{sync::Arc, thread};
+#[cfg(shuttle)]
+use shuttle::{rand::Rng, sync::Arc, thread};
+
+/// Runs a model over its interleavings; `preemptions` bounds loom alone, `None` not at all.
+#[cfg(loom)]
+fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(model);
+}
+
+/// Interleavings that shuttle tries of each kind.
+#[cfg(shuttle)]
+const TRIES: usize = 50_000;
+
+/// Runs a model over random interleavings, then over such as few preemptions give: rare ones come up there.
+#[cfg(shuttle)]
+fn explore(_preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    let model = std::sync::Arc::new(model);
+    let again = model.clone();
+    shuttle::check_random(move || model(), TRIES);
+    shuttle::check_pct(move || again(), TRIES, 3);
+}
 
 fn tag(counter: u32) -> Tag {
     Tag { letters: *b"HOST", koid: Koid::new(Era(7), counter).unwrap() }
@@ -80,9 +104,7 @@ impl Shared {
 #[test]
 fn model_the_last_release_against_a_late_acquire() {
     // Three threads: bounded to three preemptions, which takes seconds; the others are not bounded.
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+    explore(Some(3), || {
         let shared = Shared::new();
         shared.gates[0].open(tag(1));
         let others: Vec<_> = (0..2)
@@ -111,7 +133,7 @@ fn model_the_last_release_against_a_late_acquire() {
 /// Mutants: `acquire` does not look at the tag again after counting; `StaleLast` is not queued.
 #[test]
 fn model_a_late_acquire_against_a_slot_that_lives_again() {
-    loom::model(|| {
+    explore(None, || {
         let shared = Shared::new();
         shared.gates[0].open(tag(1));
         let late = {
@@ -144,7 +166,7 @@ fn model_a_late_acquire_against_a_slot_that_lives_again() {
 /// Mutant: `acquire` does not look at the tag again after counting.
 #[test]
 fn model_an_acquire_against_the_taking_of_the_tag() {
-    loom::model(|| {
+    explore(None, || {
         let shared = Shared::new();
         shared.gates[0].open(tag(1));
         let taken = Arc::new(AtomicU32::new(0));
@@ -173,7 +195,7 @@ fn model_an_acquire_against_the_taking_of_the_tag() {
 /// exchange; `take` loads and then stores 0.
 #[test]
 fn model_two_push_while_one_takes() {
-    loom::model(|| {
+    explore(None, || {
         let shared = Shared::new();
         let pushers: Vec<_> = (0..2)
             .map(|slot| {
@@ -196,7 +218,7 @@ fn model_two_push_while_one_takes() {
 /// Mutant: `push` stores its link after the exchange instead of before; then the slot behind it is lost.
 #[test]
 fn model_a_slot_that_returns_while_another_is_pushed() {
-    loom::model(|| {
+    explore(None, || {
         let shared = Shared::new();
         shared.push(0);
         let pusher = {
@@ -216,5 +238,65 @@ fn model_a_slot_that_returns_while_another_is_pushed() {
             seen[slot as usize] += 1;
         }
         assert_eq!(seen, [2, 1]);
+    });
+}
+
+/// Larger than loom can do: four threads count and give back on two slots, while the consumer buries and opens them again.
+/// Every life ends in exactly one burial, and nobody takes one life for another.
+///
+/// Mutants: each of those above.
+#[cfg(shuttle)]
+#[test]
+fn model_many_threads_on_slots_that_live_again() {
+    const LIVES: u32 = 3;
+    explore(None, || {
+        let shared = Shared::new();
+        let of = |slot: u32, life: u32| tag(1 + slot + 2 * life);
+        shared.gates.iter().zip(0..).for_each(|(gate, slot)| gate.open(of(slot, 0)));
+        let others: Vec<_> = (0..4)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    for _ in 0..4 {
+                        let mut random = shuttle::rand::thread_rng();
+                        let (slot, life) = (random.gen_range(0..2), random.gen_range(0..LIVES));
+                        let wanted = of(slot, life);
+                        if shared.acquire(slot, wanted) {
+                            assert_eq!(shared.gates[slot as usize].stamp(), Stamp::Live(wanted));
+                            assert_ne!(shared.release(slot), Release::None);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut buried = [0; 2];
+        let mut others = Some(others);
+        let first_lives_end = |slot: u32| assert_ne!(shared.release(slot), Release::None);
+        (0..2).for_each(first_lives_end);
+        while buried != [LIVES; 2] {
+            let ended = shared.take();
+            if ended.is_empty() {
+                // Whoever counts a life in ends it: with all of them gone each life has come to the list.
+                let Some(waited_for) = others.take() else {
+                    panic!("{buried:?} buried, and nobody is left to end more")
+                };
+                waited_for.into_iter().for_each(|other| other.join().unwrap());
+            }
+            for slot in ended {
+                let at = slot as usize;
+                shared.gates[at].take_tag();
+                shared.clean(at);
+                buried[at] += 1;
+                if buried[at] < LIVES {
+                    shared.gates[at].open(of(slot, buried[at]));
+                    shared.release(slot);
+                }
+            }
+        }
+        for other in others.into_iter().flatten() {
+            other.join().unwrap();
+        }
+        assert_eq!(shared.take(), []);
+        assert!(shared.gates.iter().all(|gate| gate.references() == 0));
     });
 }

@@ -1,13 +1,16 @@
-//! Atomics, or loom's model of them.
+//! Atomics, or loom's or shuttle's model of them.
 //!
 //! loom 0.7 keeps one last access per atomic, so in a model another thread's "load, then exchange" can hide an earlier
 //! load. Under `--cfg loom` loads are therefore `fetch_add(0)` and stores are `swap`: every sequentially consistent
-//! interleaving is explored. Weaker orderings are argued in comments where they are used.
+//! interleaving is explored. Weaker orderings are argued in comments where they are used. shuttle models every access as
+//! sequentially consistent and has no such fault.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 macro_rules! accesses {
     ($load:ident, $store:ident, $atomic:ty, $value:ty) => {
