@@ -30,7 +30,7 @@ pub(crate) fn save_last(report: &Report) -> Result<(), String> {
 
 fn save_in(folder: &Path, report: &Report) -> io::Result<()> {
     make_private(folder)?;
-    replace(&folder.join(FILE), report.to_json().as_bytes(), 0o600)
+    replace(&folder.join(FILE), report.to_line().as_bytes(), 0o600)
 }
 
 /// The newest report, if one was kept.

@@ -11,9 +11,9 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest lock or pid file that is read.
 const SMALL_BYTES: u64 = 512;
@@ -140,18 +140,58 @@ fn measure(folder: BorrowedFd<'_>, name: &OsStr, image: &mut HostImage) {
     }
 }
 
-/// What lies at `path` (absolute), or `None` if nothing does.
-///
-/// For a path that an event names anywhere. Small files with the name of a lock or pid file are read: whoever watches
-/// opens reads his queue first. An error says that something is there but cannot be looked at.
-pub fn classify(view: &View, path: &Path) -> io::Result<Option<HostImage>> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
-    let found = crate::hands::open_folder(parent).and_then(|folder| classify_at(view, folder.as_fd(), parent, name));
-    match found {
-        Ok(image) => Ok(Some(image)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error),
+/// Says of one path after another what lies there; what their folders and tables share is read once.
+pub struct Classifier<'v> {
+    look: Look<'v>,
+    /// The folder of the last path, held open.
+    folder: Option<(PathBuf, OwnedFd)>,
+}
+
+impl std::fmt::Debug for Classifier<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier").field("folder", &self.folder).finish_non_exhaustive()
     }
+}
+
+impl<'v> Classifier<'v> {
+    /// One for paths that are asked about now.
+    #[must_use]
+    pub fn new(view: &'v View) -> Self {
+        Self { look: Look::new(view), folder: None }
+    }
+
+    /// What lies at `path` (absolute), or `None` if nothing does.
+    ///
+    /// For a path that an event names anywhere. Small files with the name of a lock or pid file are read: whoever watches
+    /// opens reads his queue first.
+    ///
+    /// # Errors
+    /// Something is there but cannot be looked at.
+    pub fn at(&mut self, path: &Path) -> io::Result<Option<HostImage>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+        match self.folder(parent).and_then(|(look, folder)| look.image(folder, parent, name)) {
+            Ok(image) => Ok(Some(image)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn folder(&mut self, path: &Path) -> io::Result<(&Look<'v>, BorrowedFd<'_>)> {
+        let known = self.folder.take().filter(|(known, _)| known.as_os_str() == path.as_os_str());
+        let opened = match known {
+            Some(known) => known,
+            None => (path.to_path_buf(), crate::hands::open_folder(path)?),
+        };
+        Ok((&self.look, self.folder.insert(opened).1.as_fd()))
+    }
+}
+
+/// What lies at `path`, as [`Classifier::at`] says it.
+///
+/// # Errors
+/// Something is there but cannot be looked at.
+pub fn classify(view: &View, path: &Path) -> io::Result<Option<HostImage>> {
+    Classifier::new(view).at(path)
 }
 
 /// What `name` in `folder` is, the folder's path being `path`.

@@ -4,7 +4,7 @@
 use crate::identity;
 use crate::identity::Stat;
 use crate::listing;
-use crate::pins::Pins;
+use crate::pins::{self, Pins};
 use crate::places;
 use crate::view::View;
 use kobj_core::image::{Identity, Time};
@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// That a private folder is about to hold a file for a moment, or no longer will.
 ///
@@ -70,6 +70,9 @@ pub struct Hands<'a> {
     descriptors: Option<OwnedFd>,
     /// What mounts hold, as last read.
     pins: Option<Pins>,
+    /// What is known for as long as the pins are: where the last folder really lies, and which file systems are mounted.
+    real_path: Option<(Weak<OwnedFd>, PathBuf)>,
+    file_systems: Vec<((u64, u64), i64)>,
     /// How many files have passed: the next one's name in a room.
     passed: u64,
     /// From the first lease on: breaking one sends SIGIO, whose default is death.
@@ -95,6 +98,8 @@ impl<'a> Hands<'a> {
             last_folder: None,
             descriptors: None,
             pins: None,
+            real_path: None,
+            file_systems: Vec::new(),
             passed: 0,
             sigio_blocked: None,
         }
@@ -120,7 +125,33 @@ impl<'a> Hands<'a> {
     /// What mounts hold, no older than a moment.
     pub(crate) fn pins(&mut self, view: &View) -> &Pins {
         let known = self.pins.take().filter(|pins| !pins.is_stale());
+        if known.is_none() {
+            self.real_path = None;
+            self.file_systems.clear();
+        }
         self.pins.insert(known.unwrap_or_else(|| Pins::read(view)))
+    }
+
+    /// Where an open folder really lies, links resolved, as it was no longer ago than the pins were read.
+    pub(crate) fn real_path(&mut self, folder: &Rc<OwnedFd>) -> Option<&Path> {
+        // Not held open by this: an open folder is in use.
+        let known = self.real_path.take().filter(|(known, _)| Weak::as_ptr(known) == Rc::as_ptr(folder));
+        let (_, path) = self.real_path.insert(match known {
+            Some(known) => known,
+            None => (Rc::downgrade(folder), pins::path_of_descriptor(folder.as_fd())?),
+        });
+        Some(path)
+    }
+
+    /// The magic number of the file system that `file`, which lies on `mount`, is on.
+    pub(crate) fn file_system(&mut self, file: BorrowedFd<'_>, mount: (u64, u64)) -> io::Result<i64> {
+        if let Some((_, magic)) = self.file_systems.iter().find(|(known, _)| *known == mount) {
+            return Ok(*magic);
+        }
+        #[allow(clippy::useless_conversion, reason = "f_type is 32 bits wide on some machines")]
+        let magic = i64::from(rustix::fs::fstatfs(file)?.f_type);
+        self.file_systems.push((mount, magic));
+        Ok(magic)
     }
 
     /// Why an entry inside a folder is not that folder's owner's, if so.

@@ -17,7 +17,6 @@ use crate::classify::path_of;
 use crate::hands::Hands;
 use crate::identity::{self, Stat};
 use crate::kind::{Outcome, Verdict};
-use crate::pins;
 use crate::view::View;
 use kobj_core::image::{HostImage, Identity};
 use kobj_platform::arrival;
@@ -157,10 +156,12 @@ fn as_owner(uid: u32, attempt: impl Fn() -> io::Result<()>) -> io::Result<()> {
 
 /// That no mount holds what lies at `place` or below it: deleting it would take the mount away.
 pub(crate) fn unmounted(view: &View, hands: &mut Hands<'_>, place: &Place<'_>) -> Result<(), Verdict> {
-    let Some(folder) = pins::path_of_descriptor(place.folder.as_fd()) else {
+    // Read first, so that the path is no older.
+    hands.pins(view);
+    let Some(path) = hands.real_path(&place.folder).map(|folder| folder.join(place.name)) else {
         return Err(Verdict::Unknown(format!("cannot tell where {} lies, so not what mounts hold", place.full())));
     };
-    match hands.pins(view).hold(&folder.join(place.name)) {
+    match hands.pins(view).hold(&path) {
         Some(false) => Ok(()),
         Some(true) => {
             Err(Verdict::InUse(Vec::new(), "a mount holds it, here or in another mount namespace".to_owned()))
@@ -181,9 +182,10 @@ pub(crate) fn take(
     if !stat.is_regular() {
         return Err(Verdict::Unknown(format!("{} is not a regular file", place.full())));
     }
-    let magic = rustix::fs::fstatfs(&pointer).map_err(|error| unknown("ask the file system of", error.into()))?.f_type;
-    #[allow(clippy::useless_conversion, reason = "f_type is 32 bits wide on some machines")]
-    if !lease_counts(i64::from(magic)) {
+    let magic = hands
+        .file_system(pointer.as_fd(), mount_of(&stat))
+        .map_err(|error| unknown("ask the file system of", error))?;
+    if !lease_counts(magic) {
         let why = format!("no judge: write leases are not to be trusted on this file system (type {magic:#x})");
         return Err(Verdict::Unknown(why));
     }

@@ -62,6 +62,13 @@ impl Report {
         text
     }
 
+    /// The same on one line, for those who read it back.
+    pub(crate) fn to_line(&self) -> String {
+        let mut text = serde_json::to_string(self).expect("a report has string keys only");
+        text.push('\n');
+        text
+    }
+
     /// Reads a report back. Fields that a later version added are passed over; another schema is an error.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let report: Self = serde_json::from_slice(bytes).map_err(|e| format!("not a report of kobj: {e}"))?;

@@ -84,6 +84,7 @@ pub(crate) fn settle(
         let mut books = Settlement::new(Policy::of_run(options), keep.view, time::now(), era, name)?;
         leftovers.into_iter().for_each(|leftover| books.add_process(leftover));
         let Keep { watches, record, .. } = &mut *keep;
+        watches.stop_watching_files();
         let mut note = |note| record.say(|record| record.note(note));
         let is_own = |inner: &Identity| watches.maker(inner).is_some_and(|made| made.strength == Strength::Proof);
         let mut hands = Hands::new(&mut note);

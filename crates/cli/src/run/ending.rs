@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How long processes that are about to end by themselves are waited for: trackers, pipelines, children of a pool.
-const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE: Duration = Duration::from_millis(60);
 /// How long at most, while one of them is running and so may be on its way out.
 const SETTLE_WHILE_RUNNING: Duration = Duration::from_millis(400);
 /// How long processes that survive SIGKILL (in the kernel, uninterruptible) are waited for.

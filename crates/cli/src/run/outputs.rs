@@ -5,7 +5,7 @@ use crate::options::run::RunOptions;
 use crate::report::schema::{NameRow, OutputRow, Outputs as OutputsRow};
 use kobj_abi::{Class, HostKind, Layer};
 use kobj_core::image::{FileHandle, HostImage, Identity};
-use kobj_host::classify::classify;
+use kobj_host::classify::Classifier;
 use kobj_host::makers::Creation;
 use kobj_host::output::{Command, Outputs};
 use kobj_host::view::View;
@@ -70,13 +70,14 @@ impl<'a> Meant<'a> {
         let mut placed: Vec<(PathBuf, Creation)> =
             unlisted.filter_map(|creation| Some((keep.watches.path_of(&creation)?, creation))).collect();
         // A folder comes before what is in it: its tree is one object.
-        placed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        placed.sort_by(|(one, _), (other, _)| one.as_os_str().cmp(other.as_os_str()));
         let mut found = Vec::new();
+        let mut classifier = Classifier::new(keep.view);
         for (path, creation) in placed {
             if folders.iter().any(|folder| path.starts_with(folder)) {
                 continue;
             }
-            match classify(keep.view, &path) {
+            match classifier.at(&path) {
                 Ok(Some(image)) if key_of(&image) == Some((creation.device, creation.handle)) => {
                     if image.class == Class::Output {
                         self.count(&image);

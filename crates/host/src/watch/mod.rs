@@ -265,6 +265,19 @@ impl Watches {
         self.places.path_of(creation.device, &creation.folder, &creation.name)
     }
 
+    /// Watches files no longer; what was heard stays known. For whoever is about to move and delete files himself: each
+    /// would be an event.
+    pub fn stop_watching_files(&mut self) {
+        close_late(
+            self.fanotify
+                .take()
+                .map(Fanotify::into_fd)
+                .into_iter()
+                .chain(self.look.take().map(Look::into_fd))
+                .collect(),
+        );
+    }
+
     /// Ends the watches without waiting for the kernel.
     pub fn close(self) {
         close_late(self.into_descriptors());
