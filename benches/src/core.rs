@@ -3,12 +3,16 @@
 //! Everything is on: full header, tag check on each access, slots scrubbed, ids entered and forgotten, ledgers of the
 //! manager and of the job. The rival is a plain array of slots of the same size, touched in the same pattern: what memory
 //! alone costs.
+//!
+//! `core/last-*` makes a process object and closes it; `core/random-*` destroys a random one, linked to a job and two
+//! neighbours, and puts a new one in its place; `core/host-*` does the same with host objects, whose images stand out of line
+//! and whose end is two steps (reserve, effect, commit).
 
 use crate::figure::{Figure, Options, Report, Samples};
-use kobj_abi::{Era, Koid, LinkKind};
-use kobj_core::image::Time;
+use kobj_abi::{Era, HostKind, Koid, LinkKind};
+use kobj_core::image::{HostImage, Identity, Time};
 use kobj_core::types::process;
-use kobj_core::{Command, Core, Limits};
+use kobj_core::{Command, Core, Effect, Limits, Outcome};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -18,29 +22,51 @@ const ROUNDS: usize = 101;
 const OPERATIONS_PER_ROUND: usize = 1_000;
 const CHAIN: usize = 1_000_000;
 
+/// What an object costs here at most, the rival's slot included, in bytes; measured.
+const PROCESS_BYTES: u64 = 400;
+const HOST_BYTES: u64 = 700;
+
 /// A slot of the rival: header and body are two cache lines.
 type Slot = [u64; 16];
 
 pub(crate) fn run(options: &Options, report: &mut Report) {
     for size in SIZES.into_iter().filter(|size| options.most.is_none_or(|most| *size <= most)) {
         let exponent = size.ilog10();
-        let last = format!("core-last-1e{exponent}");
-        let random = format!("core-random-1e{exponent}");
-        if options.wants(GROUP, &last) || options.wants(GROUP, &random) {
-            let mut bench = Bench::new(size);
-            if options.wants(GROUP, &last) {
+        let [last, random, host] = ["last", "random", "host"].map(|what| format!("core/{what}-1e{exponent}"));
+        let wanted = |name: &str, bytes_each| options.wants(GROUP, name) && has_room(name, size, bytes_each);
+        let (last_wanted, random_wanted) = (wanted(&last, PROCESS_BYTES), wanted(&random, PROCESS_BYTES));
+        if last_wanted || random_wanted {
+            let mut bench = Bench::new(size, Bench::create_process, LinkKind::WaitsOn);
+            if last_wanted {
                 let (ours, array) = alternate(&mut bench, Bench::last, Bench::last_in_array);
                 print(report, &last, ours, array);
             }
-            if options.wants(GROUP, &random) {
-                let (ours, array) = alternate(&mut bench, Bench::random, Bench::random_in_array);
+            if random_wanted {
+                let (ours, array) = alternate(&mut bench, Bench::random_process, Bench::random_in_array);
                 print(report, &random, ours, array);
             }
         }
+        if wanted(&host, HOST_BYTES) {
+            let mut bench = Bench::new(size, Bench::create_host, LinkKind::DerivedFrom);
+            let (ours, array) = alternate(&mut bench, Bench::random_host, Bench::random_in_array);
+            print(report, &host, ours, array);
+        }
     }
-    if options.wants(GROUP, "core-chain-step") {
+    if options.wants(GROUP, "core/chain-step") {
         chain(report);
     }
+}
+
+/// Whether the machine has room for so many; says by name if it has not.
+fn has_room(name: &str, size: usize, bytes_each: u64) -> bool {
+    let needed = size as u64 * bytes_each;
+    let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024;
+    if needed > available {
+        eprintln!("skipped: {name}: needs {} MiB, {} MiB are available", needed >> 20, available >> 20);
+    }
+    needed <= available
 }
 
 fn print(report: &mut Report, name: &str, ours: Samples, array: Samples) {
@@ -76,6 +102,8 @@ struct Bench {
     array_ring: Vec<u32>,
     books: Slot,
     random: u64,
+    create: fn(&mut Core, Koid, usize) -> Koid,
+    neighbours: LinkKind,
 }
 
 fn living(pid: usize) -> process::Request {
@@ -83,11 +111,11 @@ fn living(pid: usize) -> process::Request {
 }
 
 impl Bench {
-    fn new(size: usize) -> Self {
+    fn new(size: usize, create: fn(&mut Core, Koid, usize) -> Koid, neighbours: LinkKind) -> Self {
         let mut core = Core::new(Era(1));
         let job = core.create_job(Time(0), None, None).expect("an empty manager makes a job");
         let mut ring: Vec<Koid> = Vec::with_capacity(size);
-        ring.extend((0..size).map(|pid| Self::create(&mut core, job, pid)));
+        ring.extend((0..size).map(|number| create(&mut core, job, number)));
         let mut array_ring: Vec<u32> = (0..size as u32).collect();
         let mut bench = Self {
             core,
@@ -97,6 +125,8 @@ impl Bench {
             array_ring: Vec::new(),
             books: [0; 16],
             random: 0x9e37_79b9_7f4a_7c15,
+            create,
+            neighbours,
         };
         for at in (1..size).rev() {
             let other = bench.next_random(at + 1);
@@ -104,15 +134,21 @@ impl Bench {
             array_ring.swap(at, other);
         }
         for at in 0..size {
-            let linked = bench.core.link(ring[at], LinkKind::WaitsOn, ring[(at + 1) % size]);
+            let linked = bench.core.link(ring[at], neighbours, ring[(at + 1) % size]);
             linked.expect("neighbours can be linked");
         }
         (bench.ring, bench.array_ring) = (ring, array_ring);
         bench
     }
 
-    fn create(core: &mut Core, job: Koid, pid: usize) -> Koid {
+    fn create_process(core: &mut Core, job: Koid, pid: usize) -> Koid {
         core.create_process(Time(0), Some(job), living(pid), None).expect("a job takes a process")
+    }
+
+    fn create_host(core: &mut Core, job: Koid, id: usize) -> Koid {
+        let identity = Identity::Ipc { id: id as i64, key: 0, uid: 0 };
+        let image = HostImage::new(HostKind::SysvSegment, b"segment".to_vec(), identity);
+        core.create_host_object(Time(0), job, image, None).expect("a job takes a host object")
     }
 
     fn next_random(&mut self, below: usize) -> usize {
@@ -124,7 +160,7 @@ impl Bench {
 
     /// Makes an object in the job and destroys it.
     fn last(&mut self) {
-        let koid = Self::create(&mut self.core, self.job, 1);
+        let koid = (self.create)(&mut self.core, self.job, 1);
         black_box(self.core.close(koid)).expect("what was just made is closed");
     }
 
@@ -139,19 +175,32 @@ impl Bench {
         black_box(&self.books);
     }
 
-    /// Destroys a random object, which a job contains and two neighbours are linked to, and puts a new one in its place.
-    fn random(&mut self) {
+    /// Destroys a random process object, which a job contains and two neighbours are linked to, and replaces it.
+    fn random_process(&mut self) {
+        let at = self.next_random(self.ring.len());
+        black_box(self.core.process_ended(self.ring[at])).expect("what is in the ring lives");
+        self.replace(at);
+    }
+
+    /// The same with a host object: reserved, its effect taken, committed.
+    fn random_host(&mut self) {
+        let at = self.next_random(self.ring.len());
+        self.core.begin_scrub(self.ring[at]).expect("what is in the ring lives");
+        for effect in self.core.take_effects().list {
+            let (Effect::Scrub { ticket, .. } | Effect::EndProcess { ticket, .. }) = effect;
+            black_box(self.core.done(ticket, Outcome::Destroyed)).expect("the ticket is under way");
+        }
+        self.replace(at);
+    }
+
+    /// Puts a new object between its neighbours.
+    fn replace(&mut self, at: usize) {
         let size = self.ring.len();
-        let at = self.next_random(size);
         let (before, after) = ((at + size - 1) % size, (at + 1) % size);
-        let ended = black_box(self.core.process_ended(self.ring[at]));
-        ended.expect("what is in the ring lives");
-        let koid = Self::create(&mut self.core, self.job, at);
+        let koid = (self.create)(&mut self.core, self.job, at);
         self.ring[at] = koid;
-        let linked = self.core.link(self.ring[before], LinkKind::WaitsOn, koid);
-        linked
-            .and_then(|_| self.core.link(koid, LinkKind::WaitsOn, self.ring[after]))
-            .expect("neighbours can be linked");
+        let linked = self.core.link(self.ring[before], self.neighbours, koid);
+        linked.and_then(|_| self.core.link(koid, self.neighbours, self.ring[after])).expect("neighbours can be linked");
     }
 
     /// Cleans a random slot, touches its neighbours and the books, and writes it again.
@@ -177,9 +226,9 @@ impl Bench {
 fn chain(report: &mut Report) {
     let mut core = Core::new(Era(1));
     let job = core.create_job(Time(0), None, None).expect("an empty manager makes a job");
-    let mut head = Bench::create(&mut core, job, 1);
+    let mut head = Bench::create_process(&mut core, job, 1);
     for pid in 1..CHAIN {
-        let next = Bench::create(&mut core, job, pid);
+        let next = Bench::create_process(&mut core, job, pid);
         core.link(next, LinkKind::WaitsOn, head).expect("a living process can wait");
         core.close(head).expect("what was just made is closed");
         head = next;
@@ -197,6 +246,6 @@ fn chain(report: &mut Report) {
     assert_eq!(core.live(), 1, "the chain is gone");
     let holds = ours.p99() < 1_000.0;
     let bar = format!("a step under 1 ms ({} units of work each)", Limits::default().work_per_step);
-    let name = "core-chain-step";
+    let name = "core/chain-step";
     report.print(&Figure { name, group: GROUP, unit: "us", ours, rivals: Vec::new(), bar: Some((&bar, holds)) });
 }
