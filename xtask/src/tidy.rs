@@ -83,6 +83,7 @@ fn check_texts(files: &[File], all: &mut Findings) {
     for file in files {
         all.breaches.extend(text::foreign_paths(file));
         all.breaches.extend(text::tracked_products(file));
+        all.breaches.extend(text::no_sleep_in_programs(file));
         all.breaches.extend(text::links_lead_somewhere(file, |path| shell::root().join(path).exists()));
     }
 }

@@ -255,6 +255,45 @@ fn a_kill_meets_a_scrub_under_way() {
     assert_eq!(core.slab.dead(), 0);
 }
 
+/// Whatever goes while the killer stands on it, and whoever gets its place in the pool of links, the kill goes on.
+#[test]
+fn a_kill_goes_on_though_what_it_stands_on_is_destroyed() {
+    for steps in 0..40 {
+        let mut core = Core::with_limits(Era(1), Limits { work_per_step: 1, ..Limits::default() });
+        let job = core.create_job(NOW, None, None).unwrap();
+        let other = core.create_job(NOW, None, None).unwrap();
+        let objects: Vec<Koid> = (0..5).map(|id| host(&mut core, job, id)).collect();
+        core.kill_job(job).unwrap();
+        for _ in 0..steps {
+            core.go_on();
+        }
+        for object in objects {
+            if let Ok(ticket) = core.begin_scrub(object) {
+                core.done(ticket, Outcome::Destroyed).unwrap();
+                // Burials come before killing: soon its link is somebody else's.
+                (0..3).for_each(|_| drop(core.step(NOW, Command::Continue)));
+                host(&mut core, other, 9);
+            }
+        }
+        let bystanders = core.job_balance(other).unwrap().of(ObjectType::HostObject).live;
+        drain(&mut core);
+        assert!(core.query(job).is_err(), "after {steps} steps the kill lost its way");
+        assert_eq!(core.job_balance(other).unwrap().of(ObjectType::HostObject).live, bystanders, "{steps} steps");
+    }
+}
+
+#[test]
+fn a_closed_job_that_somebody_holds_takes_no_new_objects() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    core.reference(job).unwrap();
+    core.close(job).unwrap();
+    let refused = core.create_host_object(NOW, job, segment(1), None);
+    assert_eq!(refused, Err(CreateError::JobDying { job }));
+    core.release(job).unwrap();
+    assert!(core.finish().unwrap().is_zero());
+}
+
 #[test]
 fn jobs_nest_to_a_limit_and_close_when_empty() {
     let mut core = core();

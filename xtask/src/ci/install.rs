@@ -41,7 +41,10 @@ const POLICY_TEXT: &str = "#!/bin/sh\n# Put here by kobj's `cargo xtask ci` whil
 pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
     let mut failures = Vec::new();
     let missing = missing_packages();
-    let forbidden = why_not(context.may_install);
+    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
+    let forbidden_tool = why_not(context.may_install, is_root);
+    let no_apt = || (!shell::on_path("apt-get")).then_some("not installed, and there is no apt-get here");
+    let forbidden = forbidden_tool.or_else(no_apt);
     for Package { name, why } in &missing {
         match forbidden {
             None => println!("  package {name}: {why}"),
@@ -53,8 +56,8 @@ pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
         failures.extend(install_packages(&names));
     }
     for (name, version, why, features) in TOOLS.iter().filter(|(name, ..)| !has_tool(name)) {
-        if !context.may_install {
-            println!("skipped: {name} ({why}): not installed, and neither CI=true nor --install is given");
+        if let Some(reason) = forbidden_tool {
+            println!("skipped: {name} ({why}): {reason}");
             continue;
         }
         println!("  {name} {version}: {why}");
@@ -116,14 +119,12 @@ fn has_candidate(policy: &str) -> bool {
     policy.lines().any(|line| line.trim().strip_prefix("Candidate: ").is_some_and(|version| version != "(none)"))
 }
 
-/// Why packages may not be installed here; `None` if they may.
-fn why_not(may_install: bool) -> Option<&'static str> {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
-    match (may_install, is_root, shell::on_path("apt-get")) {
-        (false, ..) => Some("not installed, and neither CI=true nor --install is given"),
-        (_, false, _) => Some("not installed, and only root may install it"),
-        (_, _, false) => Some("not installed, and there is no apt-get here"),
-        _ => None,
+/// Why nothing may be installed here; `None` if it may.
+const fn why_not(may_install: bool, is_root: bool) -> Option<&'static str> {
+    match (may_install, is_root) {
+        (false, _) => Some("not installed, and neither CI=true nor --install is given"),
+        (true, false) => Some("not installed, and only root may install it"),
+        (true, true) => None,
     }
 }
 
@@ -251,7 +252,9 @@ mod tests {
     #[test]
     fn packages_that_are_not_there_are_missing_and_need_leave_to_be_installed() {
         assert!(!is_installed("no-such-package-of-kobj"));
-        assert_eq!(why_not(false), Some("not installed, and neither CI=true nor --install is given"));
+        assert_eq!(why_not(false, true), Some("not installed, and neither CI=true nor --install is given"));
+        assert_eq!(why_not(true, false), Some("not installed, and only root may install it"));
+        assert_eq!(why_not(true, true), None);
     }
 
     #[test]

@@ -132,6 +132,21 @@ pub(crate) fn foreign_paths(file: &File) -> Vec<Finding> {
     found
 }
 
+/// Programs that tests run wait for what they wait for; Rust sources are read by `code::no_sleep`.
+pub(crate) fn no_sleep_in_programs(file: &File) -> Vec<Finding> {
+    let is_program = [".py", ".c", ".cpp", ".sh"].iter().any(|ending| file.path.ends_with(ending));
+    if !is_program || !file.path.split('/').any(|part| part == "tests") {
+        return Vec::new();
+    }
+    let sleeps = |line: &str| {
+        let code = line.split(['#', '/']).next().unwrap_or_default();
+        ["sleep(", "sleep "].iter().any(|call| code.contains(call))
+    };
+    let found = file.text.lines().enumerate().filter(|(_, line)| sleeps(line));
+    let why = "a test's program sleeps: let it wait for the event itself (a pipe's end, a signal)";
+    found.map(|(index, _)| Finding::new("no-sleep", &file.path, index + 1, why)).collect()
+}
+
 /// Git keeps sources, not what is made from them.
 pub(crate) fn tracked_products(file: &File) -> Option<Finding> {
     let product = file.path.split('/').any(|part| part == "target" || part == "artifacts")
@@ -230,6 +245,14 @@ mod tests {
         }
         let fine = format!("a network/share, /root, /home/me/x, /tmp{}{}x", FOREIGN[0].0, FOREIGN[0].1);
         assert_eq!(foreign_paths(&file("a.md", &fine)).len(), 0);
+    }
+
+    #[test]
+    fn programs_of_tests_that_sleep_are_seen() {
+        let text = "import time\ntime.sleep(1)  # at last\n# to sleep (perchance)\nwait()\n";
+        assert_eq!(no_sleep_in_programs(&file("tests/e2e/programs/a.py", text)).len(), 1);
+        assert_eq!(no_sleep_in_programs(&file("examples/a.py", text)).len(), 0);
+        assert_eq!(no_sleep_in_programs(&file("tests/e2e/a.sh", "sleep 5\nread x\n")).len(), 1);
     }
 
     #[test]
