@@ -3,9 +3,13 @@
 use super::schema::Report;
 use super::{junit, text};
 use rustix::fs::{Mode, OFlags};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// The most links that are followed from a report's name to its file, as the kernel's own limit.
+const LINKS_MAX: usize = 40;
 
 /// The form of a report file, by its ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,20 +62,17 @@ pub(crate) fn write_all(files: &[ReportFile], report: &Report) -> Vec<String> {
 
 /// Puts `content` at `path` in one step. `mode` is narrowed by the umask.
 ///
-/// A path that is no regular file (`/dev/stdout`, a fifo) is written into, as a shell's `>` does.
+/// A path that is no regular file (`/dev/stdout`, a fifo) is written into, as a shell's `>` does. What another user laid
+/// in a folder that everybody may write to, a link or a fifo, is refused: who runs as root must not be led by it.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    match std::fs::metadata(path) {
+    // A symbolic link stays one: its target is replaced.
+    let path = follow(path)?;
+    match std::fs::metadata(&path) {
         Ok(found) if found.is_dir() => return Err(io::Error::from(rustix::io::Errno::ISDIR)),
-        Ok(found) if !found.is_file() => return File::options().write(true).open(path)?.write_all(content),
+        Ok(found) if !found.is_file() => return File::options().write(true).open(&path)?.write_all(content),
         _ => {}
     }
-    // A symbolic link stays one: its target is replaced.
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut temporary = folder.join(path.file_name().unwrap_or_default()).into_os_string();
+    let mut temporary = folder_of(&path).join(path.file_name().unwrap_or_default()).into_os_string();
     temporary.push(format!(".kobj-{}", std::process::id()));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(&temporary, flags, Mode::from_raw_mode(mode))?;
@@ -80,6 +81,44 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
         _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+/// Where `path` leads over links at its end. The folders on the way are the kernel's to resolve.
+fn follow(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        let Ok(found) = std::fs::symlink_metadata(&path) else { return Ok(path) };
+        if !found.is_file() && !found.is_dir() && was_laid_by_another(&path, &found)? {
+            let what = if found.is_symlink() { "a link" } else { "no regular file, and" };
+            let why = format!("it is {what} that another user put into a folder open to everybody");
+            return Err(io::Error::other(why));
+        }
+        if !found.is_symlink() {
+            return Ok(path);
+        }
+        let target = folder_of(&path).join(std::fs::read_link(&path)?);
+        // The links of /proc/PID/fd lead to what has no path, such as a pipe.
+        if path.starts_with("/proc") && std::fs::symlink_metadata(&target).is_err() {
+            return Ok(path);
+        }
+        path = target;
+    }
+    Err(io::Error::from(rustix::io::Errno::LOOP))
+}
+
+/// As the kernel's `protected_symlinks` and `protected_fifos` have it, whether they are switched on here or not.
+fn was_laid_by_another(path: &Path, found: &Metadata) -> io::Result<bool> {
+    const STICKY_AND_OPEN: u32 = 0o1002;
+    let folder = std::fs::metadata(folder_of(path))?;
+    let is_trusted = [rustix::process::geteuid().as_raw(), folder.uid()].contains(&found.uid());
+    Ok(folder.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN && !is_trusted)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn what_to_do(error: &io::Error) -> String {

@@ -186,6 +186,43 @@ fn a_symbolic_link_keeps_being_one() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// In /tmp anybody may lay a link where root is about to write a report: what it leads to must not be replaced.
+#[test]
+fn what_another_user_laid_for_a_report_is_refused() {
+    use std::os::unix::fs::{PermissionsExt as _, lchown};
+    let test = "what_another_user_laid_for_a_report_is_refused";
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: {test}: needs root to make another user's files");
+    }
+    let folder = scratch("laid");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let victim = scratch("victim").join("precious.json");
+    std::fs::write(&victim, "precious").unwrap();
+    let planted = folder.join("r.json");
+    std::os::unix::fs::symlink(&victim, &planted).unwrap();
+    lchown(&planted, Some(65534), Some(65534)).unwrap();
+    let write = |name: &str| ReportFile::parse(folder.join(name)).unwrap().write(&train());
+    let e = write("r.json").unwrap_err();
+    assert!(e.contains("r.json") && e.contains("a link that another user put"), "{e}");
+    // A link of our own to the planted one leads there no more than its name does.
+    std::os::unix::fs::symlink("r.json", folder.join("own.json")).unwrap();
+    assert!(write("own.json").is_err());
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.join("f.json"), rustix::fs::Mode::from_raw_mode(0o666)).unwrap();
+    lchown(folder.join("f.json"), Some(65534), Some(65534)).unwrap();
+    let e = write("f.json").unwrap_err();
+    assert!(e.contains("no regular file") && e.contains("another user"), "{e}");
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    // Another's file is replaced by one of ours, not written into: its other names keep what they have.
+    std::fs::write(folder.join("h.json"), "another's").unwrap();
+    std::fs::hard_link(folder.join("h.json"), folder.join("other-name")).unwrap();
+    lchown(folder.join("h.json"), Some(65534), Some(65534)).unwrap();
+    write("h.json").unwrap();
+    assert_eq!(std::fs::read_to_string(folder.join("other-name")).unwrap(), "another's");
+    assert!(std::fs::read_to_string(folder.join("h.json")).unwrap().starts_with('{'));
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(victim.parent().unwrap()).unwrap();
+}
+
 #[test]
 fn a_job_is_called_after_what_it_runs() {
     let label = |words: &[&str]| {
