@@ -6,6 +6,8 @@ mod commands;
 mod config;
 mod durations;
 mod exit_code;
+#[cfg(test)]
+mod hostile;
 mod options;
 mod patterns;
 mod report;

@@ -58,6 +58,12 @@ impl Kill {
         !self.queue.is_empty() || !self.stack.is_empty()
     }
 
+    /// How many jobs wait to be begun.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// A link is about to go: whoever stands on it takes a step.
     pub(crate) fn passes(&mut self, link: Place, links: &Links) {
         for frame in self.stack.iter_mut().filter(|frame| frame.cursor == Some(link)) {

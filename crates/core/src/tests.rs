@@ -255,6 +255,33 @@ fn a_kill_meets_a_scrub_under_way() {
     assert_eq!(core.slab.dead(), 0);
 }
 
+/// What keeps a living process must not go before the process was asked to end: with it the process would be forgotten.
+#[test]
+fn a_kill_asks_a_process_that_only_a_doomed_object_keeps() {
+    let mut core = core();
+    let job = core.create_job(NOW, None, None).unwrap();
+    let process = core.create_process(NOW, Some(job), living(7), None).unwrap();
+    let keeper = host(&mut core, job, 1);
+    core.link(keeper, LinkKind::DerivedFrom, process).unwrap();
+    core.close(process).unwrap();
+    core.kill_job(job).unwrap();
+    drain(&mut core);
+    let effects = core.take_effects().list;
+    assert!(matches!(effects[..], [Effect::EndProcess { koid, .. }] if koid == process), "{effects:?}");
+}
+
+#[test]
+fn asking_again_for_a_kill_that_waits_makes_no_work() {
+    let mut core = Core::with_limits(Era(1), Limits { work_per_step: 1, ..Limits::default() });
+    let [busy, waiting] = [(); 2].map(|()| core.create_job(NOW, None, None).unwrap());
+    (0..200).for_each(|id| drop(host(&mut core, busy, id)));
+    core.kill_job(busy).unwrap();
+    (0..100).for_each(|_| core.kill_job(waiting).unwrap());
+    assert_eq!(core.kill.waiting(), 1);
+    drain(&mut core);
+    assert_eq!(core.live(), 0);
+}
+
 /// Whatever goes while the killer stands on it, and whoever gets its place in the pool of links, the kill goes on.
 #[test]
 fn a_kill_goes_on_though_what_it_stands_on_is_destroyed() {
