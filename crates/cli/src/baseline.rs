@@ -40,6 +40,14 @@ impl Baseline {
     }
 }
 
+impl Baseline {
+    /// The same of a process, before it is a row: one that is known is left alone.
+    pub(crate) fn knows_process(&self, name: &[u8], parent_command: Option<&[u8]>) -> bool {
+        let command = parent_command.map(|command| String::from_utf8_lossy(command).into_owned());
+        !self.known.is_empty() && self.known.contains(&(HostKind::Process, command, fold(name)))
+    }
+}
+
 fn key(row: &Straggler) -> (HostKind, Option<String>, Vec<u8>) {
     let command = row.creator.as_ref().map(|creator| creator.command.clone());
     (row.kind, command, fold(&row.name.bytes()))

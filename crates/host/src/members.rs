@@ -7,6 +7,7 @@ use kobj_abi::{EvidenceKind, HostKind, Strength};
 use kobj_core::image::{Evidence, HostImage, Identity};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -103,13 +104,7 @@ impl Sources<'_> {
         if first.is_empty() {
             return Vec::new();
         }
-        let opened: Vec<(u32, OwnedFd)> = first
-            .keys()
-            .filter_map(|pid| {
-                let raw = Pid::from_raw(i32::try_from(*pid).ok()?)?;
-                Some((*pid, pidfd_open(raw, PidfdFlags::empty()).ok()?))
-            })
-            .collect();
+        let opened = open_all(first.keys().copied());
         let second = self.ask(view);
         opened
             .into_iter()
@@ -155,6 +150,25 @@ impl Sources<'_> {
         found.remove(&own);
         found
     }
+}
+
+/// Holds as many processes as there is room for; the rest has its turn when these have ended.
+fn open_all(pids: impl Iterator<Item = u32>) -> Vec<(u32, OwnedFd)> {
+    /// Descriptors that are left free for what is done about the held.
+    const SPARE: usize = 16;
+    let mut opened = Vec::new();
+    for pid in pids {
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+        match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(held) => opened.push((pid, held)),
+            Err(Errno::MFILE | Errno::NFILE) => {
+                opened.truncate(opened.len() - SPARE.min(opened.len() / 2));
+                break;
+            }
+            Err(_) => {}
+        }
+    }
+    opened
 }
 
 /// Every descendant of `root`, itself not included.

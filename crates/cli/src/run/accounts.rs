@@ -72,6 +72,8 @@ pub(crate) fn settle(
 ) -> Result<(), String> {
     keep.drain();
     let counted = Counted::of(keep);
+    // Nobody is held to be left, and yet there is somebody: /proc is missing, or no descriptor was free.
+    let unseen = !keep.had_children && leftovers.iter().all(Leftover::is_gone) && keep.is_anybody_left();
     let members: HashSet<u32> = leftovers.iter().filter(|left| !left.is_gone()).map(Leftover::pid).collect();
     let News { candidates, not_visible } = before.news(keep.view, &members);
     // Whatever made them was heard before they were seen.
@@ -107,6 +109,11 @@ pub(crate) fn settle(
     report.stragglers = settled.stragglers;
     report.unattributed = settled.unattributed;
     report.not_visible = not_visible.into_iter().map(|(kind, why)| NotVisible { kind, why }).collect();
+    if unseen {
+        let why = "processes of the job are left that cannot be looked at from here".to_owned();
+        report.job.mark_incomplete(why.clone());
+        report.not_visible.push(NotVisible { kind: HostKind::Process, why });
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! Processes that serve somebody outside the job are left, and named with whom they serve.
 
 use super::keep::Keep;
+use crate::baseline::Baseline;
 use crate::patterns::{Pattern, any_matches};
 use kobj_abi::HostKind;
 use kobj_core::image::{Creator, Holder, HostImage, Identity};
@@ -51,6 +52,18 @@ pub(crate) struct Mercy<'a> {
     pub(crate) keep: &'a [Pattern],
     /// Likewise; not even reported.
     pub(crate) ignore: &'a [Pattern],
+    /// Likewise, where an earlier report names them.
+    pub(crate) baseline: Option<&'a Baseline>,
+}
+
+impl Mercy<'_> {
+    /// Whether a process is to be left alone for what it is called.
+    pub(crate) fn is_named(&self, keep: &Keep<'_>, image: &HostImage, pid: u32) -> bool {
+        let matches = |patterns| any_matches(patterns, HostKind::Process, &image.name);
+        let command = || keep.parent_of(pid).map(|parent| parent.command);
+        let is_known = |known: &Baseline| known.knows_process(&image.name, command().as_deref());
+        matches(self.keep) || matches(self.ignore) || self.baseline.is_some_and(is_known)
+    }
 }
 
 /// A leftover process and its fate.
@@ -140,8 +153,7 @@ fn spare(keep: &Keep<'_>, mercy: &Mercy<'_>, members: &[Member], left: &mut BTre
     let mut spared = HashSet::new();
     for member in members {
         let image = member.image();
-        let is_named = |patterns| any_matches(patterns, HostKind::Process, &image.name);
-        let fate = if is_named(mercy.keep) || is_named(mercy.ignore) {
+        let fate = if mercy.is_named(keep, &image, member.pid) {
             Fate::Kept
         } else if let Some(holders) = serving.get(&member.pid) {
             Fate::Serving(holders.clone())

@@ -10,6 +10,7 @@ use kobj_host::view::View;
 use kobj_host::watch::Watches;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -133,6 +134,8 @@ impl Keep<'_> {
         if !has_children && group_is_empty && self.watches.living().is_some_and(|living| living.is_empty()) {
             return Vec::new();
         }
+        // Each process is held by a descriptor; the command has its own limits, set when it was started.
+        allow_descriptors();
         let has_family = self.watches.living().is_some();
         let Self { view, containment, watches, cookie, had_children, .. } = self;
         let watches = RefCell::new(watches);
@@ -173,6 +176,15 @@ impl Keep<'_> {
             // Older kernels lack it; each process is killed by itself as well.
             let _ = group.kill();
         }
+    }
+}
+
+/// Raises the number of descriptors that this process may have open to what the machine allows it.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // A refusal leaves what there is, which is then used in turns.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
 }
 

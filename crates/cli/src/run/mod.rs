@@ -17,13 +17,12 @@ pub(crate) mod settle;
 
 use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
 use crate::options::run::{COOKIE, RunOptions, refuse};
-use crate::patterns::any_matches;
 use crate::report::schema::{JobRow, Report};
 use crate::report::{escape, files, text, time};
 use isolate::Isolated;
 use job_control::{End, JobControl, is_init};
 use keep::Keep;
-use kobj_abi::{Era, HostKind, Koid, ObjectType, Tag};
+use kobj_abi::{Era, Koid, ObjectType, Tag};
 use kobj_host::containment::Containment;
 use kobj_host::members::Member;
 use kobj_host::record::{Beginning, Record, RuntimeFolder};
@@ -186,10 +185,12 @@ fn mercy(options: &RunOptions) -> ending::Mercy<'_> {
     let (kill_after, signal) = (options.kill_after, options.signal);
     if options.isolate {
         // Nothing inside outlives the namespaces, so nobody can be spared.
-        return ending::Mercy { only_look: None, kill_all: true, kill_after, signal, keep: &[], ignore: &[] };
+        let (keep, ignore) = (&[][..], &[][..]);
+        return ending::Mercy { only_look: None, kill_all: true, kill_after, signal, keep, ignore, baseline: None };
     }
-    let (keep, ignore) = (&options.keep, &options.ignore);
-    ending::Mercy { only_look, kill_all: options.kill_all, kill_after, signal, keep, ignore }
+    let RunOptions { keep, ignore, baseline, kill_all, .. } = options;
+    let baseline = Some(baseline);
+    ending::Mercy { only_look, kill_all: *kill_all, kill_after, signal, keep, ignore, baseline }
 }
 
 /// Writes the report where it was asked for, and to standard error; whether a file could not be written.
@@ -275,10 +276,9 @@ fn not_started(program: &OsStr, error: SpawnError) -> Result<Finish, String> {
 }
 
 /// Whether `--timeout` may end a process: the command always, others unless they are not to be touched.
-fn may_be_timed_out(member: &Member, control: &JobControl, options: &RunOptions) -> bool {
-    let is_named = |patterns| any_matches(patterns, HostKind::Process, &member.image().name);
-    let is_exempt = options.report_only || options.dry_run || is_named(&options.keep) || is_named(&options.ignore);
-    member.pid == control.command_pid() || !is_exempt
+fn may_be_timed_out(member: &Member, keep: &Keep<'_>, mercy: &ending::Mercy<'_>) -> bool {
+    let is_exempt = mercy.only_look.is_some() || mercy.is_named(keep, &member.image(), member.pid);
+    member.pid == keep.control.command_pid() || !is_exempt
 }
 
 /// Keeps the job until its command has ended, or until `--timeout` ended it.
@@ -299,7 +299,8 @@ fn await_end(keep: &mut Keep<'_>, options: &RunOptions) -> Result<CommandEnd, St
         if patience.is_some_and(|at| now >= at) {
             killed = timed_out;
             let signal = if timed_out { Signal::KILL.as_raw() } else { options.signal };
-            for member in keep.members().into_iter().filter(|member| may_be_timed_out(member, &keep.control, options)) {
+            let members = keep.members();
+            for member in members.iter().filter(|member| may_be_timed_out(member, keep, &mercy(options))) {
                 // A stopped process sees the signal only when it goes on.
                 let _ = member.send(signal).and_then(|()| member.signal(Signal::CONT));
             }
