@@ -167,7 +167,12 @@ impl Keep<'_> {
 
     /// Which of the job's processes serve somebody outside it, and whom.
     pub(crate) fn serving(&self, job: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
-        serves_outside(self.view, job, &own_descriptors())
+        // Whom no descriptor was free to hold is of the job all the same, and no outsider.
+        let in_group = self.containment.group().and_then(|group| group.members().ok()).unwrap_or_default();
+        let mut job: HashSet<u32> = job.iter().copied().chain(in_group).collect();
+        job.extend(self.watches.living().unwrap_or_default());
+        job.remove(&std::process::id());
+        serves_outside(self.view, &job, &own_descriptors())
     }
 
     /// Ends the whole control group at once, where there is one.

@@ -1,0 +1,240 @@
+//! `kobj run` where something is missing, full, hidden or scarce: a clear error or an exact, safe result.
+//!
+//! Each case gets a mount namespace of its own, so that the machine and the tests beside it notice nothing.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder that every user may look into, with kobj in it; the word of its name is in all names of its test.
+struct Scene {
+    folder: PathBuf,
+    word: String,
+}
+
+impl Scene {
+    /// `None`, said by name, without root.
+    fn new(test: &str, name: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: {test}: needs root for mounts of its own");
+            return None;
+        }
+        let word = format!("kobj-around-{name}-{}", std::process::id());
+        let folder = Path::new("/var/tmp").join(&word);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(env!("CARGO_BIN_EXE_kobj"), folder.join("kobj")).unwrap();
+        let fifo = folder.join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        for (path, mode) in [(&folder, 0o755), (&folder.join("kobj"), 0o755), (&fifo, 0o666)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        Some(Self { folder, word })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Runs a shell script in a mount namespace of its own; `$K` is kobj, `$W` the word, `$D` the folder, `$U` becomes
+    /// nobody, `$C` is a child that stays.
+    fn run(&self, script: &str) -> Output {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, &self.word]).env("K", self.path("kobj"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KOBJ_")) {
+            command.env_remove(name);
+        }
+        command.env("W", &self.word).env("D", &self.folder).env("XDG_CONFIG_HOME", "/nonexistent");
+        command.env("XDG_STATE_HOME", self.path("state")).env_remove("XDG_RUNTIME_DIR").env_remove("TMPDIR");
+        command.env("U", "setpriv --reuid=65534 --regid=65534 --clear-groups");
+        command.env("C", "sh -c 'read x; read x' $W <>$D/fifo >/dev/null 2>&1");
+        command.stdin(Stdio::null()).current_dir("/").output().unwrap()
+    }
+
+    fn report(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.path("r.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for pid in processes(&self.word) {
+            let target = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+            _ = rustix::process::kill_process(target, rustix::process::Signal::KILL);
+        }
+        for entry in std::fs::read_dir("/dev/shm").unwrap().flatten() {
+            if entry.file_name().to_string_lossy().contains(&self.word) {
+                _ = std::fs::remove_file(entry.path());
+            }
+        }
+        _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Living processes with that word among their arguments.
+fn processes(word: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let carries = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes())
+    };
+    pids.filter(carries).collect()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn actions<'r>(report: &'r serde_json::Value, kind: &str) -> Vec<&'r str> {
+    let rows = report["stragglers"].as_array().unwrap().iter().filter(|row| row["kind"] == kind);
+    rows.map(|row| row["action"].as_str().unwrap()).collect()
+}
+
+fn is_not_visible(report: &serde_json::Value, kind: &str) -> bool {
+    report["not_visible"].as_array().unwrap().iter().any(|row| row["kind"] == kind)
+}
+
+/// The disk of the report is full: the report that was there stays whole, and only a success fails for it.
+#[test]
+fn a_full_disk_under_the_report_is_told_and_leaves_the_old_report() {
+    let test = "a_full_disk_under_the_report_is_told_and_leaves_the_old_report";
+    let Some(scene) = Scene::new(test, "full") else { return };
+    let output = scene.run(
+        "mkdir $D/disk && mount -t tmpfs -o size=8k none $D/disk && echo old >$D/disk/r.json && \
+         head -c 100000 /dev/zero >$D/disk/filler 2>/dev/null; \
+         $K run --scrub --report $D/disk/r.json --report $D/r.json -- sh -c \"$C & : >/dev/shm/$W; exit 0\"; echo $?; \
+         $K run --report $D/disk/r.json -- sh -c 'exit 3'; echo $?; cat $D/disk/r.json; ls $D/disk",
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "125\n3\nold\nfiller\nr.json\n", "{output:?}");
+    assert!(said(&output).contains("/disk/r.json': No space left on device"), "{output:?}");
+    let report = scene.report();
+    assert_eq!(actions(&report, "segment"), ["scrubbed"], "what was asked for is done all the same");
+    assert_eq!(actions(&report, "process"), ["terminated"]);
+}
+
+#[test]
+fn with_sys_read_only_or_absent_the_job_is_held_by_other_means() {
+    let test = "with_sys_read_only_or_absent_the_job_is_held_by_other_means";
+    let Some(scene) = Scene::new(test, "sys") else { return };
+    for hide in [
+        "for m in /sys $(awk '$3 ~ /^cgroup/ {print $2}' /proc/self/mounts); do mount -o remount,ro,bind $m; done",
+        "umount -R -l /sys",
+    ] {
+        let run = "$K run --scrub --report $D/r.json -- sh -c \"$C & : >/dev/shm/$W; exit 4\"";
+        let output = scene.run(&format!("{hide} && {run}"));
+        assert_eq!(output.status.code(), Some(4), "{hide}: {output:?}");
+        let report = scene.report();
+        assert_eq!(report["job"]["containment"], "subreaper", "{hide}");
+        assert!(report["job"]["limits"][0].as_str().unwrap().starts_with("control group: "), "{}", report["job"]);
+        assert_eq!((actions(&report, "process"), actions(&report, "segment")), (vec!["terminated"], vec!["scrubbed"]));
+    }
+}
+
+/// No /dev/shm is no segment, not an error.
+#[test]
+fn without_dev_shm_there_are_no_segments_and_no_error() {
+    let Some(scene) = Scene::new("without_dev_shm_there_are_no_segments_and_no_error", "shm") else { return };
+    let output = scene.run(
+        "cp -a /dev/null $D/ && mount -t tmpfs none /dev && cp -a $D/null /dev/ && \
+         $K run --scrub --report $D/r.json -- sh -c \"$C & exit 4\"; echo $?; $K census -n --kind segment; echo $?",
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "4\n0\n", "{output:?}");
+    let report = scene.report();
+    assert_eq!(actions(&report, "process"), ["terminated"], "{report}");
+    assert!(report["job"]["complete"].as_bool().unwrap());
+}
+
+/// Another user's processes cannot be seen: the job's own are known all the same, and what they cannot see is said.
+#[test]
+fn hidepid_hides_others_and_is_said() {
+    let Some(scene) = Scene::new("hidepid_hides_others_and_is_said", "hidepid") else { return };
+    for how in ["invisible", "noaccess", "ptraceable"] {
+        let output = scene.run(&format!(
+            "mount -t proc -o hidepid={how} proc /proc && mkdir -p $D/nobody && chown 65534 $D/nobody && \
+             $U $K run --scrub --report $D/nobody/r.json -- sh -c \"$C & exit 4\"; echo $?; \
+             mv $D/nobody/r.json $D/; $U $K census -n --kind process -o OWNER | sort -u | tr -d '\\n'",
+        ));
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(stdout.starts_with("4\n"), "{how}: {output:?}");
+        let report = scene.report();
+        assert_eq!(actions(&report, "process"), ["terminated"], "{how}: {report}");
+        if how == "invisible" {
+            assert_eq!(stdout, "4\nnobody", "{how}: {output:?}");
+        }
+        let needle = format!("not visible: process: processes of other users are hidden (/proc has hidepid={how})");
+        assert!(said(&output).contains(&needle), "{how}: {output:?}");
+    }
+}
+
+/// Nobody of the job can be looked into: that is not "nobody is left".
+#[test]
+fn without_proc_what_is_left_is_not_called_nothing() {
+    let Some(scene) = Scene::new("without_proc_what_is_left_is_not_called_nothing", "proc") else { return };
+    let output = scene.run("umount -l /proc && $K run --kill-after 0.1 --report $D/r.json -- sh -c \"$C & exit 4\"");
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let report = scene.report();
+    assert!(is_not_visible(&report, "process") && is_not_visible(&report, "sysv-segment"), "{report}");
+    assert_eq!(report["job"]["complete"], false);
+    assert!(said(&output).contains("processes of the job are left"), "{output:?}");
+    assert_eq!(actions(&report, "process"), Vec::<&str>::new());
+}
+
+/// Each process is held by a descriptor: more processes than descriptors are ended in turns, none by force.
+#[test]
+fn more_processes_than_descriptors_are_all_asked_first() {
+    let test = "more_processes_than_descriptors_are_all_asked_first";
+    let Some(scene) = Scene::new(test, "descriptors") else { return };
+    for limit in ["-Sn 40", "-n 64"] {
+        let output = scene.run(&format!(
+            "ulimit {limit}; $K run --kill-after 30 --report $D/r.json -- \
+             sh -c \"for i in $(seq -s ' ' 120); do $C & done; ulimit -n\""
+        ));
+        assert!(output.status.success(), "{limit}: {output:?}");
+        let number = limit.split(' ').next_back().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), number, "the command keeps its own limit");
+        let report = scene.report();
+        let ended = actions(&report, "process");
+        assert_eq!(ended.len(), 120, "{limit}: {output:?}");
+        assert!(ended.iter().all(|action| *action == "terminated"), "{limit}: {ended:?}");
+        assert!(report["job"]["complete"].as_bool().unwrap(), "{limit}: {}", report["job"]);
+    }
+}
+
+/// No file may grow: neither the record nor a report can be written, and kobj does not die of SIGXFSZ.
+#[test]
+fn where_no_file_may_grow_the_run_goes_on_and_says_so() {
+    let test = "where_no_file_may_grow_the_run_goes_on_and_says_so";
+    let Some(scene) = Scene::new(test, "grow") else { return };
+    let run = |flags: &str, script: &str| {
+        scene.run(&format!("ulimit -f 0; $K run -v {flags} -- sh -c \"{script}\" 2>&1 | cat >&2; exit 0"))
+    };
+    let output = run("--report $D/r.json", "$C & exit 0");
+    let text = said(&output);
+    assert!(text.contains("cannot write the report") && text.contains("File too large"), "{output:?}");
+    assert!(text.contains("no room can be reserved"), "the run is marked as not recoverable: {output:?}");
+    assert!(text.contains("terminated"), "{output:?}");
+}
+
+#[test]
+fn a_hundred_thousand_segments_are_named_and_scrubbed() {
+    let Some(scene) = Scene::new("a_hundred_thousand_segments_are_named_and_scrubbed", "many") else { return };
+    std::fs::write(
+        scene.path("many.py"),
+        "import os, sys\n\
+         folder = os.open('/dev/shm', os.O_RDONLY)\n\
+         for number in range(100000):\n \
+         os.close(os.open('%s-%d' % (sys.argv[1], number), os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder))\n",
+    )
+    .unwrap();
+    let output = scene.run("$K run --scrub --name many -- python3 $D/many.py $W");
+    let text = said(&output);
+    let first = text.lines().next().unwrap_or_default();
+    assert!(output.status.success(), "{first}");
+    assert_eq!(first, "kobj: job \"many\" left 100000 objects; 100000 were its own and unused");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.ends_with(" + 100000 scrubbed + 0 left"), "{last}");
+    let left = std::fs::read_dir("/dev/shm").unwrap().flatten();
+    let left = left.filter(|entry| entry.file_name().to_string_lossy().contains(&scene.word)).count();
+    assert_eq!(left, 0);
+}
