@@ -149,6 +149,28 @@ fn what_is_held_outlives_its_jobs_hold_and_its_memory_outlives_its_end() {
     core.audit().unwrap();
 }
 
+/// An object is gone for every command when its last reference goes, though its tag is taken when its turn comes.
+#[test]
+fn what_lost_its_last_reference_is_gone_before_its_turn_comes() {
+    let mut core = Core::with_limits(Era(1), Limits { work_per_step: 1, ..Limits::default() });
+    let job = core.create_job(NOW, None, None).unwrap();
+    let objects: Vec<Koid> = (0..8).map(|id| host(&mut core, job, id)).collect();
+    let mut waiting = 0;
+    for (closed, object) in (1..).zip(&objects) {
+        core.close(*object).unwrap();
+        for gone_by_now in &objects[..closed] {
+            assert_eq!(core.query(*gone_by_now), Err(QueryError::NoObject(gone(*gone_by_now))));
+            let missing = Err(ReferenceError::NoObject(gone(*gone_by_now)));
+            assert_eq!(core.do_reference(*gone_by_now), missing);
+        }
+        let untouched = core.slab.iter().filter(|object| core.alive(object.place()).is_none()).count();
+        waiting = waiting.max(untouched);
+    }
+    assert!(waiting > 0, "none had to wait: this proves nothing");
+    drain(&mut core);
+    assert_eq!(core.live(), 1);
+}
+
 /// Invariant 4: a chain of 10^6 is destroyed iteratively, a bounded piece in each step.
 #[test]
 fn a_chain_of_a_million_is_destroyed_in_bounded_steps() {
@@ -274,7 +296,9 @@ fn a_kill_asks_a_process_that_only_a_doomed_object_keeps() {
 fn asking_again_for_a_kill_that_waits_makes_no_work() {
     let mut core = Core::with_limits(Era(1), Limits { work_per_step: 1, ..Limits::default() });
     let [busy, waiting] = [(); 2].map(|()| core.create_job(NOW, None, None).unwrap());
-    (0..200).for_each(|id| drop(host(&mut core, busy, id)));
+    for id in 0..200 {
+        host(&mut core, busy, id);
+    }
     core.kill_job(busy).unwrap();
     (0..100).for_each(|_| core.kill_job(waiting).unwrap());
     assert_eq!(core.kill.waiting(), 1);
