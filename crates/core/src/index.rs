@@ -131,4 +131,19 @@ mod tests {
         assert_eq!(index.get(at(1, 4096)), Some(place(4096)));
         assert_eq!(index.get(at(1, 4095)), None);
     }
+
+    #[test]
+    fn making_and_destroying_one_object_allocates_once() {
+        let mut index = Index::default();
+        index.open(Era(1));
+        let mut leaf: Option<*const Leaf> = None;
+        for counter in 1..LEAF as u32 {
+            let koid = Koid::new(Era(1), counter).unwrap();
+            index.insert(koid, Place::new(counter).unwrap());
+            index.remove(koid);
+            let there = index.eras[0].middles[0].as_ref().and_then(|node| node.leaves[0].as_deref());
+            let there: *const Leaf = there.expect("the leaf that is being filled stays");
+            assert_eq!(*leaf.get_or_insert(there), there);
+        }
+    }
 }

@@ -4,9 +4,9 @@ use crate::LinkId;
 use crate::image::{HostImage, Identity, Time};
 use crate::types::{Detail, Image, process};
 use crate::{
-    Answer, CloseError, Command, Core, CreateError, DoneError, Effect, EndError, EraError, Limits, LinkError,
-    LooseEnds, Missing, Outcome, QueryError, ReferenceError, Refusal, ReleaseError, ScrubError, Ticket, UnlinkError,
-    WrongType,
+    Answer, CloseError, Command, Core, CreateError, DoneError, Effect, EndError, EraError, Imbalance, Limits,
+    LinkError, LooseEnds, Missing, Outcome, QueryError, ReferenceError, Refusal, ReleaseError, ScrubError, Ticket,
+    UnlinkError, WrongType,
 };
 use kobj_abi::{Era, HostKind, Koid, LinkKind, ObjectType};
 use std::string::ToString;
@@ -446,6 +446,32 @@ fn wrong_commands_are_refused_by_name_and_change_nothing() {
     assert_eq!(refusal, Refusal::Scrub(ScrubError::NoObject(missing)));
     assert_eq!(refusal.to_string(), "object 00000003:00000003 was never made here; check the id");
     assert_eq!((effects.list.len(), effects.more), (0, false));
+}
+
+/// The audit that all other tests rely on.
+#[test]
+fn the_audit_sees_books_and_counts_that_are_wrong() {
+    let setup = || {
+        let mut core = core();
+        let job = core.create_job(NOW, None, None).unwrap();
+        let object = host(&mut core, job, 1);
+        core.audit().unwrap();
+        (core, job, object)
+    };
+    let (core, _, object) = setup();
+    core.slab.acquire(core.find(object).unwrap()).unwrap();
+    assert_eq!(core.audit(), Err(Imbalance::References { koid: object, count: 2, found: 1 }));
+    let (mut core, _, _) = setup();
+    core.balance.create(ObjectType::Process, 0);
+    assert!(matches!(core.audit(), Err(Imbalance::Type { object_type: ObjectType::Process, counted: 0, .. })));
+    let (mut core, job, _) = setup();
+    let reference = core.find(job).unwrap();
+    core.job_mut(reference).unwrap().balance.destroy(ObjectType::HostObject, 0);
+    assert!(matches!(core.audit(), Err(Imbalance::Job { job: of, .. }) if of == job));
+    let (mut core, ..) = setup();
+    core.balance.charge_bytes += 1;
+    assert!(matches!(core.audit(), Err(Imbalance::Charge { job: None, .. })));
+    assert!(core.finish().is_err(), "a manager's end looks too");
 }
 
 #[test]
