@@ -1,4 +1,5 @@
-//! `kobj census`: what exists, kind by kind; with `--unused` what the kernel says nobody uses, largest first.
+//! `kobj census`: what exists, kind by kind; with `--unused` what the kernel says nobody uses, by size, age
+//! and owner.
 
 use super::ListingFlags;
 use super::listing::{Cell, Listing};
@@ -11,12 +12,13 @@ use kobj_host::holders::Holders;
 use kobj_host::kind::Verdict;
 use kobj_host::kinds;
 use kobj_host::view::View;
+use std::cmp::Reverse;
 use std::process::ExitCode;
 
 /// Flags of `kobj census`.
 #[derive(Debug, Args)]
 pub(crate) struct CensusFlags {
-    /// Only what the kernel, as judge, says nobody uses; largest first
+    /// Only what the kernel, as judge, says nobody uses; the largest first, of equal ones the oldest
     #[arg(long)]
     unused: bool,
     /// Only this kind; repeatable
@@ -56,14 +58,14 @@ pub(crate) fn run(flags: &CensusFlags) -> Result<ExitCode, String> {
     let mut found = std::mem::take(&mut census.found);
     let mut note = |_| {};
     let mut hands = Hands::new(&mut note);
+    let table = Table { ages: Ages::read(&view), users: Users::read() };
     if flags.unused {
         found.retain(|image| {
             !is_infrastructure(image) && matches!(judge_with(&view, image, &mut hands), Verdict::Unused(_))
         });
-        found.sort_by_key(|image| std::cmp::Reverse(image.size));
+        found.sort_by_key(|image| (Reverse(image.size), table.ages.changed_us(image).unwrap_or(i64::MAX), image.uid));
     }
     let holders = if listing.needs("HOLDERS") { Holders::of(&view, &found) } else { Holders::default() };
-    let table = Table { ages: Ages::read(&view), users: Users::read() };
     let with_use = listing.needs("USE");
     let mut use_of =
         |image| if with_use { Cell::text(use_word(&judge_with(&view, image, &mut hands))) } else { Cell::Nothing };
@@ -124,16 +126,12 @@ pub(crate) const fn use_word(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// `command(pid)` of each process once, separated by commas.
+/// `command(pid)` of each process once.
 pub(crate) fn holders_cell(holders: &[Holder]) -> Cell {
-    let mut text = Vec::new();
+    let mut names: Vec<Vec<u8>> = Vec::new();
     let mut last = None;
     for holder in holders.iter().filter(|holder| last.replace(holder.pid) != Some(holder.pid)) {
-        if !text.is_empty() {
-            text.push(b',');
-        }
-        text.extend_from_slice(&holder.command);
-        text.extend_from_slice(format!("({})", holder.pid).as_bytes());
+        names.push([&holder.command[..], format!("({})", holder.pid).as_bytes()].concat());
     }
-    if text.is_empty() { Cell::Nothing } else { Cell::Text(text) }
+    if names.is_empty() { Cell::Nothing } else { Cell::Texts(names) }
 }

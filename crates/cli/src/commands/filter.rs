@@ -1,9 +1,11 @@
 //! `-Q 'COLUMN OP VALUE [and|or ...]'`, as lsfd has it: choose rows by their columns.
 //!
 //! `and` binds closer than `or`; `not` and brackets work; `&&`, `||` and `!` mean the same. Operators: `== != < <= > >=`
-//! (also `eq ne lt le gt ge`) and `=~ !~` (regular expression). Words in quotes keep their blanks.
+//! (also `eq ne lt le gt ge`) and `=~ !~` (regular expression). Words in quotes keep their blanks. Sizes are written as
+//! `64M`, ages as `2h`.
 
 use super::listing::Cell;
+use crate::durations::parse_duration;
 use regex_lite::Regex;
 
 /// How deep brackets and `not` may nest.
@@ -83,8 +85,10 @@ impl Comparison {
         match self {
             Self::Match(regex, wanted) => regex.is_match(&cell.plain()) == *wanted,
             Self::Order(operator, text, number) => {
-                let order = match (cell.number(), number) {
-                    (Some(have), Some(want)) => have.partial_cmp(want),
+                let age = || parse_duration(text).ok().map(|age| age.as_secs_f64());
+                let wanted = if matches!(cell, Cell::Age(_)) { age() } else { *number };
+                let order = match (cell.number(), wanted) {
+                    (Some(have), Some(want)) => have.partial_cmp(&want),
                     (Some(_), None) => None,
                     (None, _) if cell.is_nothing() => None,
                     (None, _) => Some(cell.plain().as_ref().cmp(text.as_str())),
@@ -286,6 +290,13 @@ mod tests {
         {
             assert!(!chooses(filter), "{filter}");
         }
+    }
+
+    #[test]
+    fn ages_are_compared_as_durations() {
+        let filter = |text| Filter::parse(text, &["AGE"]).unwrap().chooses(&[Cell::Age(7_200)]);
+        assert!(filter("AGE > 1h") && filter("AGE == 2h") && filter("AGE < 1d") && filter("AGE >= 7200"));
+        assert!(!filter("AGE > 2h") && !filter("AGE < 120m") && !filter("AGE > 1K"));
     }
 
     #[test]

@@ -35,6 +35,9 @@ impl ListingFlags {
     }
 }
 
+/// How many texts of one cell a table for people shows.
+const TEXTS_SHOWN: usize = 2;
+
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cell {
@@ -42,6 +45,8 @@ pub(crate) enum Cell {
     Nothing,
     /// Bytes that a stranger may have chosen.
     Text(Vec<u8>),
+    /// Several such, of which a table for people shows the first few.
+    Texts(Vec<Vec<u8>>),
     /// A count or a number.
     Number(i64),
     /// Bytes of memory or disk.
@@ -79,6 +84,7 @@ impl Cell {
         match self {
             Self::Nothing => "".into(),
             Self::Text(bytes) => String::from_utf8_lossy(bytes),
+            Self::Texts(list) => String::from_utf8_lossy(&list.join(&b',')).into_owned().into(),
             Self::Number(number) => number.to_string().into(),
             Self::Size(number) | Self::Age(number) => number.to_string().into(),
             Self::At(at) => time::print(*at).into(),
@@ -90,6 +96,11 @@ impl Cell {
         match self {
             Self::Nothing => "-".into(),
             Self::Text(bytes) => escape::for_terminal(bytes),
+            Self::Texts(list) => {
+                let first = escape::for_terminal(&list[..list.len().min(TEXTS_SHOWN)].join(&b','));
+                let more = list.len().saturating_sub(TEXTS_SHOWN);
+                if more > 0 { format!("{first} +{more}") } else { first }
+            }
             Self::Size(bytes) => human_size(*bytes),
             Self::Age(seconds) => human_age(*seconds),
             Self::Number(_) | Self::At(_) | Self::Flag(_) => self.plain().into_owned(),
@@ -100,6 +111,7 @@ impl Cell {
         let text = match self {
             Self::Nothing => "-".into(),
             Self::Text(bytes) => escape::for_terminal(bytes),
+            Self::Texts(list) => escape::for_terminal(&list.join(&b',')),
             other => other.plain().into_owned(),
         };
         text.replace(' ', "\\x20")
@@ -109,6 +121,7 @@ impl Cell {
         match self {
             Self::Nothing => serde_json::Value::Null,
             Self::Text(bytes) => String::from_utf8_lossy(bytes).into(),
+            Self::Texts(_) => self.plain().into(),
             Self::Number(number) => (*number).into(),
             Self::Size(number) | Self::Age(number) => (*number).into(),
             Self::At(at) => time::print(*at).into(),
@@ -261,6 +274,16 @@ mod tests {
     #[test]
     fn the_usual_columns_stand_aligned_and_escaped() {
         assert_eq!(render(&ListingFlags::default()), "KIND     NAME\nsegment  /dev/shm/a b\\n\\xff\nfifo     /tmp/f\n");
+    }
+
+    #[test]
+    fn of_many_texts_people_see_the_first_and_programs_all() {
+        let names = |count: usize| Cell::Texts((1..=count).map(|at| format!("cat({at})").into_bytes()).collect());
+        assert_eq!(names(2).shown(), "cat(1),cat(2)");
+        assert_eq!(names(40).shown(), "cat(1),cat(2) +38");
+        assert_eq!(names(3).raw(), "cat(1),cat(2),cat(3)");
+        assert_eq!(names(3).json(), "cat(1),cat(2),cat(3)");
+        assert_eq!(Cell::Texts(vec![b"\x1b[2J".to_vec()]).shown(), "\\x1b[2J");
     }
 
     #[test]

@@ -220,13 +220,20 @@ impl Ages {
 
     /// When it was born or, where only that is known, last changed: seconds since 1970.
     pub(crate) fn changed_s(&self, image: &HostImage) -> Option<i64> {
-        match &image.identity {
-            Identity::File { born, .. } => Some(born.as_ref()?.0.div_euclid(1_000_000)),
-            Identity::Ipc { id, .. } => self.changed.get(&(image.kind, *id)).copied(),
+        self.changed_us(image).map(|changed| changed.div_euclid(1_000_000))
+    }
+
+    /// The same in microseconds, where they are known.
+    pub(crate) fn changed_us(&self, image: &HostImage) -> Option<i64> {
+        let seconds = match &image.identity {
+            // Files that an image builder wrote are born at 0, which tells nothing.
+            Identity::File { born, .. } => return born.map(|born| born.0).filter(|born| *born > 0),
+            Identity::Ipc { id, .. } => self.changed.get(&(image.kind, *id)).copied()?,
             Identity::Process { started, .. } => {
-                Some(self.boot? + i64::try_from(started / self.ticks_per_second.max(1)).ok()?)
+                self.boot? + i64::try_from(started / self.ticks_per_second.max(1)).ok()?
             }
-        }
+        };
+        seconds.checked_mul(1_000_000)
     }
 }
 
@@ -277,6 +284,17 @@ mod tests {
         assert!(is_short_for(&image(HostKind::PosixSemaphore, "/dev/shm/sem.a"), b"sem.a"));
         assert!(is_short_for(&image(HostKind::AbstractSocket, "@x/y"), b"x/y"));
         assert!(!is_short_for(&image(HostKind::Segment, "/dev/shm/"), b""));
+    }
+
+    #[test]
+    fn a_birth_at_zero_tells_no_age() {
+        let ages = Ages { now: Time(5_000_000_000), boot: None, ticks_per_second: 100, changed: HashMap::new() };
+        let age = |born: Option<i64>| {
+            let identity = Identity::File { device: 1, inode: 2, handle: None, born: born.map(Time) };
+            ages.of(&HostImage::new(HostKind::TemporaryFile, b"/tmp/x".to_vec(), identity))
+        };
+        assert_eq!(age(Some(4_000_000_000)), Some(1_000));
+        assert_eq!((age(Some(0)), age(Some(-1)), age(None), age(Some(6_000_000_000))), (None, None, None, None));
     }
 
     #[test]

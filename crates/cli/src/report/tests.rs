@@ -3,8 +3,9 @@
 use super::files::{Format, ReportFile};
 use super::junit;
 use super::samples::{hostile, train};
-use super::schema::{Action, Report};
+use super::schema::{Action, NameRow, OutputRow, Outputs, Report};
 use super::text::{Style, human_size, render};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Compares with a golden file; `KOBJ_BLESS=1` writes it anew, to be looked at before it is committed.
@@ -32,6 +33,59 @@ fn the_examples_forms_are_the_golden_ones() {
     check_golden("hostile.json", &hostile().to_json());
     check_golden("hostile.txt", &render(&hostile(), Style { explain: true, ..Style::PLAIN }));
     check_golden("hostile.xml", &junit::render(&hostile()));
+}
+
+/// Every name that any report can have, and every word of its closed lists.
+fn names_of_a_full_report() -> BTreeSet<String> {
+    fn collect(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+                into.insert(name.clone());
+                collect(value, into);
+            }),
+            serde_json::Value::Array(values) => values.iter().for_each(|value| collect(value, into)),
+            _ => {}
+        }
+    }
+    let mut report = train();
+    report.job.limits.push("a layer that cannot be had".into());
+    report.job.not_recoverable = Some("no room".into());
+    report.job.jobs.push(hostile().job);
+    report.stragglers[0].inner_job = Some("inner".into());
+    report.stragglers[1].entries = 1;
+    report.unattributed = hostile().unattributed;
+    let file = OutputRow { name: NameRow::new(b"/tmp/x"), size: Some(1) };
+    report.outputs = Some(Outputs { count: 1, bytes: 1, files: vec![file] });
+    let mut names = BTreeSet::new();
+    collect(&serde_json::from_str(&report.to_json()).unwrap(), &mut names);
+    names
+}
+
+/// Scripts and other tools are written by the page: it names every field and word, and none that is not there.
+#[test]
+fn the_page_names_every_field_and_word_and_no_other() {
+    use kobj_abi::{EvidenceKind, HoldHow, HostKind, Layer, Strength};
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/report.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let quoted = |text: &str| -> BTreeSet<String> {
+        text.split('`').skip(1).step_by(2).map(|word| word.trim_matches('"').to_owned()).collect()
+    };
+    let documented = quoted(&page);
+    let names = names_of_a_full_report();
+    let missing: Vec<_> = names.iter().filter(|name| !documented.contains(*name)).collect();
+    assert!(missing.is_empty(), "docs/report.md says nothing of {missing:?}");
+    let fields = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).flat_map(quoted);
+    let unknown: Vec<_> = fields.filter(|field| !names.contains(field)).collect();
+    assert!(unknown.is_empty(), "docs/report.md names {unknown:?}, which no report has");
+    let mut words: Vec<&str> = HostKind::ALL.iter().map(|kind| kind.name()).collect();
+    words.extend(Layer::ALL.iter().map(|layer| layer.name()));
+    words.extend(HoldHow::ALL.iter().map(|how| how.name()));
+    words.extend(Strength::ALL.iter().map(|strength| strength.name()));
+    words.extend(EvidenceKind::ALL.iter().map(|kind| kind.name()));
+    words.extend(["runtime", "temporary", "cgroup", "subreaper", "isolate", "kobj.report/1"]);
+    words.extend(["terminated", "killed", "scrubbed", "planned", "reported", "in-use", "failed", "kept", "ignored"]);
+    let unsaid: Vec<_> = words.into_iter().filter(|word| !documented.contains(*word)).collect();
+    assert!(unsaid.is_empty(), "docs/report.md does not say what {unsaid:?} mean");
 }
 
 #[test]
