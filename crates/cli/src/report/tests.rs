@@ -3,7 +3,7 @@
 use super::files::{Format, ReportFile};
 use super::junit;
 use super::samples::{hostile, train};
-use super::schema::{Action, NameRow, OutputRow, Outputs, Report};
+use super::schema::{Action, EvidenceRow, NameRow, OutputRow, Outputs, Report};
 use super::text::{Style, human_size, render};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -135,6 +135,18 @@ fn the_table_fits_80_columns_but_for_whole_names() {
         assert!(line.chars().count() <= 80, "{line}");
     }
     let mut report = train();
+    report.stragglers[1].action = Action::Reported;
+    report.stragglers[1].evidence.push(EvidenceRow {
+        kind: kobj_abi::EvidenceKind::Unused,
+        strength: kobj_abi::Strength::Proof,
+        detail: String::new(),
+    });
+    report.unattributed = vec![report.stragglers[3].clone(); 20_000];
+    let text = render(&report, Style::PLAIN);
+    assert!(text.contains("left alone\n") && text.contains(" to scrub the unused: "), "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     report.stragglers[1].name.name = format!("/dev/shm/{}", "x".repeat(300));
     let text = render(&report, Style::PLAIN);
     assert!(text.lines().any(|line| line.trim_end().ends_with('x')), "the name stands whole on its line");

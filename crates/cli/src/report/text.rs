@@ -70,7 +70,7 @@ fn news(report: &Report, style: Style, out: &mut String) {
     footer(report, out);
     if !other.is_empty() {
         let (count, size) = (counted(other.len(), "object"), total_size(&other));
-        _ = writeln!(out, "kobj: {count}{size} appeared meanwhile; nothing proves whose, so kobj leaves them alone");
+        _ = writeln!(out, "kobj: {count}{size} appeared meanwhile; nobody's by proof: left alone");
         let rows = if style.verbose { other.len() } else { other.len().min(UNATTRIBUTED_ROWS_MAX) };
         table(&other[..rows], style, out);
         if rows < other.len() {
@@ -79,7 +79,7 @@ fn news(report: &Report, style: Style, out: &mut String) {
     }
     let reported = own.iter().any(|row| matches!(row.action, Action::Reported) && row.is_unused());
     if reported && !style.explain {
-        _ = writeln!(out, " to scrub what is unused: kobj scrub --from last (or kobj run --scrub; --explain says why)");
+        _ = writeln!(out, " to scrub the unused: kobj scrub --from last (or run --scrub; why: --explain)");
     }
 }
 
