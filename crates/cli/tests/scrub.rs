@@ -299,3 +299,31 @@ fn an_unprivileged_user_cannot_harm_anothers_and_can_scrub_its_own() {
     assert!(text(&output.stderr).contains("could not be looked into"), "{output:?}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// A POSIX queue's name looks like a path and is none: it is found by name, by kind and name, and by a report.
+#[test]
+fn a_posix_queue_is_found_by_its_name_though_that_looks_like_a_path() {
+    let name = format!("/kobj-scrub-queue-{}", std::process::id());
+    let make = "import ctypes\nmq_open=ctypes.CDLL('librt.so.1',use_errno=True).mq_open\n\
+        assert mq_open(os.fsencode(sys.argv[1]),os.O_CREAT|os.O_RDWR,0o600,None)>=0";
+    let seen = kobj(&["census", "-J", "--kind", "posix-queue"]);
+    if text(&seen.stderr).contains("not visible") {
+        println!("skipped: posix queues: {}", text(&seen.stderr).trim());
+        return;
+    }
+    let typed = [name.clone(), format!("posix-queue:{name}")];
+    for typed in &typed {
+        drop(Python::new(make, Path::new(&name)));
+        let output = kobj(&["scrub", "-J", typed]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(objects(&output)[0]["action"], "scrubbed", "{typed}");
+    }
+    drop(Python::new(make, Path::new(&name)));
+    let why = objects(&kobj(&["why", "-J", &name]));
+    let identity = why[0]["identity"].as_str().expect("an identity").to_owned();
+    let other = kobj(&["scrub", "-J", &typed[1], "--identity", &identity.replacen("file-", "file-f", 1)]);
+    assert_ne!(other.status.code(), Some(0), "another identity is another object");
+    let output = kobj(&["scrub", "-J", &typed[1], "--identity", &identity]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(kobj(&["scrub", &typed[1]]).status.code(), Some(2), "it is gone");
+}

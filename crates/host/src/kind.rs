@@ -80,7 +80,7 @@ pub struct Facts {
     /// Whether "nobody uses it" says that it is a leftover. A mount, a namespace or a folder of the system's may well be
     /// unused for a while; such things are scrubbed by name alone.
     pub unused_is_left_over: bool,
-    /// Whether it is called by a path at which another object, a file or folder, lies.
+    /// Whether it is called by what is, or looks like, the path of another object, a file or folder.
     pub is_named_by_path: bool,
     /// What makes it go away where nobody holds it, as a sentence.
     pub end: &'static str,

@@ -109,7 +109,7 @@ impl Wanted {
     }
 }
 
-/// Whether objects of the kind are called by a path at which another object, a file or folder, lies.
+/// Whether objects of the kind are called by what is, or looks like, the path of another object, a file or folder.
 pub(crate) fn is_named_by_path(kind: HostKind) -> bool {
     kinds::facts(kind).is_some_and(|facts| facts.is_named_by_path)
 }

@@ -68,7 +68,7 @@ impl Kind for PosixQueue {
             maker: Maker::Nothing,
             new_in: NewIn::Folders,
             unused_is_left_over: true,
-            is_named_by_path: false,
+            is_named_by_path: true,
             end: "it stays until somebody unlinks its name or the machine restarts",
         }
     }
