@@ -121,8 +121,11 @@ impl Group {
     /// Whether any process is left in the group or below it; true when that cannot be read.
     #[must_use]
     pub fn is_populated(&self) -> bool {
-        fs::read_to_string(self.path.join("cgroup.events"))
-            .map_or(true, |events| !events.lines().any(|line| line == "populated 0"))
+        let mut text = [0; 64];
+        let opened =
+            rustix::fs::openat(&self.folder, c"cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let length = opened.and_then(|events| rustix::io::read(&events, &mut text)).unwrap_or(0);
+        !text[..length].starts_with(b"populated 0\n")
     }
 
     /// Ends every process in the group and below it at once (`cgroup.kill`, Linux 5.14).

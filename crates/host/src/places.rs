@@ -109,6 +109,8 @@ pub struct Before {
     folders: Vec<Folder>,
     /// The POSIX queues, if they can be seen, and the folder that shows them: to mount it twice would cost twice.
     queues: Option<(Names, Rc<OwnedFd>)>,
+    /// That mount itself, to be closed late.
+    queue_mount: Option<Rc<OwnedFd>>,
     blind: NotVisible,
 }
 
@@ -134,7 +136,8 @@ impl Before {
 
     fn look(view: &View, inner_max: usize) -> Self {
         let at = file_clock(ClockId::RealtimeCoarse);
-        let mut before = Self { at, until: at, folders: Vec::new(), queues: None, blind: NotVisible::new() };
+        let mut before =
+            Self { at, until: at, folders: Vec::new(), queues: None, queue_mount: None, blind: NotVisible::new() };
         for path in watched(view) {
             let was = match Was::look(path, before.at, inner_max) {
                 Ok(was) => Some(was),
@@ -146,8 +149,13 @@ impl Before {
             };
             before.folders.push(Folder { path: path.clone(), was });
         }
-        match posix_queue::queues(view).and_then(|folder| Ok((Names::in_folder(folder.as_fd())?, Rc::new(folder)))) {
-            Ok(queues) => before.queues = Some(queues),
+        let listed = posix_queue::queues_and_mount(view)
+            .and_then(|(folder, mount)| Ok((Names::in_folder(folder.as_fd())?, folder, mount)));
+        match listed {
+            Ok((names, folder, mount)) => {
+                before.queues = Some((names, Rc::new(folder)));
+                before.queue_mount = mount.map(Rc::new);
+            }
             Err(error) => {
                 let why = format!("the mqueue file system cannot be mounted: {error}");
                 before.blind.push((HostKind::PosixQueue, why));
@@ -160,7 +168,8 @@ impl Before {
     /// Ends the looks; what is left to close is better closed late: the mount of our own goes with its descriptor.
     #[must_use]
     pub fn into_descriptors(self) -> Vec<OwnedFd> {
-        self.queues.and_then(|(_, folder)| Rc::into_inner(folder)).into_iter().collect()
+        let folder = self.queues.map(|(_, folder)| folder);
+        folder.into_iter().chain(self.queue_mount).filter_map(Rc::into_inner).collect()
     }
 
     /// What is there now and was not before, each with kind, class, identity and size; and what could not be looked at.

@@ -9,6 +9,7 @@ pub mod late_close;
 pub mod lease;
 pub mod loop_ctl;
 pub mod mapped;
+pub mod mount_ids;
 pub mod netlink_diag;
 pub mod signals;
 pub mod spawn;

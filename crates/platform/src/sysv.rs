@@ -78,6 +78,36 @@ pub struct Msg {
     pub last_receiver: u32,
 }
 
+/// How many objects of each sort there are in our IPC namespace: segments, semaphore sets, queues. One call each.
+///
+/// # Errors
+/// What the call said.
+pub fn counts() -> rustix::io::Result<[u64; 3]> {
+    /// `struct shm_info`: the count, then five longs.
+    #[repr(C)]
+    struct ShmInfo {
+        used: i32,
+        _others: [libc::c_long; 5],
+    }
+    /// `struct seminfo` and `struct msginfo`: plain numbers, fewer than these.
+    const WORDS: usize = 16;
+    const SEM_INFO: i32 = 19;
+    const MSG_INFO: i32 = 12;
+    const SHM_INFO: i32 = 14;
+    let mut shm = MaybeUninit::<ShmInfo>::zeroed();
+    // SAFETY: duty: room for a struct shm_info, which the kernel writes. `ShmInfo` has its layout. A larger one would break it.
+    answer(unsafe { libc::shmctl(0, SHM_INFO, shm.as_mut_ptr().cast()) })?;
+    // SAFETY: duty: an initialised value. It began as zeroes, valid for plain integers. A reference in it would break it.
+    let shm = unsafe { shm.assume_init() };
+    let (mut sem, mut msg) = ([0_i32; WORDS], [0_i32; WORDS]);
+    // SAFETY: duty: room for a struct seminfo, ten ints. A kernel that writes more than sixteen would break it.
+    answer(unsafe { libc::semctl(0, 0, SEM_INFO, sem.as_mut_ptr()) })?;
+    // SAFETY: duty: room for a struct msginfo, seven ints and a short. A kernel that writes more would break it.
+    answer(unsafe { libc::msgctl(0, MSG_INFO, msg.as_mut_ptr().cast()) })?;
+    // `semusz` is the number of sets, `msgpool` that of queues, by these commands.
+    Ok([shm.used, sem[7], msg[0]].map(|count| u64::try_from(count).unwrap_or(0)))
+}
+
 fn answer(result: i32) -> rustix::io::Result<i32> {
     if result >= 0 {
         return Ok(result);

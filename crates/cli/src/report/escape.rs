@@ -1,5 +1,6 @@
 //! Names on their way to people: nothing a stranger chose may drive the terminal, break a line or hide.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Whether a character is written as it is: printable, not a control, not invisible, not one that reorders text.
@@ -29,6 +30,16 @@ pub(crate) fn for_terminal(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// A command that kobj wrote, quoted for the shell: every character of it is printable, and it is shown as it is. In a
+/// report that somebody else wrote it may be anything.
+pub(crate) fn for_terminal_if_needed(command: &str) -> Cow<'_, str> {
+    if command.chars().all(|c| is_plain(c) || c == '\\') {
+        Cow::Borrowed(command)
+    } else {
+        Cow::Owned(for_terminal(command.as_bytes()))
+    }
 }
 
 /// The bytes as one word of a shell command (sh where they are plain, else `$'...'` as bash, zsh and ksh read it).

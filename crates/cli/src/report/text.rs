@@ -253,8 +253,7 @@ fn explain(row: &Straggler, out: &mut String) {
     }
     say(row.action.name(), &row.why);
     if let Some(fix) = &row.fix {
-        // Written by kobj and quoted for the shell: every byte of it is printable.
-        _ = writeln!(out, "     fix: {fix}");
+        _ = writeln!(out, "     fix: {}", escape::for_terminal_if_needed(fix));
     }
 }
 

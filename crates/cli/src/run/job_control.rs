@@ -250,7 +250,7 @@ fn group_of(name: &str) -> Option<i32> {
 
 /// `/proc/NAME/stat` from the state letter on.
 fn stat_fields(name: &str) -> Option<String> {
-    let stat = std::fs::read(format!("/proc/{name}/stat")).ok()?;
+    let stat = kobj_host::proc::read(format!("/proc/{name}/stat").as_ref(), 4096).ok()?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     Some(String::from_utf8_lossy(stat.get(close + 2..)?).into_owned())
 }

@@ -35,21 +35,29 @@ pub struct PosixQueue;
 /// # Errors
 /// Neither may we mount it, nor is it mounted anywhere.
 pub fn queues(view: &View) -> io::Result<OwnedFd> {
+    Ok(queues_and_mount(view)?.0)
+}
+
+/// As [`queues`], with the mount itself if it is our own: to close it waits for the kernel, so it may be closed late.
+///
+/// # Errors
+/// As [`queues`].
+pub(crate) fn queues_and_mount(view: &View) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     match detached() {
-        Ok(folder) => Ok(folder),
-        Err(error) => mounted(view).ok_or(error),
+        Ok((folder, mount)) => Ok((folder, Some(mount))),
+        Err(error) => mounted(view).map(|folder| (folder, None)).ok_or(error),
     }
 }
 
 /// A mount of our own that is attached nowhere: it goes when its descriptor is closed, however we end.
-fn detached() -> io::Result<OwnedFd> {
+fn detached() -> io::Result<(OwnedFd, OwnedFd)> {
     let context = rustix::mount::fsopen("mqueue", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(&context)?;
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(&mount, ".", flags, Mode::empty())?)
+    Ok((rustix::fs::openat(&mount, ".", flags, Mode::empty())?, mount))
 }
 
 fn mounted(view: &View) -> Option<OwnedFd> {
