@@ -8,6 +8,7 @@ use crate::options::run::Scrub;
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -218,6 +219,14 @@ fn read(path: &Path) -> Result<Option<String>, String> {
         Err(e) if e.kind() == ErrorKind::PermissionDenied && !path.starts_with("/etc") => return Ok(None),
         Err(e) => return Err(format!("cannot read {}: {e}", path.display())),
     };
+    let found = file.metadata().map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    // Under sudo HOME may be another user's: what stands there is not this user's wish, root's least of all.
+    if ![0, rustix::process::geteuid().as_raw()].contains(&found.uid()) {
+        return Ok(None);
+    }
+    if found.mode() & 0o002 != 0 {
+        return Err(format!("{} can be written by everybody; it is not believed: chmod o-w it", path.display()));
+    }
     match file.take(SIZE_MAX + 1).read_to_string(&mut text) {
         Ok(size) if size as u64 > SIZE_MAX => Err(format!("{} is larger than 1 MiB; it is not read", path.display())),
         Ok(_) => Ok(Some(text)),
@@ -283,6 +292,23 @@ mod tests {
         assert_eq!(config.fail_on_stragglers, Some(123));
         assert_eq!(config.keep, ["a"]);
         assert_eq!(config.segment_folders, [PathBuf::from("/srv/shm")]);
+    }
+
+    #[test]
+    fn what_another_user_wrote_is_not_believed() {
+        let folder = Folder::new("another", &[("user.toml", "scrub = true\n")]);
+        let path = folder.0.join("user.toml");
+        let mode = |mode| std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        assert_eq!(folder.load().unwrap().scrub, Some(Scrub::Runtime));
+        mode(0o666);
+        assert!(folder.load().unwrap_err().contains("user.toml can be written by everybody"));
+        mode(0o664);
+        assert_eq!(folder.load().unwrap().scrub, Some(Scrub::Runtime), "a group of one's own is usual");
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: what_another_user_wrote_is_not_believed: needs root to make another's file");
+        }
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        assert_eq!(folder.load().unwrap().scrub, None, "as under sudo with the user's HOME");
     }
 
     #[test]

@@ -14,9 +14,14 @@ const FILE: &str = "last.json";
 pub(crate) fn folder(get: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name: &str| get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .or_else(|| absolute("HOME").filter(|home| !is_anothers(home)).map(|home| home.join(".local/state")))
         .map(|base| base.join("kobj"))
         .or_else(|| rustix::process::geteuid().is_root().then(|| "/var/lib/kobj".into()))
+}
+
+/// Under sudo HOME may be another user's: folders of root's have no place there.
+fn is_anothers(home: &Path) -> bool {
+    std::fs::metadata(home).is_ok_and(|found| found.uid() != rustix::process::geteuid().as_raw())
 }
 
 /// Keeps `report` as the newest. Called only where something was left, so that a clean run costs nothing here.
@@ -121,5 +126,25 @@ mod tests {
         };
         assert_eq!(folder(&with(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")])), Some("/s/kobj".into()));
         assert_eq!(folder(&with(&[("XDG_STATE_HOME", "rel"), ("HOME", "/h")])), Some("/h/.local/state/kobj".into()));
+    }
+
+    #[test]
+    fn a_home_of_another_user_s_is_none() {
+        let home = std::env::temp_dir().join(format!("kobj-state-home-{}", std::process::id()));
+        std::fs::create_dir_all(&home).unwrap();
+        let get = |name: &str| (name == "HOME").then(|| home.clone().into_os_string());
+        let own = folder(&get);
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            std::os::unix::fs::chown(&home, Some(65534), None).unwrap();
+        } else {
+            println!("skipped: a_home_of_another_user_s_is_none: needs root to make another's folder");
+        }
+        let anothers = folder(&get);
+        std::fs::remove_dir(&home).unwrap();
+        assert_eq!(own, Some(home.join(".local/state/kobj")));
+        if is_root {
+            assert_eq!(anothers, Some("/var/lib/kobj".into()));
+        }
     }
 }
