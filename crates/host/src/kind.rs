@@ -16,6 +16,19 @@ pub enum Visibility {
     NotVisible(String),
 }
 
+impl Visibility {
+    /// Appends what could be listed; what could not is not visible.
+    pub(crate) fn of(listed: Result<impl IntoIterator<Item = HostImage>, String>, found: &mut Vec<HostImage>) -> Self {
+        match listed {
+            Ok(images) => {
+                found.extend(images);
+                Self::Whole
+            }
+            Err(why) => Self::NotVisible(why),
+        }
+    }
+}
+
 /// What the judge says about the use of an object, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -31,8 +31,7 @@ fn image(path: &Path) -> Option<HostImage> {
 
 /// Where the unified hierarchy is mounted.
 fn root(view: &View) -> Result<PathBuf, String> {
-    let table = proc::read(&view.proc.join("self/mountinfo"), proc::TABLE)
-        .map_err(|error| format!("/proc/self/mountinfo cannot be read: {error}"))?;
+    let table = proc::table_of(view, "self/mountinfo")?;
     let mount = mountinfo::parse(&table).find(|mount| mount.filesystem == b"cgroup2");
     mount.map(|mount| PathBuf::from(OsStr::from_bytes(&mount.point))).ok_or("no cgroup2 is mounted".into())
 }

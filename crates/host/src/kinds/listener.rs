@@ -119,13 +119,7 @@ impl Kind for Listener {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match all(view) {
-            Ok(bound) => {
-                found.extend(bound.iter().map(image));
-                Visibility::Whole
-            }
-            Err(why) => Visibility::NotVisible(why),
-        }
+        Visibility::of(all(view).map(|bound| bound.iter().map(image).collect::<Vec<_>>()), found)
     }
 
     fn judge(&self, view: &View, wanted: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

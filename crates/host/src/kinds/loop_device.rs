@@ -34,8 +34,7 @@ pub(crate) fn number(folder: &Path, name: &str) -> Option<u64> {
 /// What tells a device's content from what was behind the same number before is the kernel's count of contents
 /// (`diskseq`, Linux 5.15). Without it, or without sysfs, 0 stands for it.
 pub(crate) fn devices(view: &View, kind: HostKind, prefix: &[u8]) -> Result<Vec<HostImage>, String> {
-    let table = proc::read(&view.proc.join("partitions"), proc::TABLE)
-        .map_err(|error| format!("/proc/partitions cannot be read: {error}"))?;
+    let table = proc::table_of(view, "partitions")?;
     let image = |device: partitions::Device<'_>| {
         proc::decimal(device.name.strip_prefix(prefix)?)?;
         let folder = Path::new(BLOCK).join(OsStr::from_bytes(device.name));
@@ -122,13 +121,7 @@ impl Kind for LoopDevice {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match all(view) {
-            Ok(images) => {
-                found.extend(images);
-                Visibility::Whole
-            }
-            Err(why) => Visibility::NotVisible(why),
-        }
+        Visibility::of(all(view), found)
     }
 
     fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

@@ -44,13 +44,7 @@ impl Kind for MapperDevice {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match all(view) {
-            Ok(images) => {
-                found.extend(images);
-                Visibility::Whole
-            }
-            Err(why) => Visibility::NotVisible(why),
-        }
+        Visibility::of(all(view), found)
     }
 
     fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

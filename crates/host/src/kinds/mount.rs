@@ -62,8 +62,7 @@ pub fn image(mount: &mountinfo::Mount) -> HostImage {
 }
 
 fn table(view: &View) -> Result<Vec<u8>, String> {
-    proc::read(&view.proc.join("self/mountinfo"), proc::TABLE)
-        .map_err(|error| format!("/proc/self/mountinfo cannot be read: {error}"))
+    proc::table_of(view, "self/mountinfo")
 }
 
 /// The mount that is on top at `point`, by the table.

@@ -35,8 +35,7 @@ fn named(root: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 fn table(view: &View) -> Result<Vec<u8>, String> {
-    proc::read(&view.proc.join("self/mountinfo"), proc::TABLE)
-        .map_err(|error| format!("/proc/self/mountinfo cannot be read: {error}"))
+    proc::table_of(view, "self/mountinfo")
 }
 
 /// What is on top at the image's path, if it is still that namespace.
@@ -76,13 +75,8 @@ impl Kind for Namespace {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match table(view) {
-            Ok(table) => {
-                found.extend(mountinfo::parse(&table).filter_map(|mount| image(&mount)));
-                Visibility::Whole
-            }
-            Err(why) => Visibility::NotVisible(why),
-        }
+        let all = |table: Vec<u8>| mountinfo::parse(&table).filter_map(|mount| image(&mount)).collect::<Vec<_>>();
+        Visibility::of(table(view).map(all), found)
     }
 
     fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

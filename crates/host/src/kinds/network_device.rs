@@ -48,13 +48,7 @@ impl Kind for NetworkDevice {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match proc::read(&view.proc.join("self/net/dev"), proc::TABLE) {
-            Ok(table) => {
-                found.extend(images(&table));
-                Visibility::Whole
-            }
-            Err(error) => Visibility::NotVisible(format!("/proc/net/dev cannot be read: {error}")),
-        }
+        Visibility::of(proc::table_of(view, "self/net/dev").map(|table| images(&table)), found)
     }
 
     fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

@@ -116,13 +116,8 @@ impl Kind for SysvQueue {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match proc::read(&view.proc.join("sysvipc/msg"), proc::TABLE) {
-            Ok(table) => {
-                found.extend(sysvipc::msg(&table).map(|row| image(&row)));
-                Visibility::Whole
-            }
-            Err(error) => Visibility::NotVisible(format!("/proc/sysvipc/msg cannot be read: {error}")),
-        }
+        let all = |table: Vec<u8>| sysvipc::msg(&table).map(|row| image(&row)).collect::<Vec<_>>();
+        Visibility::of(proc::table_of(view, "sysvipc/msg").map(all), found)
     }
 
     fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

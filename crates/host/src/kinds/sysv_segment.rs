@@ -84,13 +84,8 @@ impl Kind for SysvSegment {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match proc::read(&view.proc.join("sysvipc/shm"), proc::TABLE) {
-            Ok(table) => {
-                found.extend(sysvipc::shm(&table).filter_map(|row| image(&row)));
-                Visibility::Whole
-            }
-            Err(error) => Visibility::NotVisible(format!("/proc/sysvipc/shm cannot be read: {error}")),
-        }
+        let all = |table: Vec<u8>| sysvipc::shm(&table).filter_map(|row| image(&row)).collect::<Vec<_>>();
+        Visibility::of(proc::table_of(view, "sysvipc/shm").map(all), found)
     }
 
     fn judge(&self, _view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

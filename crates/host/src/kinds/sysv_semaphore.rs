@@ -80,13 +80,8 @@ impl Kind for SysvSemaphore {
     }
 
     fn census(&self, view: &View, found: &mut Vec<HostImage>) -> Visibility {
-        match proc::read(&view.proc.join("sysvipc/sem"), proc::TABLE) {
-            Ok(table) => {
-                found.extend(sysvipc::sem(&table).map(|row| image(&row)));
-                Visibility::Whole
-            }
-            Err(error) => Visibility::NotVisible(format!("/proc/sysvipc/sem cannot be read: {error}")),
-        }
+        let all = |table: Vec<u8>| sysvipc::sem(&table).map(|row| image(&row)).collect::<Vec<_>>();
+        Visibility::of(proc::table_of(view, "sysvipc/sem").map(all), found)
     }
 
     fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {

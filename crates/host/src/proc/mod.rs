@@ -3,6 +3,7 @@
 //! Everything here may have been written by somebody hostile (command names, socket names, mount points). A parser
 //! skips a line that it does not understand; it never guesses a number.
 
+use crate::view::View;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, Statx, StatxFlags, openat, readlinkat, statx};
 use rustix::io::Errno;
 use std::fs::File;
@@ -47,6 +48,11 @@ pub fn read_at(folder: impl AsFd, name: impl rustix::path::Arg, limit: usize) ->
 /// As [`read_at`].
 pub fn read(path: &Path, limit: usize) -> std::io::Result<Vec<u8>> {
     read_at(CWD, path, limit)
+}
+
+/// A whole table of the kernel's, or a sentence that says why not.
+pub(crate) fn table_of(view: &View, name: &str) -> Result<Vec<u8>, String> {
+    read(&view.proc.join(name), TABLE).map_err(|error| format!("/proc/{name} cannot be read: {error}"))
 }
 
 /// A procfs, held open.
