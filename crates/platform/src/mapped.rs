@@ -42,6 +42,10 @@ impl Mapped {
         // a free range.
         let start =
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), capacity, protection, MapFlags::SHARED, &file, 0)? };
+        // Each page is new: to read the next ones ahead, empty as they are, takes longer than all the rest. Only a hint.
+        // SAFETY: duty: a range that is mapped and stays as it is for others. It was mapped above, and this advice changes
+        // no content. Another advice (MADV_DONTNEED) would.
+        let _ = unsafe { rustix::mm::madvise(start, capacity, rustix::mm::Advice::Random) };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { file, start, capacity, reserved: vec![0; (capacity / GRANULE).div_ceil(64)] })
     }

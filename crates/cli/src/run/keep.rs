@@ -33,6 +33,8 @@ pub(crate) struct Keep<'a> {
     pub(crate) had_children: bool,
     /// Something was heard that is not in the record yet.
     pub(crate) unpublished: bool,
+    /// Nobody of the job is left, by every layer.
+    pub(crate) is_over: bool,
 }
 
 impl Keep<'_> {
@@ -127,11 +129,16 @@ impl Keep<'_> {
     }
 
     fn all_members(&mut self) -> Vec<Member> {
+        if self.is_over {
+            return Vec::new();
+        }
         let has_children = self.control.reap();
         self.drain();
         // The usual end, in two reads: no child of ours, nobody in the group or in the family.
         let group_is_empty = self.containment.group().is_none_or(|group| !group.is_populated());
         if !has_children && group_is_empty && self.watches.living().is_some_and(|living| living.is_empty()) {
+            // Where nobody is, nobody is born.
+            self.is_over = true;
             return Vec::new();
         }
         // Each process is held by a descriptor; the command has its own limits, set when it was started.
@@ -151,6 +158,9 @@ impl Keep<'_> {
 
     /// Whether anybody is left whom no list may show: in a storm of forks each process ends before it can be looked at.
     pub(crate) fn is_anybody_left(&mut self) -> bool {
+        if self.is_over {
+            return false;
+        }
         let has_children = self.control.reap();
         // The init of an isolated job stays until it is let go; what no list shows ends with it, which no fork outruns.
         let has_init = self.control.living_init().is_some();

@@ -91,8 +91,17 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     watches.set_root(child.pid);
     record.say(|record| record.set_command(child.pid));
     let control = JobControl::new(signals, child, isolated);
-    let mut keep =
-        Keep { view: &view, control, containment, watches, record, cookie: line, had_children, unpublished: false };
+    let mut keep = Keep {
+        view: &view,
+        control,
+        containment,
+        watches,
+        record,
+        cookie: line,
+        had_children,
+        unpublished: false,
+        is_over: false,
+    };
     let command = await_end(&mut keep, options)?;
     keep.record.say(Record::set_ended);
     let leftovers = ending::end_leftovers(&mut keep, &mercy(options));
