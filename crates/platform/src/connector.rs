@@ -157,7 +157,7 @@ impl Connector {
             match rustix::net::recv(&self.socket, &mut message, RecvFlags::DONTWAIT) {
                 Ok((_, length)) => match message.get(..length).and_then(answer) {
                     Some(0) => return Ok(true),
-                    Some(error) => return Err(failed(Errno::from_raw_os_error(error as i32))),
+                    Some(error) => return Err(failed(crate::error_of(error as i32))),
                     None => {}
                 },
                 Err(Errno::NOBUFS | Errno::INTR) => {}
@@ -228,7 +228,7 @@ fn answer(bytes: &[u8]) -> Option<u32> {
 }
 
 /// The event in a message; `None` for those we do not ask for, and for anything cut short.
-fn parse(bytes: &[u8]) -> Option<ProcessEvent> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<ProcessEvent> {
     let event = body(bytes)?;
     let low = word(event, 8)?;
     let high = word(event, 12)?;

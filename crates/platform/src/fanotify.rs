@@ -210,7 +210,7 @@ fn u16_at(bytes: &[u8], offset: usize) -> Option<usize> {
 }
 
 /// The first event of `bytes` and what follows it; `None` at the end or where a length is impossible.
-fn next_event<'a>(bytes: &'a [u8], marks: &[Mark]) -> Option<(FileEvent<'a>, &'a [u8])> {
+pub(crate) fn next_event<'a>(bytes: &'a [u8], marks: &[Mark]) -> Option<(FileEvent<'a>, &'a [u8])> {
     let length = u32_at(bytes, 0)? as usize;
     let metadata = u16_at(bytes, 6)?;
     if metadata < METADATA_BYTES || length < metadata {

@@ -4,6 +4,8 @@ pub mod arrival;
 pub mod connector;
 pub mod fanotify;
 pub mod file_handle;
+#[cfg(test)]
+mod hostile;
 pub mod isolation;
 pub mod late_close;
 pub mod lease;
@@ -15,3 +17,10 @@ pub mod signals;
 pub mod spawn;
 pub mod startup;
 pub mod sysv;
+
+use rustix::io::Errno;
+
+/// The error of a number that stands in a message: what is none in Linux is a broken protocol.
+pub(crate) fn error_of(number: i32) -> Errno {
+    if (1..4096).contains(&number) { Errno::from_raw_os_error(number) } else { Errno::PROTO }
+}

@@ -119,7 +119,7 @@ fn dump(body: &[u8], mut visit: impl FnMut(&[u8])) -> rustix::io::Result<()> {
 }
 
 /// Visits the messages of one packet; whether the last of the list was among them.
-fn each_message(mut packet: &[u8], visit: &mut impl FnMut(&[u8])) -> rustix::io::Result<bool> {
+pub(crate) fn each_message(mut packet: &[u8], visit: &mut impl FnMut(&[u8])) -> rustix::io::Result<bool> {
     while let (Some(length), Some(kind)) = (word(packet, 0), half(packet, 4)) {
         let length = length as usize;
         let Some(body) = packet.get(HEADER..length) else { break };
@@ -127,7 +127,7 @@ fn each_message(mut packet: &[u8], visit: &mut impl FnMut(&[u8])) -> rustix::io:
             DONE => return Ok(true),
             ERROR => {
                 let code = word(body, 0).unwrap_or(0) as i32;
-                return if code == 0 { Ok(true) } else { Err(Errno::from_raw_os_error(-code)) };
+                return if code == 0 { Ok(true) } else { Err(crate::error_of(code.wrapping_neg())) };
             }
             _ => visit(body),
         }
@@ -144,7 +144,7 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn unix_socket(answer: &[u8]) -> Option<UnixSocket> {
+pub(crate) fn unix_socket(answer: &[u8]) -> Option<UnixSocket> {
     let &[FAMILY_UNIX, kind, state, ..] = answer else { return None };
     let mut socket = UnixSocket { inode: u64::from(word(answer, 4)?), kind, state, ..UnixSocket::default() };
     let mut rest = answer.get(16..)?;
@@ -172,7 +172,7 @@ fn name(value: &[u8]) -> Vec<u8> {
     }
 }
 
-fn inet_socket(answer: &[u8]) -> Option<InetSocket> {
+pub(crate) fn inet_socket(answer: &[u8]) -> Option<InetSocket> {
     let &[family, state, ..] = answer else { return None };
     let port = |at: usize| Some(u16::from_be_bytes(answer.get(at..at + 2)?.try_into().ok()?));
     let address = |at: usize| {
