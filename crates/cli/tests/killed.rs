@@ -344,10 +344,10 @@ fn runs_on(killed: &mut Killed) -> bool {
 }
 
 fn record_of(place: &Place) -> Option<Contents> {
-    let mut found = list(&RuntimeFolder::open_at(&place.runtime.join("kobj")).unwrap()).unwrap();
+    let mut found = list(&RuntimeFolder::open_at(&place.runtime.join("kobj")).unwrap()).unwrap().found;
     assert!(found.len() <= 1, "{found:?}");
     let found = found.pop()?;
-    assert!(matches!(found.state, State::Dead(_)), "{found:?}");
+    assert_eq!(found.state, State::Dead, "{found:?}");
     Some(found.contents.unwrap_or_else(|why| panic!("the record {why}")))
 }
 

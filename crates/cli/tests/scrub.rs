@@ -93,6 +93,28 @@ fn a_dry_run_shows_the_same_plan_and_touches_nothing() {
     assert!(segment.0.exists());
 }
 
+/// What a scrub that was killed had set aside lies in a private folder under a name that says where it came from.
+#[test]
+fn what_a_killed_scrub_had_set_aside_is_there_again_for_the_next() {
+    let segment = Segment::new("aside");
+    let beside = segment.0.with_extension("beside");
+    let beside = Segment(beside);
+    // No process has this number: it is above the kernel's limit.
+    let room = PathBuf::from(format!("/dev/shm/.kobj-4194997-{:016x}", std::process::id()));
+    std::fs::create_dir(&room).unwrap();
+    std::fs::set_permissions(&room, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let inside = |path: &Path| room.join(format!("of-{}", path.file_name().unwrap().to_str().unwrap()));
+    std::fs::rename(&segment.0, inside(&segment.0)).unwrap();
+    std::fs::write(inside(&beside.0), "of the same batch").unwrap();
+    let output = kobj(&["scrub", "-J", segment.name()]);
+    let (is_gone, home) = (!room.exists(), std::fs::read_to_string(&beside.0));
+    _ = std::fs::remove_dir_all(&room);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(objects(&output)[0]["action"], "scrubbed");
+    assert!(is_gone, "{output:?}");
+    assert_eq!(home.unwrap(), "of the same batch");
+}
+
 #[test]
 fn an_identity_binds_the_very_object() {
     let segment = Segment::new("identity");

@@ -9,7 +9,8 @@ use crate::places;
 use crate::view::View;
 use kobj_core::image::{Identity, Time};
 use kobj_platform::lease::SigioBlocked;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -211,6 +212,9 @@ impl<'a> Hands<'a> {
             let made = rustix::fs::openat(folder, &name, flags, Mode::empty())?;
             // A narrow umask takes from the mode that was asked for.
             rustix::fs::fchmod(&made, Mode::RWXU)?;
+            // Held for as long as we live, in whatever namespace: nobody takes it for a dead kobj's. A file system without
+            // locks has the maker's number in the name.
+            let _ = rustix::fs::flock(&made, FlockOperation::NonBlockingLockExclusive);
             let stat = identity::stat_descriptor(made.as_fd())?;
             // A set-group-id parent hands that bit down; nobody else may enter all the same.
             if stat.uid != rustix::process::geteuid().as_raw() || stat.mode & 0o777 != 0o700 {
@@ -310,8 +314,8 @@ fn decode(name: &OsStr) -> Option<PathBuf> {
 /// Puts what a kobj that was killed left in its private folder at `path` back where it came from, and removes the folder.
 ///
 /// Each file is then what it was before that scrub, to be judged anew. Returns a sentence for each thing that could not be
-/// put back; nothing is ever deleted or replaced. A folder that is not one of kobj's, not ours or open to others is left
-/// alone. The caller knows that its maker is dead.
+/// put back; nothing is ever deleted or replaced. A folder that is not one of kobj's, not ours or open to others, or whose
+/// maker holds it, is left alone. Where folders cannot be locked the caller knows that its maker is dead.
 pub fn restore_room(path: &Path) -> Vec<String> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
     if room_maker(name).is_none() {
@@ -321,7 +325,9 @@ pub fn restore_room(path: &Path) -> Vec<String> {
     let Ok(room) = listing::open_at(beside.as_fd(), name) else { return Vec::new() };
     let is_ours = identity::stat_descriptor(room.as_fd())
         .is_ok_and(|stat| stat.uid == rustix::process::geteuid().as_raw() && stat.mode & 0o077 == 0);
-    if !is_ours {
+    // Held until this ends: of two scrubs at a time one restores.
+    let is_held = rustix::fs::flock(&room, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK);
+    if !is_ours || is_held {
         return Vec::new();
     }
     let mut names = Vec::new();
@@ -423,6 +429,11 @@ mod tests {
         fs::write(scene.path().join("taken"), "another").unwrap();
         let mut view = crate::testing::view();
         view.temporary_folders = vec![scene.path().to_path_buf()];
+        // In another PID namespace its maker may live all the same: then it holds the folder.
+        let held = fs::File::open(&room).unwrap();
+        rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+        assert!(restore_rooms(&view).is_empty() && room.join("of-plain").exists());
+        drop(held);
         let sentences = restore_rooms(&view);
         assert_eq!(sentences.len(), 1, "{sentences:?}");
         assert_eq!(fs::read(scene.path().join("plain")).unwrap(), b"1");

@@ -34,9 +34,9 @@ pub(crate) fn run(flags: &BalanceFlags) -> Result<ExitCode, String> {
     };
     let mut rows = Vec::new();
     for job in &jobs {
-        match &job.contents {
+        match &job.record.contents {
             Ok(contents) => rows.extend(rows_of(job, contents)),
-            Err(why) => crate::tell(&format!("kobj: the record {}: {why}\n", job.path.display())),
+            Err(why) => crate::tell(&format!("kobj: the record {}: {why}\n", job.record.path.display())),
         }
     }
     crate::say(&listing.render(&rows))?;

@@ -17,7 +17,7 @@ use kobj_host::hands::{Hands, restore_room};
 use kobj_host::holders::Holders;
 use kobj_host::members::{Member, Sources};
 use kobj_host::outside::serves_outside;
-use kobj_host::record::{Beginning, Contents, Record, RuntimeFolder, State};
+use kobj_host::record::{Beginning, Contents, Record, RuntimeFolder};
 use kobj_host::view::View;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -66,24 +66,23 @@ pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
     let mut koids = Koids { era: record.era(), next: 2 };
     let mut reports = Vec::new();
     for job in jobs {
-        match (&job.contents, job.state) {
-            (Ok(contents), State::Dead(held)) => {
-                let report = go_on(view, contents, asked.dry_run, &mut koids, &mut record)?;
-                let mut report = report;
-                if !asked.dry_run {
-                    inner::name_inner_jobs(&mut report, inner::take_words(contents.koid.era()));
-                    held.remove().map_err(|e| format!("cannot remove the record {}: {e}", job.path.display()))?;
-                }
-                reports.push(report);
-            }
-            (Err(why), _) => {
-                let path = job.path.display();
+        let Some(held) = job.record.take()? else { continue };
+        let contents = match &held.contents {
+            Ok(contents) => contents,
+            Err(why) => {
+                let path = job.record.path.display();
                 crate::tell(&format!(
                     "kobj: the record {path} {why}: nothing can be known from it; remove it yourself\n"
                 ));
+                continue;
             }
-            (Ok(_), State::Living) => {}
+        };
+        let mut report = go_on(view, contents, asked.dry_run, &mut koids, &mut record)?;
+        if !asked.dry_run {
+            inner::name_inner_jobs(&mut report, inner::take_words(contents.koid.era()));
+            held.remove().map_err(|e| format!("cannot remove the record {}: {e}", job.record.path.display()))?;
         }
+        reports.push(report);
     }
     record.remove()?;
     publish(&reports, asked)?;

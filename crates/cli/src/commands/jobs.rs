@@ -36,8 +36,8 @@ pub(crate) fn run(flags: &JobsFlags) -> Result<ExitCode, String> {
 
 fn row(view: &View, job: &Job) -> Vec<Cell> {
     let number = i64::try_from(job.number).map_or(Cell::Nothing, Cell::Number);
-    let record = Cell::Text(job.path.as_os_str().as_encoded_bytes().to_vec());
-    let contents = match &job.contents {
+    let record = Cell::Text(job.record.path.as_os_str().as_encoded_bytes().to_vec());
+    let contents = match &job.record.contents {
         Ok(contents) => contents,
         Err(why) => {
             let mut row = vec![number, Cell::text("unreadable")];

@@ -1,31 +1,26 @@
 //! The records of this user's runs: what `kobj jobs`, `kobj balance` and `kobj scrub --dead-jobs` read.
 
-use kobj_host::record::{self, Contents, RuntimeFolder, State};
+use kobj_host::record::{self, Contents, Found, RuntimeFolder, State};
 use kobj_host::view::View;
-use std::path::PathBuf;
 
 /// A run, by its record.
 #[derive(Debug)]
 pub(crate) struct Job {
     /// Its number in `kobj jobs`, from 1, oldest first.
     pub(crate) number: usize,
-    /// Where its record is.
-    pub(crate) path: PathBuf,
-    /// Whether its kobj lives; a dead one's record is held until this value is dropped.
-    pub(crate) state: State,
-    /// What the record says, or what is wrong with it.
-    pub(crate) contents: Result<Contents, String>,
+    /// Its record: where it is, whether its kobj lives, and what it says.
+    pub(crate) record: Found,
 }
 
 impl Job {
     /// Whether its kobj lives.
-    pub(crate) const fn is_living(&self) -> bool {
-        matches!(self.state, State::Living)
+    pub(crate) fn is_living(&self) -> bool {
+        self.record.state == State::Living
     }
 
     /// What people call it: its name, else its command's first word.
     pub(crate) fn label(&self) -> Vec<u8> {
-        match &self.contents {
+        match &self.record.contents {
             Ok(contents) if !contents.name.is_empty() => contents.name.clone(),
             Ok(contents) => contents.command_line.first().cloned().unwrap_or_default(),
             Err(_) => Vec::new(),
@@ -34,7 +29,7 @@ impl Job {
 
     /// Whether a person who types `text` means this job: its number, its name, its koid, or its command's pid.
     fn is_called(&self, text: &str) -> bool {
-        let Ok(contents) = &self.contents else { return text == self.number.to_string() };
+        let Ok(contents) = &self.record.contents else { return text == self.number.to_string() };
         text == self.number.to_string()
             || text == contents.koid.to_string()
             || text.as_bytes() == contents.name
@@ -47,18 +42,19 @@ pub(crate) fn list() -> Vec<Job> {
     let mut found = Vec::new();
     for folder in RuntimeFolder::existing() {
         match folder.and_then(|folder| record::list(&folder)) {
-            Ok(records) => found.extend(records),
-            Err(why) => crate::tell(&format!("kobj: {}\n", crate::report::escape::for_terminal(why.as_bytes()))),
+            Ok(records) => {
+                found.extend(records.found);
+                records.unrestored.iter().for_each(|sentence| tell(sentence));
+            }
+            Err(why) => tell(&why),
         }
     }
     found.sort_by_key(|record| record.era);
-    let job = |(index, found): (usize, record::Found)| Job {
-        number: index + 1,
-        path: found.path,
-        state: found.state,
-        contents: found.contents,
-    };
-    found.into_iter().enumerate().map(job).collect()
+    found.into_iter().enumerate().map(|(index, record)| Job { number: index + 1, record }).collect()
+}
+
+fn tell(sentence: &str) {
+    crate::tell(&format!("kobj: {}\n", crate::report::escape::for_terminal(sentence.as_bytes())));
 }
 
 /// The one job that is meant. A number in the list stands before a pid.

@@ -15,7 +15,7 @@ use crate::state;
 use clap::Args;
 use kobj_abi::{Class, EvidenceKind, HostKind, Strength};
 use kobj_core::image::{Evidence, Holder, HostImage, Identity};
-use kobj_host::hands::Hands;
+use kobj_host::hands::{self, Hands};
 use kobj_host::holders::Holders;
 use kobj_host::kind::{Outcome, Verdict};
 use kobj_host::kinds;
@@ -90,6 +90,12 @@ impl Row {
 /// Scrubs; exit 0 if all that was asked for is gone, 3 if something is left.
 pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
     let view = view()?;
+    if !flags.dry_run {
+        // What a scrub that was killed had set aside is there again, for this one to find.
+        hands::restore_rooms(&view).iter().for_each(|sentence| {
+            crate::tell(&format!("kobj: {}\n", escape::for_terminal(sentence.as_bytes())));
+        });
+    }
     if flags.dead_jobs || flags.job.is_some() {
         let asked = dead::Asked { job: flags.job.as_deref(), dry_run: flags.dry_run, json: flags.json };
         let all_gone = dead::run(&view, &asked)?;

@@ -7,12 +7,14 @@
 
 mod decode;
 mod folder;
+mod found;
 mod layout;
 #[cfg(test)]
 mod tests;
 
 pub use decode::{Contents, decode};
 pub use folder::RuntimeFolder;
+pub use found::{DeadRecord, Found, Records, State, list};
 
 use crate::hands::QuarantineNote;
 use crate::makers::{Creation, Group};
@@ -20,8 +22,8 @@ use crate::watch::Watches;
 use kobj_abi::{Era, Koid, Strength};
 use kobj_platform::mapped::Mapped;
 use layout::{Text, word};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -350,109 +352,6 @@ impl Header<'_> {
             self.set(place, word_of(chunk));
         }
         self.set(text.word, bytes.len() as u64);
-    }
-}
-
-/// Whether the run of a record goes on.
-#[derive(Debug)]
-pub enum State {
-    /// Its kobj lives (or another kobj is taking care of it right now).
-    Living,
-    /// Its kobj is dead. Whoever has this holds the record against others.
-    Dead(DeadRecord),
-}
-
-/// A record found in a folder.
-#[derive(Debug)]
-pub struct Found {
-    /// Its era, which is its name.
-    pub era: Era,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Whether the run goes on.
-    pub state: State,
-    /// What it says, or what is wrong with it.
-    pub contents: Result<Contents, String>,
-    unfinished: bool,
-}
-
-/// The record of a dead run, held until dropped.
-#[derive(Debug)]
-pub struct DeadRecord {
-    folder: OwnedFd,
-    era: Era,
-    _held: OwnedFd,
-}
-
-impl DeadRecord {
-    /// Removes it: nothing is left to do.
-    ///
-    /// # Errors
-    /// As the kernel says.
-    pub fn remove(self) -> std::io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.folder, self.era.0.to_string().as_str(), AtFlags::empty())?)
-    }
-}
-
-/// Every record in `folder`, oldest first. Those of dead runs of another boot, and those whose kobj died before the
-/// beginning was whole, so before it did anything, are removed and left out.
-///
-/// # Errors
-/// A sentence: the folder could not be read.
-pub fn list(folder: &RuntimeFolder) -> Result<Vec<Found>, String> {
-    let boot = boot_id()?;
-    // Between making and locking its file a new run holds the folder.
-    let locked = folder.lock(FlockOperation::NonBlockingLockShared)?;
-    let mut records = Vec::new();
-    for era in folder.eras()? {
-        let Ok(Some(found)) = look(folder, era) else { continue };
-        records.push(found);
-    }
-    drop(locked);
-    let mut kept = Vec::new();
-    for found in records {
-        let old = found.contents.as_ref().is_ok_and(|contents| contents.boot != boot);
-        match found.state {
-            State::Dead(record) if old || found.unfinished => drop(record.remove()),
-            state => kept.push(Found { state, ..found }),
-        }
-    }
-    Ok(kept)
-}
-
-/// Looks at one record; `None` if it is no regular file of ours.
-fn look(folder: &RuntimeFolder, era: Era) -> rustix::io::Result<Option<Found>> {
-    let name = era.0.to_string();
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, name.as_str(), flags, Mode::empty())?;
-    let found = rustix::fs::fstat(&file)?;
-    if rustix::fs::FileType::from_raw_mode(found.st_mode) != rustix::fs::FileType::RegularFile {
-        return Ok(None);
-    }
-    let dead = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-    let bytes = read_whole(file.as_fd());
-    let unfinished = bytes.as_ref().is_ok_and(|bytes| decode::is_unfinished(bytes));
-    let contents = bytes.and_then(|bytes| decode(&bytes));
-    let state = if dead {
-        State::Dead(DeadRecord { folder: rustix::io::fcntl_dupfd_cloexec(folder, 0)?, era, _held: file })
-    } else {
-        State::Living
-    };
-    Ok(Some(Found { era, path: folder.path().join(name), state, contents, unfinished }))
-}
-
-/// Reads a record file to its end; it may grow or shrink meanwhile.
-fn read_whole(file: rustix::fd::BorrowedFd<'_>) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut chunk = vec![0; 64 << 10];
-    loop {
-        match rustix::io::pread(file, &mut chunk, bytes.len() as u64) {
-            Ok(0) => return Ok(bytes),
-            Ok(_) if bytes.len() > layout::END => return Err("is longer than any record".to_owned()),
-            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(format!("cannot be read: {}", std::io::Error::from(error))),
-        }
     }
 }
 

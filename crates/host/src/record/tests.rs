@@ -4,6 +4,7 @@ use super::*;
 use crate::family::PidSet;
 use crate::makers::Made;
 use kobj_core::image::{FileHandle, Time};
+use rustix::fs::Mode;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, Stdio};
@@ -54,7 +55,7 @@ fn creation(number: u32) -> Creation {
 }
 
 fn only(scratch: &Scratch) -> Found {
-    let mut found = list(&scratch.open()).expect("list");
+    let mut found = list(&scratch.open()).expect("list").found;
     assert_eq!(found.len(), 1);
     found.remove(0)
 }
@@ -76,7 +77,7 @@ fn what_was_published_is_read_back() {
     record.note(QuarantineNote::Opened("/tmp/.b".into()));
     record.note(QuarantineNote::Closed("/tmp/.a".into()));
     let found = only(&scratch);
-    assert!(matches!(found.state, State::Living));
+    assert_eq!(found.state, State::Living);
     let contents = found.contents.expect("contents");
     assert_eq!(contents.koid, record.koid());
     assert_eq!((contents.name.as_slice(), contents.settings), (&b"train"[..], [2, 7]));
@@ -95,7 +96,7 @@ fn what_was_published_is_read_back() {
     }
     assert_eq!(std::fs::metadata(&found.path).expect("file").mode() & 0o7777, 0o600);
     record.remove().expect("remove");
-    assert!(list(&scratch.open()).expect("list").is_empty());
+    assert!(list(&scratch.open()).expect("list").found.is_empty());
 }
 
 #[test]
@@ -103,10 +104,29 @@ fn a_record_whose_kobj_is_dead_is_told_by_its_free_lock_and_held() {
     let scratch = Scratch::new("dead");
     drop(scratch.record());
     let found = only(&scratch);
-    let State::Dead(dead) = found.state else { panic!("its lock is free") };
-    assert!(matches!(only(&scratch).state, State::Living), "held by whoever takes care of it");
+    assert_eq!(found.state, State::Dead);
+    // A listing that looks at the same moment keeps nobody from it.
+    let looked_at = std::fs::File::open(&found.path).expect("open");
+    rustix::fs::flock(&looked_at, FlockOperation::LockShared).expect("lock");
+    assert_eq!(only(&scratch).state, State::Dead);
+    let taker = std::thread::scope(|scope| {
+        let path = found.path.clone();
+        let folder = scratch.open();
+        let taker = scope.spawn(move || {
+            let found = list(&folder).expect("list").found.remove(0);
+            assert_eq!(found.path, path);
+            found.take().expect("free soon").map(|dead| dead.contents.is_ok())
+        });
+        drop(looked_at);
+        taker.join().expect("joined")
+    });
+    assert_eq!(taker, Some(true));
+    let dead = found.take().expect("free").expect("dead");
+    assert_eq!(only(&scratch).state, State::Living, "held by whoever takes care of it");
+    assert!(only(&scratch).take().expect("asked").is_none());
     dead.remove().expect("remove");
-    assert!(list(&scratch.open()).expect("list").is_empty());
+    assert!(found.take().expect("asked").is_none(), "somebody else has removed it");
+    assert!(list(&scratch.open()).expect("list").found.is_empty());
     assert_eq!(std::fs::read_dir(&scratch.0).expect("folder").count(), 0);
 }
 
@@ -123,14 +143,14 @@ fn a_record_that_was_never_whole_is_removed_once_its_kobj_is_dead() {
     for (name, bytes) in [("1", vec![]), ("2", vec![0; 8192]), ("3", first(&[magic, version, layout::checksum()]))] {
         std::fs::write(scratch.0.join(name), bytes).expect("file");
     }
-    assert!(list(&scratch.open()).expect("list").is_empty());
+    assert!(list(&scratch.open()).expect("list").found.is_empty());
     assert_eq!(std::fs::read_dir(&scratch.0).expect("folder").count(), 0);
     // Another's file, a later version's, and one that somebody still writes stay.
     std::fs::write(scratch.0.join("4"), "not a record").expect("file");
     std::fs::write(scratch.0.join("5"), first(&[magic, version + 1])).expect("file");
     let written = std::fs::File::create(scratch.0.join("6")).expect("file");
     rustix::fs::flock(&written, FlockOperation::LockExclusive).expect("lock");
-    assert_eq!(list(&scratch.open()).expect("list").len(), 3);
+    assert_eq!(list(&scratch.open()).expect("list").found.len(), 3);
 }
 
 #[test]
@@ -163,6 +183,28 @@ fn a_folder_that_is_not_ours_alone_is_refused() {
         return println!("skipped: a_folder_that_is_not_ours_alone_is_refused: cannot give a folder away here");
     }
     assert!(RuntimeFolder::open_at(&scratch.0).unwrap_err().contains("65534"));
+}
+
+#[test]
+fn what_a_scrub_of_another_boot_was_moving_goes_home_when_its_record_is_dropped() {
+    let scratch = Scratch::new("boot-notes");
+    let mut record = scratch.record();
+    let room = scratch.0.join(format!("{}4194998-{:016x}", crate::hands::ROOM_PREFIX, 8));
+    std::fs::create_dir(&room).expect("room");
+    std::fs::set_permissions(&room, PermissionsExt::from_mode(0o700)).expect("chmod");
+    for name in ["of-home", "of-taken"] {
+        std::fs::write(room.join(name), name).expect("write");
+    }
+    std::fs::write(scratch.0.join("taken"), "another's").expect("write");
+    record.note(QuarantineNote::Opened(room.clone()));
+    record.header().set(word::BOOT, 1);
+    drop(record);
+    let records = list(&scratch.open()).expect("list");
+    assert!(records.found.is_empty());
+    assert_eq!(std::fs::read(scratch.0.join("home")).expect("home"), b"of-home");
+    assert_eq!(std::fs::read(scratch.0.join("taken")).expect("there"), b"another's");
+    assert_eq!(records.unrestored.len(), 1, "{records:?}");
+    assert!(records.unrestored[0].contains("of-taken"), "{records:?}");
 }
 
 #[test]
@@ -343,7 +385,7 @@ fn killed_at_any_moment_all_that_was_published_is_there() {
         child.kill().expect("kill");
         child.wait().expect("wait");
         let found = only(&scratch);
-        assert!(matches!(found.state, State::Dead(_)));
+        assert_eq!(found.state, State::Dead);
         let contents = found.contents.expect("decodes");
         for number in 1..=last {
             let expected = creation(number);
@@ -370,7 +412,7 @@ fn without_room_the_run_goes_on_and_says_so() {
         record.publish_creation(0, Some(&creation(1)));
         record.store(layout::OURS_AT, 1);
         assert!(record.unrecoverable().is_some_and(|why| why.contains("No space")), "{:?}", record.unrecoverable());
-        let found = list(&RuntimeFolder::open_at(&small).expect("folder")).expect("list").remove(0);
+        let found = list(&RuntimeFolder::open_at(&small).expect("folder")).expect("list").found.remove(0);
         assert!(found.contents.expect("contents").lost);
         // With less room there is no record, and no file is left behind.
         let refused = Record::create(RuntimeFolder::open_at(&small).expect("folder"), &beginning());
