@@ -128,6 +128,7 @@ const CHILD: &str = "sh -c 'read x; read x' \"$0\" <>/dev/ptmx >/dev/null 2>&1 &
 #[test]
 fn it_ends_as_the_table_says() {
     let desk = Desk::new("ends");
+    let started = desk.path("started");
     let kobj = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kobj"));
         command.arg("run").args(words);
@@ -140,6 +141,8 @@ fn it_ends_as_the_table_says() {
         (&["true", "--help"], 0),
         (&["--no-such-flag", "--", "true"], 125),
         (&["--quiet"], 125),
+        (&["--report", "r.yaml", "--", "touch", &started], 125),
+        (&["--report", "r.json", "--report", "r", "--", "touch", &started], 125),
         (&["--", "/nonexistent/program"], 127),
         (&["--", "no-such-program-anywhere"], 127),
         (&["--", "/etc/passwd"], 126),
@@ -151,6 +154,7 @@ fn it_ends_as_the_table_says() {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
         assert_eq!(output.stderr.is_empty(), code < 125 || code == 137, "{words:?}: {output:?}");
     }
+    assert!(!Path::new(&started).exists(), "the command was started before its flags were checked");
     let killed = kobj(&["--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
 }
@@ -262,6 +266,13 @@ fn a_dry_run_and_report_only_touch_nothing_and_the_plan_is_what_scrub_does() {
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_file(&temporary).unwrap();
     }
+    // A dry run says what --scrub would do, even where nobody asked for it.
+    let (_, report) = desk.report(&["--dry-run"], &script);
+    processes(&desk.word).into_iter().for_each(|pid| kill(pid, "KILL"));
+    assert_eq!((report.action(&path), report.action(&temporary)), (Some("planned"), Some("reported")));
+    assert_eq!(report.processes(), ["planned"]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(&temporary).unwrap();
     // Without "all" the temporary one stays, and is named.
     let (_, report) = desk.report(&["--scrub"], &script);
     let stays = Path::new(&temporary).exists();
@@ -330,6 +341,35 @@ fn what_is_said_is_what_was_asked_for() {
         let json: serde_json::Value = serde_json::from_str(&said(&["--json"], script)).unwrap();
         assert_eq!(json["schema"], "kobj.report/1");
         assert_eq!(json["stragglers"].as_array().unwrap().len(), usize::from(script != "true"));
+    }
+}
+
+/// On a terminal the actions are coloured, unless NO_COLOR or the terminal's name says otherwise.
+#[test]
+fn colour_is_for_terminals_alone() {
+    let test = "colour_is_for_terminals_alone";
+    if !is_root(test) {
+        return;
+    }
+    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return println!("skipped: {test}: no script here");
+    }
+    let desk = Desk::new("colour");
+    let path = desk.segment("a");
+    let on_terminal = |variables: &[(&str, &str)]| {
+        let inner = format!("'{}' run -- sh -c ': >{path}'", env!("CARGO_BIN_EXE_kobj"));
+        let mut command = Command::new("script");
+        command.args(["-qec", &inner, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+        desk.dress(&mut command);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        _ = std::fs::remove_file(&path);
+        let said = text(&output.stdout);
+        assert!(said.contains("reported"), "{output:?}");
+        said
+    };
+    assert!(on_terminal(&[]).contains("\x1b[33mreported\x1b[0m"));
+    for quieter in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        assert!(!on_terminal(&[quieter]).contains('\x1b'), "{quieter:?}");
     }
 }
 

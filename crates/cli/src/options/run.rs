@@ -277,13 +277,16 @@ impl RunOptions {
             return Err("the command is empty; write kobj run -- CMD ARGS".into());
         }
         let report_only = flags.report_only || config.report_only;
+        let configured = config.scrub.unwrap_or(Scrub::None);
+        // A dry run says what --scrub would do, also where nobody asks for it otherwise.
+        let untold = if flags.dry_run && configured == Scrub::None { Scrub::Runtime } else { configured };
         if flags.isolate && (report_only || flags.dry_run) {
             let spared = if report_only { "--report-only" } else { "--dry-run" };
             return Err(format!("--isolate ends with all that is inside, so {spared} cannot hold; leave one out"));
         }
         Ok(Self {
             command: flags.command,
-            scrub: flags.scrub.or(config.scrub).unwrap_or(Scrub::None),
+            scrub: flags.scrub.unwrap_or(untold),
             reports: flags.report.into_iter().map(ReportFile::parse).collect::<Result<_, _>>()?,
             json: flags.json,
             quiet: flags.quiet || config.quiet,
@@ -453,6 +456,17 @@ mod tests {
         let plain = RunOptions::resolve(parse(&["--timeout=0", "true"]), Config::default()).unwrap();
         assert_eq!((plain.scrub, plain.kill_after, plain.signal), (Scrub::None, Duration::from_secs(2), 15));
         assert_eq!(plain.timeout, None);
+    }
+
+    #[test]
+    fn a_dry_run_plans_what_scrub_would_do() {
+        let planned = |words: &[&str], scrub| {
+            RunOptions::resolve(parse(words), Config { scrub, ..Config::default() }).unwrap().scrub
+        };
+        assert_eq!(planned(&["--dry-run", "true"], None), Scrub::Runtime);
+        assert_eq!(planned(&["--dry-run", "true"], Some(Scrub::All)), Scrub::All);
+        assert_eq!(planned(&["--dry-run", "true"], Some(Scrub::None)), Scrub::Runtime);
+        assert_eq!(planned(&["--dry-run", "--scrub=none", "true"], None), Scrub::None);
     }
 
     #[test]
