@@ -304,7 +304,7 @@ fn the_first_signal_and_the_time_to_the_second_are_as_asked() {
     assert!(begun.elapsed() < PATIENCE);
     std::fs::remove_file(&told).unwrap();
     // At once: no first signal is waited for.
-    let (_, report) = desk.report(&["-k", "0"], &script("''"));
+    let (_, report) = desk.report(&["-k", "0"], &script("TERM"));
     assert_eq!(report.processes(), ["killed"]);
     for wrong in [&["-k", "soon"][..], &["-s", "NOSUCH"], &["--timeout", "-1"], &["--timeout", "1 2"]] {
         let output = desk.run(wrong, "echo started");
