@@ -218,7 +218,7 @@ impl<B> Slab<B> {
     #[inline]
     pub fn body_mut(&mut self, reference: Reference) -> Result<&mut B, Stale> {
         let slot = self.slot_mut(reference)?;
-        // SAFETY: the body must be there: as in `body`.
+        // SAFETY: the body must be there: as in `body`, and broken by the same. The borrow of the slab is unique.
         Ok(unsafe { slot.body.assume_init_mut() })
     }
 
@@ -300,9 +300,11 @@ impl<B> Slab<B> {
         let slot = self.slot_mut(reference)?;
         slot.header.gate.take_tag();
         // SAFETY: the body must be there and not be used again. The tag was there (`slot_mut`), so the body is (see
-        // `body`); the dead stamp, set before, makes this the last look at it.
+        // `body`); the dead stamp, set before, makes this the last look at it. Stamping after the read would break this if
+        // dropping the body panicked.
         let body = unsafe { slot.body.assume_init_read() };
-        // SAFETY: the pointer must be good for one `B`: it comes from the slot's own `MaybeUninit`, borrowed uniquely.
+        // SAFETY: the pointer must be good for one `B`: it comes from the slot's own `MaybeUninit`, borrowed uniquely. A
+        // count above 1 would break this.
         unsafe { core::ptr::write_bytes(slot.body.as_mut_ptr(), 0, 1) };
         let optional = slot.header.optional.take();
         if let Some(place) = optional {
@@ -375,7 +377,7 @@ impl<B> Drop for Slab<B> {
             let Some(slot) = Place::new(index).and_then(|place| self.slots.get_mut(place)) else { continue };
             if slot.is_live() {
                 // SAFETY: the body must be there and not be used again: it is tagged, so it is there (see `body`); the
-                // slab is being dropped.
+                // slab is being dropped. Calling this from anywhere but `drop` would break it.
                 unsafe { slot.body.assume_init_drop() };
             }
         }

@@ -104,12 +104,13 @@ impl Fanotify {
     pub fn open<'p>(folders: impl IntoIterator<Item = &'p Path>) -> Result<Self, String> {
         let flags = CLASS_NOTIFICATION | CLOSE_ON_EXEC | NON_BLOCKING | UNLIMITED_QUEUE | REPORT_NAMES_AND_TARGETS;
         let event_flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE) as u32;
-        // SAFETY: duty: none; two numbers go in.
+        // SAFETY: duty: none; two numbers go in. A pointer among them would break it.
         let raw = unsafe { libc::fanotify_init(flags, event_flags) };
         if raw < 0 {
             return Err(format!("fanotify: {}", io::Error::last_os_error()));
         }
-        // SAFETY: duty: `raw` is an open descriptor that nobody else owns: the kernel has just made it.
+        // SAFETY: duty: `raw` is an open descriptor that nobody else owns: the kernel has just made it. Another use of the
+        // number would break it.
         let group = unsafe { OwnedFd::from_raw_fd(raw) };
         let mut watch = Self { group, marks: Vec::new(), unwatched: Vec::new() };
         for folder in folders {
@@ -183,7 +184,8 @@ impl Fanotify {
             return Ok(());
         }
         let device = rustix::fs::fstat(&opened)?.st_dev;
-        // SAFETY: duty: the path pointer is NUL or ends in NUL. With NULL the kernel marks the folder's descriptor.
+        // SAFETY: duty: the path is null or ends in NUL. It is null: the kernel then marks the folder's descriptor. A path
+        // without its end would break it.
         let result = unsafe {
             libc::fanotify_mark(
                 self.group.as_raw_fd(),

@@ -100,7 +100,8 @@ pub fn take_line(raw: RawFd) -> io::Result<OwnedFd> {
     if std::process::id() != 1 || raw <= 2 {
         return Err(not_handed());
     }
-    // SAFETY: F_GETFD takes no pointer, and a closed number is answered with EBADF.
+    // SAFETY: duty: none, F_GETFD takes no pointer, and a closed number is answered with EBADF. A command that takes a
+    // pointer would break it.
     if unsafe { libc::fcntl(raw, libc::F_GETFD) } == -1 {
         return Err(not_handed());
     }

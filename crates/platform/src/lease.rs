@@ -1,5 +1,7 @@
 //! Write leases: the kernel's own answer to "has anybody this file open or mapped?", and the signal that comes with them.
 
+use crate::mask;
+use crate::startup::SignalSet;
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,25 +29,16 @@ pub struct SigioBlocked {
     thread: std::marker::PhantomData<*const ()>,
 }
 
-fn only_sigio() -> libc::sigset_t {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset needs a writable sigset_t; `set` is one, owned here. Broken if the pointer were dangling.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: sigaddset needs an initialised set; the line above did that. Broken if sigemptyset could fail (it cannot).
-    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGIO) };
-    // SAFETY: both calls have written the whole set. Broken if one of them were left out.
-    unsafe { set.assume_init() }
+fn only_sigio() -> SignalSet {
+    SignalSet::of(&[libc::SIGIO])
 }
 
 impl SigioBlocked {
     /// Blocks SIGIO in this thread.
     pub fn new() -> Self {
-        let set = only_sigio();
-        let mut before = only_sigio();
-        // SAFETY: both pointers are to live, initialised sets of this frame. Broken if they outlived it; they do not.
-        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
-        // SAFETY: sigismember reads an initialised set. Broken if pthread_sigmask had failed; SIG_BLOCK cannot.
-        let was_blocked = unsafe { libc::sigismember(&raw const before, libc::SIGIO) } == 1;
+        // It cannot fail: the way of changing is a right one. If it did, nothing was blocked.
+        let before = mask::change(libc::SIG_BLOCK, only_sigio()).unwrap_or(SignalSet(0));
+        let was_blocked = before.contains(libc::SIGIO);
         Self { was_blocked, thread: std::marker::PhantomData }
     }
 }
@@ -61,7 +54,7 @@ impl Drop for SigioBlocked {
         if self.was_blocked {
             return;
         }
-        let set = only_sigio();
+        let set = mask::in_c(only_sigio());
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
             // SAFETY: reads two live values of this frame and, given a null info, writes nothing. Broken if they moved.
@@ -70,8 +63,7 @@ impl Drop for SigioBlocked {
                 break;
             }
         }
-        // SAFETY: unblocks one signal with a live set; the old mask is not asked for. Broken if the set were dangling.
-        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+        let _ = mask::change(libc::SIG_UNBLOCK, only_sigio());
     }
 }
 

@@ -11,6 +11,7 @@ pub mod late_close;
 pub mod lease;
 pub mod loop_ctl;
 pub mod mapped;
+mod mask;
 pub mod mount_ids;
 pub mod netlink_diag;
 pub mod signals;

@@ -1,5 +1,7 @@
 //! Signals as descriptors: a keeper blocks what it can catch and reads it in its one loop.
 
+use crate::mask;
+use crate::startup::SignalSet;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ffi::c_int;
 use std::io;
@@ -53,18 +55,17 @@ impl Signals {
     /// The descriptor could not be made (no free descriptor).
     pub fn take() -> io::Result<Self> {
         set_default(libc::SIGCHLD)?;
-        let set = all_but(&NOT_BLOCKED);
-        // SAFETY: `set` is an initialised sigset; a null old set is allowed.
-        let error = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
-        if error != 0 {
-            return Err(io::Error::from_raw_os_error(error));
-        }
-        // SAFETY: `set` is an initialised sigset; -1 asks for a new descriptor.
+        let all = SignalSet(!SignalSet::of(&NOT_BLOCKED).0);
+        mask::change(libc::SIG_SETMASK, all)?;
+        let set = mask::in_c(all);
+        // SAFETY: duty: an initialised set, which the kernel only reads; -1 asks for a new descriptor. It is a local that
+        // lives past the call. A descriptor of somebody else's instead of -1 would break it.
         let raw = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if raw < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: signalfd just returned this descriptor and nobody else owns it.
+        // SAFETY: duty: an open descriptor that nobody else owns. The kernel has just made it for this call. Another use of
+        // the number would break it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
         Ok(Self { descriptor })
     }
@@ -76,7 +77,7 @@ impl Signals {
     pub fn next(&self) -> io::Result<Option<Received>> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
         let size = size_of::<libc::signalfd_siginfo>();
-        // SAFETY: the buffer is valid for `size` bytes; the kernel writes whole records only.
+        // SAFETY: duty: room for `size` bytes. The buffer is a record of that size. A larger size would break it.
         let got = unsafe { libc::read(self.descriptor.as_raw_fd(), info.as_mut_ptr().cast(), size) };
         if got < 0 {
             let error = io::Error::last_os_error();
@@ -85,7 +86,8 @@ impl Signals {
                 _ => Err(error),
             };
         }
-        // SAFETY: plain integers: any bytes, the zeroed ones too, are a valid record.
+        // SAFETY: duty: an initialised value. It began as zeroes, and any bytes are valid for plain integers. A reference in
+        // it would break it.
         let info = unsafe { info.assume_init() };
         Ok((got as usize == size).then_some(Received {
             signal: info.ssi_signo as c_int,
@@ -101,35 +103,8 @@ impl AsFd for Signals {
     }
 }
 
-/// The calling thread's mask, bit n-1 for signal n.
-pub(crate) fn current_mask() -> u64 {
-    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: a null new set only asks; `set` is valid for the write of one sigset.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr()) };
-    let mut mask = 0;
-    for signal in 1..=crate::startup::SIGNAL_MAX {
-        // SAFETY: the set is initialised (zeroed at least) and `signal` is in range.
-        if unsafe { libc::sigismember(set.as_ptr(), signal) } == 1 {
-            mask |= 1 << (signal - 1);
-        }
-    }
-    mask
-}
-
-fn all_but(excluded: &[c_int]) -> libc::sigset_t {
-    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: `set` is valid for the write of one sigset.
-    unsafe { libc::sigfillset(set.as_mut_ptr()) };
-    for signal in excluded {
-        // SAFETY: the set was initialised above and the number is a real signal.
-        unsafe { libc::sigdelset(set.as_mut_ptr(), *signal) };
-    }
-    // SAFETY: initialised by sigfillset.
-    unsafe { set.assume_init() }
-}
-
 pub(crate) fn set_default(signal: c_int) -> io::Result<()> {
-    // SAFETY: SIG_DFL is a valid disposition for every signal and installs no code.
+    // SAFETY: duty: a disposition that may run at any time. SIG_DFL installs no code. A function of ours would break it.
     let before = unsafe { libc::signal(signal, libc::SIG_DFL) };
     if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -140,7 +115,8 @@ pub(crate) fn set_default(signal: c_int) -> io::Result<()> {
 /// It has ended (`ESRCH`), may not be signalled (`EPERM`), or the number is no signal (`EINVAL`).
 pub fn send_to(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: takes integers and a null pointer, which asks for the same information that kill would give.
+    // SAFETY: duty: a siginfo or null, which asks for the information that kill would give. It is null. A pointer to
+    // anything else would break it.
     let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -157,30 +133,26 @@ pub fn raise_default(signal: c_int) -> io::Result<()> {
     if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
         set_default(signal)?;
     }
-    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: `set` is valid for the write of one sigset.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: initialised above; an out-of-range number is refused and leaves the set empty.
-    unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
-    // SAFETY: initialised by sigemptyset.
-    let set = unsafe { set.assume_init() };
-    // SAFETY: no duty, it only asks. The number cannot change while we run.
+    // SAFETY: duty: none, it only asks. The number cannot change while we run; nothing would break it.
     let own = unsafe { libc::getpid() };
-    // SAFETY: sends a signal to ourselves; blocked until the next line.
+    // SAFETY: duty: whatever the signal does may happen now. It is sent to ourselves and blocked until the next line, and
+    // its disposition is the default. A handler of ours would break it.
     unsafe { libc::kill(own, signal) };
-    // SAFETY: `set` is initialised; a null old set is allowed. The pending signal is delivered before this returns.
-    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
-    // SAFETY: as above.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    // The pending signal is delivered before this returns.
+    let one = SignalSet::of(&[signal]);
+    mask::change(libc::SIG_UNBLOCK, one)?;
+    mask::change(libc::SIG_BLOCK, one)?;
     Ok(())
 }
 
 /// Ends this process by `signal`, as its command ended, without a core file. Returns only if the signal did not end it.
 pub fn die_by(signal: c_int) {
     let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct is valid for reading; a refusal is harmless (the dumpable flag below is the second guard).
+    // SAFETY: duty: a limit to read. It is a local; a refusal is harmless, since the flag below is the second guard. A
+    // pointer to anything else would break it.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
-    // SAFETY: takes integers only; clears the dumpable flag, so that a piped core pattern gets nothing either.
+    // SAFETY: duty: none, this request takes integers; it clears the dumpable flag, so that a piped core pattern gets
+    // nothing either. A request with a pointer would break it.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
     let _ = raise_default(signal);
 }

@@ -1,7 +1,8 @@
 //! Starting a command exactly as it would have started without a keeper: `clone3` into a control group, with a pidfd.
 
 use crate::isolation::{Isolation, STEPS};
-use crate::startup::{CHANGED, Inherited, SIGNAL_MAX, inherited};
+use crate::mask;
+use crate::startup::{CHANGED, Inherited, inherited};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
 use std::io;
@@ -152,14 +153,16 @@ impl Launch {
             clone_arguments.cgroup = group.as_raw_fd() as u64;
         }
         clone_arguments.flags = flags;
-        // SAFETY: the structure is initialised; the stack, `pidfd` and all that `plan` refers to live in this frame, which
-        // the kernel keeps suspended (CLONE_VFORK) until the child has executed a program or ended.
+        // SAFETY: duty: the structure, the stack, `pidfd` and all that `plan` refers to must outlive the child's use of them.
+        // They live in this frame, which the kernel keeps suspended (CLONE_VFORK) until the child has executed a program
+        // or ended. Leaving out that flag would break it.
         let answer = unsafe { clone_sharing_memory(&raw mut clone_arguments, child_main, (&raw mut plan).cast()) };
         if answer < 0 {
             let error = io::Error::from_raw_os_error(-answer as i32);
             return Err(refusal(error, group.is_some(), isolation.is_some()));
         }
-        // SAFETY: the kernel made this descriptor for us in the call above; nobody else owns it.
+        // SAFETY: duty: an open descriptor that nobody else owns. The kernel made it for us in the call above. Another use of
+        // the number would break it.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         let child = Child { pid: answer as u32, pidfd };
         let code = failure.load(Ordering::Acquire);
@@ -275,7 +278,8 @@ unsafe fn clone_sharing_memory(
 }
 
 extern "C" fn child_main(plan: *mut c_void) -> ! {
-    // SAFETY: `start` passes a Plan that lives in its suspended frame, and nobody else uses it meanwhile.
+    // SAFETY: duty: a Plan that nobody else uses meanwhile. `start` passes its own, and its thread is suspended. Another
+    // caller of this function would break it.
     let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
     become_program(plan)
 }
@@ -286,30 +290,35 @@ fn become_program(plan: &mut Plan<'_>) -> ! {
     if let Some(Err((failed, error))) = isolation.map(Isolation::enter) {
         step.store(failed as i32, Ordering::Release);
         failure.store(error.raw_os_error(), Ordering::Release);
-        // SAFETY: ends the child at once; no destructor or exit handler of the parent's copy runs.
+        // SAFETY: duty: none; it ends the child at once, and no destructor or exit handler of the parent's runs. `exit`
+        // would break it.
         unsafe { libc::_exit(127) }
     }
     // Handlers fall back to the default by themselves, and what was ignored still is; what we changed is set right.
     for signal in CHANGED {
         let wanted = if inherited.ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
-        // SAFETY: SIG_IGN and SIG_DFL install no code; numbers that may not be set are refused by the kernel.
+        // SAFETY: duty: a disposition that may run at any time. These two install no code; numbers that may not be set are
+        // refused. A function of ours would break it.
         unsafe { libc::signal(signal, wanted) };
     }
     for stream in (0..3).filter(|stream| inherited.closed_streams & (1 << stream) != 0) {
-        // SAFETY: takes an integer; this is the child's own table.
+        // SAFETY: duty: nobody else may own the number. The child has a table of its own (no CLONE_FILES), and it was closed
+        // when the parent began. Sharing the table would break it.
         unsafe { libc::close(stream) };
     }
-    restore_mask(inherited.blocked.0);
+    // It cannot fail: the way of changing is a right one.
+    let _ = mask::change(libc::SIG_SETMASK, inherited.blocked);
     let mut worst = libc::ENOENT;
     for program in programs.iter() {
-        // SAFETY: all three point to NUL-terminated strings and null-terminated arrays that live in the caller's frame,
-        // of which this process has its own copy.
+        // SAFETY: duty: strings that end in NUL and arrays that end in null. `Launch` made them so, and they live in the
+        // suspended frame of `start`. An array without its null would break it.
         unsafe { libc::execve(*program, arguments.as_ptr(), environment.as_ptr()) };
         match last_error() {
             libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::ESTALE | libc::ENODEV => {}
             libc::ENOEXEC => {
                 script[1] = *program;
-                // SAFETY: as above; `script` is null-terminated, being a copy of the null-terminated arguments.
+                // SAFETY: duty: as above. `script` ends in null, being a copy of the arguments with one more in front. Losing
+                // its last entry would break it.
                 unsafe { libc::execve(script[0], script.as_ptr(), environment.as_ptr()) };
                 worst = last_error();
                 break;
@@ -322,31 +331,22 @@ fn become_program(plan: &mut Plan<'_>) -> ! {
         }
     }
     failure.store(worst, Ordering::Release);
-    // SAFETY: ends the child at once; no destructor or exit handler of the parent's copy runs.
+    // SAFETY: duty: none; it ends the child at once, and no destructor or exit handler of the parent's runs. `exit` would
+    // break it.
     unsafe { libc::_exit(127) }
 }
 
 fn last_error() -> c_int {
-    // SAFETY: no duty, it only gives the address.
+    // SAFETY: duty: none, it only gives the address; nothing would break it.
     let location = unsafe { libc::__errno_location() };
-    // SAFETY: the C library's errno of this thread is always valid for reading.
+    // SAFETY: duty: an initialised integer that nobody writes meanwhile. It is this thread's own errno. Reading it from
+    // another thread would break it.
     unsafe { *location }
 }
 
-fn restore_mask(blocked: u64) {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: `set` is valid for the write of one sigset.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    for signal in (1..=SIGNAL_MAX).filter(|signal| blocked & (1 << (signal - 1)) != 0) {
-        // SAFETY: the set is initialised and the number is in range.
-        unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
-    }
-    // SAFETY: the set is initialised; a null old set is allowed.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
-}
-
 fn reap(pid: u32) {
-    // SAFETY: a null status pointer is allowed; the child has called `_exit`, so this does not wait long.
+    // SAFETY: duty: room for a status or null. It is null; the child has called `_exit`, so this does not wait long. A
+    // pointer to anything else would break it.
     while unsafe { libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0) } == -1
         && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
     {}

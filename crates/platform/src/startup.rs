@@ -21,6 +21,13 @@ pub const CHANGED: [c_int; 2] = [libc::SIGPIPE, libc::SIGCHLD];
 pub struct SignalSet(pub u64);
 
 impl SignalSet {
+    /// Those signals; numbers outside 1 to 64 are left out.
+    #[must_use]
+    pub fn of(signals: &[c_int]) -> Self {
+        let known = signals.iter().filter(|signal| (1..=SIGNAL_MAX).contains(*signal));
+        Self(known.fold(0, |bits, signal| bits | 1 << (signal - 1)))
+    }
+
     /// Whether `signal` is in the set; false for numbers outside 1 to 64.
     #[must_use]
     pub fn contains(self, signal: c_int) -> bool {
@@ -65,10 +72,12 @@ extern "C" fn record() {
         }
     }
     IGNORED_SIGNALS.store(ignored, Ordering::Relaxed);
-    BLOCKED_SIGNALS.store(crate::signals::current_mask(), Ordering::Relaxed);
+    let blocked = crate::mask::change(libc::SIG_BLOCK, SignalSet(0)).map_or(0, |mask| mask.0);
+    BLOCKED_SIGNALS.store(blocked, Ordering::Relaxed);
     let mut closed = 0;
     for stream in 0..3 {
-        // SAFETY: F_GETFD takes no pointer; a closed descriptor gives EBADF, which is the question.
+        // SAFETY: duty: none, F_GETFD takes no pointer; a closed number gives EBADF, which is the question. A command that
+        // takes a pointer would break it.
         if unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1 {
             closed |= 1 << stream;
         }
@@ -78,9 +87,11 @@ extern "C" fn record() {
 
 fn disposition_is_ignore(signal: c_int) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: the null pointer asks for the current action only; `action` is valid for the write of one sigaction.
+    // SAFETY: duty: room for one sigaction; the null pointer only asks. It is a local of that type. An action that is not
+    // null would install code and break it.
     let answer = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: zeroed memory is a valid sigaction (integers and an optional pointer), whether or not the call wrote it.
+    // SAFETY: duty: an initialised value. It began as zeroes, valid for integers and an optional pointer, whether or not
+    // the call wrote it. A field that may not be zero would break it.
     let action = unsafe { action.assume_init() };
     answer == 0 && action.sa_sigaction == libc::SIG_IGN
 }
