@@ -107,6 +107,7 @@ fn check_sources(files: &[File], all: &mut Findings) -> usize {
 
 fn check_source(source: &tokens::Source, types: &[String], all: &mut Findings) {
     all.breaches.extend(code::unsafe_rooms(source));
+    all.breaches.extend(code::safety_comments(source));
     all.breaches.extend(code::unsafe_is_forbidden(source));
     all.breaches.extend(code::banned_words(source));
     all.breaches.extend(code::no_sleep(source));

@@ -448,7 +448,7 @@ mod tests {
         let slot: *const Slot<B> = slab.slots.get(place).unwrap();
         let bytes = size_of::<Slot<B>>();
         // SAFETY: the bytes must be inside the slot and written: it is allocated zeroed, and what `create`, `take_tag` and
-        // `bury_front` write has no gaps here (bodies of these tests have no padding).
+        // `bury_front` write has no gaps here (bodies of these tests have no padding; one that has some would break it).
         unsafe { core::slice::from_raw_parts(slot.cast::<u8>(), bytes) }.to_vec()
     }
 

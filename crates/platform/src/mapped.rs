@@ -24,7 +24,7 @@ pub struct Mapped {
 }
 
 // SAFETY: duty: `start` may be used from any thread. It is memory of the whole process, read and written by atomic
-// operations alone, and unmapped only when the owner is dropped.
+// operations alone, and unmapped only when the owner is dropped. A cache of plain memory beside it would break it.
 unsafe impl Send for Mapped {}
 
 impl Mapped {
@@ -39,12 +39,12 @@ impl Mapped {
         let capacity = capacity.ok_or(io::ErrorKind::InvalidInput)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: duty: no memory of this process may be replaced. With a null hint and no MAP_FIXED the kernel chooses
-        // a free range.
+        // a free range. MAP_FIXED would break it.
         let start =
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), capacity, protection, MapFlags::SHARED, &file, 0)? };
         // Each page is new: to read the next ones ahead, empty as they are, takes longer than all the rest. Only a hint.
         // SAFETY: duty: a range that is mapped and stays as it is for others. It was mapped above, and this advice changes
-        // no content. Another advice (MADV_DONTNEED) would.
+        // no content. Another advice (MADV_DONTNEED) would break it.
         let _ = unsafe { rustix::mm::madvise(start, capacity, rustix::mm::Advice::Random) };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { file, start, capacity, reserved: vec![0; (capacity / GRANULE).div_ceil(64)] })
@@ -86,11 +86,12 @@ impl Mapped {
         if !offset.is_multiple_of(8) || end > self.capacity || !granules.into_iter().all(|g| self.is_reserved(g)) {
             return None;
         }
-        // SAFETY: duty: the result must stay inside the mapping. `offset <= end <= capacity` was checked above.
+        // SAFETY: duty: the result must stay inside the mapping. `offset <= end <= capacity` was checked above. A capacity
+        // that grew without a new mapping would break it.
         let first = unsafe { self.start.byte_add(offset) };
         // SAFETY: duty: aligned words that live as long as the borrow, shared only atomically. The mapping is page
         // aligned and `offset` a multiple of 8; it lives until drop; every granule was reserved, so a touch finds room.
-        // Would break if another process shortened the file (the folder is ours alone).
+        // It would break if another process shortened the file (the folder is ours alone).
         Some(unsafe { std::slice::from_raw_parts(first.as_ptr(), count) })
     }
 
@@ -101,7 +102,8 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: duty: nobody uses the memory afterwards. Every slice borrows `self`, which is going away.
+        // SAFETY: duty: nobody uses the memory afterwards. Every slice borrows `self`, which is going away. A slice that
+        // lived longer would break it.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.capacity) };
     }
 }

@@ -358,7 +358,7 @@ mod tests {
 
     fn status_of(child: &Child) -> c_int {
         let mut status = 0;
-        // SAFETY: `status` is valid for writing; the pid is our own child.
+        // SAFETY: duty: room for a status. It is a local; the pid is our own child. A null of another type would break it.
         unsafe { libc::waitpid(child.pid as libc::pid_t, &raw mut status, 0) };
         status
     }

@@ -193,7 +193,7 @@ pub fn shm_remove(id: i32) -> rustix::io::Result<()> {
 /// # Errors
 /// What `shmget` said.
 pub fn shm_create(key: i32, size: usize, mode: u16) -> rustix::io::Result<i32> {
-    // SAFETY: duty: none, the call takes no pointers. A pointer argument would change that.
+    // SAFETY: duty: none, the call takes no pointers. A pointer argument would break that.
     answer(unsafe { libc::shmget(key, size, i32::from(mode) | libc::IPC_CREAT | libc::IPC_EXCL) })
 }
 
@@ -294,7 +294,7 @@ pub fn sem_remove(id: i32) -> rustix::io::Result<()> {
 /// What `semget` said.
 pub fn sem_create(key: i32, count: u32, mode: u16) -> rustix::io::Result<i32> {
     let count = i32::try_from(count).map_err(|_| Errno::INVAL)?;
-    // SAFETY: duty: none, the call takes no pointers. A pointer argument would change that.
+    // SAFETY: duty: none, the call takes no pointers. A pointer argument would break that.
     answer(unsafe { libc::semget(key, count, i32::from(mode) | libc::IPC_CREAT | libc::IPC_EXCL) })
 }
 
@@ -343,7 +343,7 @@ pub fn msg_remove(id: i32) -> rustix::io::Result<()> {
 /// # Errors
 /// What `msgget` said.
 pub fn msg_create(key: i32, mode: u16) -> rustix::io::Result<i32> {
-    // SAFETY: duty: none, the call takes no pointers. A pointer argument would change that.
+    // SAFETY: duty: none, the call takes no pointers. A pointer argument would break that.
     answer(unsafe { libc::msgget(key, i32::from(mode) | libc::IPC_CREAT | libc::IPC_EXCL) })
 }
 

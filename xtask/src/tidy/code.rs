@@ -10,10 +10,13 @@ const BANNED_MACROS: [&str; 3] = ["todo", "unimplemented", "dbg"];
 /// Calls that wait for time instead of for an event.
 const SLEEPS: [&str; 6] = ["sleep", "sleep_ms", "sleep_until", "nanosleep", "clock_nanosleep", "usleep"];
 /// Files that may sleep, each with its reason.
-const MAY_SLEEP: [(&str, &str); 1] = [(
-    "crates/host/src/record/folder.rs",
-    "flock knows no time limit: another kobj's lock is asked for again each millisecond, at most for PATIENCE",
-)];
+const MAY_SLEEP: [(&str, &str); 2] = [
+    (
+        "crates/host/src/record/folder.rs",
+        "flock knows no time limit: another kobj's lock is asked for again each millisecond, at most for PATIENCE",
+    ),
+    ("crates/host/src/record/found.rs", "the same, for the lock of a record whose kobj is dead"),
+];
 /// Reported above this many lines, tests not counted.
 const FILE_LINES: usize = 800;
 /// Refused above this many lines, tests counted.
@@ -29,6 +32,24 @@ pub(crate) fn unsafe_rooms(source: &Source) -> Vec<Finding> {
     let found = source.places(&["unsafe"]);
     let why = "`unsafe` outside memory and platform: give platform a safe function for it";
     found.map(|at| Finding::new("unsafe-rooms", &source.path, source.tokens[at].line, why)).collect()
+}
+
+/// What a SAFETY comment has to say: after duty and reason, what would break it. That it is there clippy checks.
+pub(crate) fn safety_comments(source: &Source) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut lines = source.text.lines().map(str::trim).enumerate().peekable();
+    while let Some((index, first)) = lines.next() {
+        let Some(words) = first.strip_prefix("// SAFETY:") else { continue };
+        let mut comment = words.to_string();
+        while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("//")) {
+            comment.push_str(line.trim_start_matches('/'));
+        }
+        if !["break", "broke"].iter().any(|word| comment.to_lowercase().contains(word)) {
+            let why = "a SAFETY comment says the duty, why it holds, and what would break it: the last is missing";
+            found.push(Finding::new("one-operation", &source.path, index + 1, why));
+        }
+    }
+    found
 }
 
 /// Every other room's root says so itself, so that the compiler checks it too.
@@ -227,6 +248,13 @@ mod tests {
         assert_eq!(lines(unsafe_rooms(&read("crates/host/src/a.rs", text))), [3]);
         assert_eq!(lines(unsafe_rooms(&read("crates/core/tests/a.rs", text))), [3]);
         assert_eq!(lines(unsafe_rooms(&read("crates/platform/src/a.rs", text))), NONE);
+    }
+
+    #[test]
+    fn a_safety_comment_that_does_not_say_what_would_break_it_is_seen() {
+        let text =
+            "// SAFETY: duty: a.\n// It is one. B would break it.\nf();\n// SAFETY: it is so.\n// Really.\ng();\n";
+        assert_eq!(lines(safety_comments(&read("crates/platform/src/a.rs", text))), [4]);
     }
 
     #[test]
