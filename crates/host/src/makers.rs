@@ -60,12 +60,17 @@ pub struct Made {
     pub strength: Strength,
     /// The layer that saw it: [`Layer::Fanotify`] or [`Layer::Inotify`].
     pub layer: Layer,
+    /// The event was the object's birth, whatever its birth time: on its file system nothing else raises one.
+    pub is_birth: bool,
 }
 
 impl Made {
     /// The strength for an inode born at `born`: without a birth inside the window nothing is proved.
     #[must_use]
     pub fn strength_if_born(&self, born: Option<Time>) -> Strength {
+        if self.is_birth {
+            return self.strength;
+        }
         let inside = born.is_some_and(|born| {
             born.0 >= self.window_start.0 - BIRTH_SLACK_US && born.0 <= self.window_end.0 + BIRTH_SLACK_US
         });
@@ -108,6 +113,7 @@ pub struct Makers {
     changed: Vec<u32>,
     touched: Vec<u32>,
     segment_folders: Vec<FolderKey>,
+    queues: Option<u64>,
     counts: [Count; 4],
     not_followed: u64,
     doubtful: bool,
@@ -136,6 +142,13 @@ impl Makers {
     #[must_use]
     pub fn new(segment_folders: Vec<FolderKey>) -> Self {
         Self { segment_folders, ..Self::default() }
+    }
+
+    /// The device of POSIX message queues, if file events are heard of it. A queue has one name for life, no link and no
+    /// birth time; its number is given again only after four thousand million others, and its end is heard. So a name made
+    /// there is a queue's birth.
+    pub fn set_queues(&mut self, device: u64) {
+        self.queues = Some(device);
     }
 
     /// Takes one file event in, in the kernel's order, after all process events up to its reading were applied.
@@ -175,6 +188,7 @@ impl Makers {
                         window_end: window.end,
                         strength,
                         layer: Layer::Fanotify,
+                        is_birth: self.queues == Some(device),
                     };
                     self.begin(device, target, &place, made, event.mask & ON_FOLDER != 0);
                 }

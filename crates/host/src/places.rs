@@ -125,16 +125,22 @@ impl Before {
     /// Looks at the view's segment and temporary folders, and at when the folders in them last changed.
     #[must_use]
     pub fn take(view: &View) -> Self {
-        Self::look(view, INNER_MAX)
+        Self::look(view, INNER_MAX, None)
+    }
+
+    /// The same by a folder of queues that is open already: to mount it twice would cost twice.
+    #[must_use]
+    pub fn take_by(view: &View, queues: Option<posix_queue::Opened>) -> Self {
+        Self::look(view, INNER_MAX, queues)
     }
 
     /// The same without the folders in them: for whom watches see every creation, wherever it is.
     #[must_use]
     pub fn take_outer(view: &View) -> Self {
-        Self::look(view, 0)
+        Self::look(view, 0, None)
     }
 
-    fn look(view: &View, inner_max: usize) -> Self {
+    fn look(view: &View, inner_max: usize, queues: Option<posix_queue::Opened>) -> Self {
         let at = file_clock(ClockId::RealtimeCoarse);
         let mut before =
             Self { at, until: at, folders: Vec::new(), queues: None, queue_mount: None, blind: NotVisible::new() };
@@ -149,9 +155,8 @@ impl Before {
             };
             before.folders.push(Folder { path: path.clone(), was });
         }
-        let listed = posix_queue::queues_and_mount(view)
-            .and_then(|(folder, mount)| Ok((Names::in_folder(folder.as_fd())?, folder, mount)));
-        match listed {
+        let listed = queues.map_or_else(|| posix_queue::queues_and_mount(view), Ok);
+        match listed.and_then(|(folder, mount)| Ok((Names::in_folder(folder.as_fd())?, folder, mount))) {
             Ok((names, folder, mount)) => {
                 before.queues = Some((names, Rc::new(folder)));
                 before.queue_mount = mount.map(Rc::new);

@@ -102,6 +102,31 @@ impl Fanotify {
     /// # Errors
     /// A sentence that says why nothing could be watched.
     pub fn open<'p>(folders: impl IntoIterator<Item = &'p Path>) -> Result<Self, String> {
+        let mut watch = Self::group()?;
+        for folder in folders {
+            if let Err(error) = watch.mark_file_system(folder) {
+                watch.unwatched.push(format!("fanotify: {}: {error}", folder.display()));
+            }
+        }
+        if watch.marks.is_empty() { Err(watch.unwatched.join("; ")) } else { Ok(watch) }
+    }
+
+    /// Watches names made and taken away directly in one folder, whose file system may lack an id of its own: such a
+    /// folder is watched on its own, and no other in the same group (since Linux 6.8).
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be watched.
+    pub fn open_folder(folder: BorrowedFd<'_>) -> Result<Self, String> {
+        let mut watch = Self::group()?;
+        let why = |error: io::Error| format!("fanotify: {error}");
+        let device = rustix::fs::fstat(folder).map_err(|error| why(error.into()))?.st_dev;
+        let file_system = rustix::fs::fstatvfs(folder).map_err(|error| why(error.into()))?.f_fsid;
+        watch.add(folder, MARK_ADD, CREATE | DELETE).map_err(why)?;
+        watch.marks.push(Mark { folder: PathBuf::new(), device, file_system });
+        Ok(watch)
+    }
+
+    fn group() -> Result<Self, String> {
         let flags = CLASS_NOTIFICATION | CLOSE_ON_EXEC | NON_BLOCKING | UNLIMITED_QUEUE | REPORT_NAMES_AND_TARGETS;
         let event_flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE) as u32;
         // SAFETY: duty: none; two numbers go in. A pointer among them would break it.
@@ -112,13 +137,7 @@ impl Fanotify {
         // SAFETY: duty: `raw` is an open descriptor that nobody else owns: the kernel has just made it. Another use of the
         // number would break it.
         let group = unsafe { OwnedFd::from_raw_fd(raw) };
-        let mut watch = Self { group, marks: Vec::new(), unwatched: Vec::new() };
-        for folder in folders {
-            if let Err(error) = watch.mark(folder) {
-                watch.unwatched.push(format!("fanotify: {}: {error}", folder.display()));
-            }
-        }
-        if watch.marks.is_empty() { Err(watch.unwatched.join("; ")) } else { Ok(watch) }
+        Ok(Self { group, marks: Vec::new(), unwatched: Vec::new() })
     }
 
     /// The watched file systems.
@@ -176,7 +195,7 @@ impl Fanotify {
         })
     }
 
-    fn mark(&mut self, folder: &Path) -> io::Result<()> {
+    fn mark_file_system(&mut self, folder: &Path) -> io::Result<()> {
         use rustix::fs::{Mode, OFlags};
         let opened = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let file_system = rustix::fs::fstatvfs(&opened)?.f_fsid;
@@ -184,22 +203,17 @@ impl Fanotify {
             return Ok(());
         }
         let device = rustix::fs::fstat(&opened)?.st_dev;
-        // SAFETY: duty: the path is null or ends in NUL. It is null: the kernel then marks the folder's descriptor. A path
-        // without its end would break it.
-        let result = unsafe {
-            libc::fanotify_mark(
-                self.group.as_raw_fd(),
-                MARK_ADD | MARK_FILE_SYSTEM,
-                CREATE | DELETE | RENAME | ON_FOLDER,
-                opened.as_raw_fd(),
-                std::ptr::null(),
-            )
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        self.add(opened.as_fd(), MARK_ADD | MARK_FILE_SYSTEM, CREATE | DELETE | RENAME | ON_FOLDER)?;
         self.marks.push(Mark { folder: folder.to_owned(), device, file_system });
         Ok(())
+    }
+
+    fn add(&self, opened: BorrowedFd<'_>, how: u32, events: u64) -> io::Result<()> {
+        // SAFETY: duty: the path is null or ends in NUL. It is null: the kernel then marks what the descriptor is open on.
+        // A path without its end would break it.
+        let result =
+            unsafe { libc::fanotify_mark(self.group.as_raw_fd(), how, events, opened.as_raw_fd(), std::ptr::null()) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 

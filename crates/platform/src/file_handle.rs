@@ -32,14 +32,29 @@ impl RawHandle {
     }
 }
 
+/// Ask for a handle that only tells objects apart (`AT_HANDLE_FID`, since Linux 6.5).
+const ONLY_TELLS_APART: libc::c_int = 0x200;
+
 /// The handle of `name` in `folder`, symbolic links not followed; with an empty name, of `folder` itself.
 ///
 /// # Errors
 /// As the kernel says; `EOPNOTSUPP` where the file system has none.
 pub fn handle_at(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<RawHandle> {
+    ask(folder, name, 0)
+}
+
+/// The same on file systems whose handles cannot be opened: what file events name their objects by.
+///
+/// # Errors
+/// As the kernel says; `EINVAL` before Linux 6.5.
+pub fn event_handle_at(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<RawHandle> {
+    ask(folder, name, ONLY_TELLS_APART)
+}
+
+fn ask(folder: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> io::Result<RawHandle> {
     let mut buffer = Buffer { bytes: HANDLE_BYTES_MAX as u32, kind: 0, handle: [0; HANDLE_BYTES_MAX] };
     let mut mount: libc::c_int = 0;
-    let flags = if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    let flags = if name.is_empty() { flags | libc::AT_EMPTY_PATH } else { flags };
     // SAFETY: duty: `name` ends in NUL, the buffer has the header and as many bytes as its first field says, `mount` can
     // be written. Held by the types above, which live past the call; would break if `bytes` said more than the array has.
     let result = unsafe {

@@ -277,10 +277,8 @@ mod tests {
     use super::*;
     use crate::program;
 
-    /// Kinds of which root may say "unattributed": no layer that kobj has tells their maker. (The maker of a POSIX queue
-    /// could be had from a second fanotify group on the queues' file system; until then it stands here.)
-    const WITHOUT_MAKER: [&str; 7] =
-        ["sysv-semaphore", "sysv-queue", "mount", "loop-device", "namespace", "cgroup", "posix-queue"];
+    /// Kinds of which root may say "unattributed": no layer that kobj has tells their maker.
+    const WITHOUT_MAKER: [&str; 6] = ["sysv-semaphore", "sysv-queue", "mount", "loop-device", "namespace", "cgroup"];
 
     #[test]
     fn the_table_has_every_program_and_root_may_not_shrug() {

@@ -254,7 +254,8 @@ mod tests {
 
     fn made(strength: Strength) -> Option<Made> {
         let (window_start, window_end) = (Time(1_000_000), Time(2_000_000));
-        Some(Made { pid: 7, command: b"maker"[..].into(), window_start, window_end, strength, layer: Layer::Fanotify })
+        let command = b"maker"[..].into();
+        Some(Made { pid: 7, command, window_start, window_end, strength, layer: Layer::Fanotify, is_birth: false })
     }
 
     fn segment(born: i64) -> HostImage {

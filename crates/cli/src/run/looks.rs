@@ -29,13 +29,18 @@ impl Before {
     ///
     /// Where the watches see every creation with its maker, the living creations are the census of files, and sockets
     /// are told by who has them open: then neither needs a look before. What others make is not the job's, and no news.
-    pub(crate) fn take(view: &View, watches: &Watches) -> Self {
+    pub(crate) fn take(view: &View, watches: &mut Watches) -> Self {
         let all_seen = watches.sees_everything();
+        let queues = watches.take_queues();
         if !all_seen {
-            return Self { places: places::Before::take(view), tables: tables::Before::take(view), all_seen };
+            return Self {
+                places: places::Before::take_by(view, queues),
+                tables: tables::Before::take(view),
+                all_seen,
+            };
         }
         let no_folders = View { segment_folders: Vec::new(), temporary_folders: Vec::new(), ..view.clone() };
-        let places = places::Before::take(&no_folders);
+        let places = places::Before::take_by(&no_folders, queues);
         Self { places, tables: tables::Before::take_lasting(view), all_seen }
     }
 

@@ -78,7 +78,7 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
         record.say(|record| record.set_group("".as_ref()));
     }
     let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
-    let before = Before::take(&view, &watches);
+    let before = Before::take(&view, &mut watches);
     let started = time::now();
     let (child, isolated) = match start(options, &mut containment, &cookie) {
         Ok(child) => child,

@@ -13,8 +13,8 @@ use crate::quarantine::{self, Leased, Place, Refusal};
 use crate::view::View;
 use crate::{listing, proc};
 use kobj_abi::HostKind;
-use kobj_core::image::HostImage;
-use kobj_platform::arrival;
+use kobj_core::image::{FileHandle, HostImage, Identity};
+use kobj_platform::{arrival, file_handle};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -38,11 +38,14 @@ pub fn queues(view: &View) -> io::Result<OwnedFd> {
     Ok(queues_and_mount(view)?.0)
 }
 
+/// An open folder of queues, and the mount it lies on if that is our own.
+pub type Opened = (OwnedFd, Option<OwnedFd>);
+
 /// As [`queues`], with the mount itself if it is our own: to close it waits for the kernel, so it may be closed late.
 ///
 /// # Errors
 /// As [`queues`].
-pub(crate) fn queues_and_mount(view: &View) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+pub(crate) fn queues_and_mount(view: &View) -> io::Result<Opened> {
     match detached() {
         Ok((folder, mount)) => Ok((folder, Some(mount))),
         Err(error) => mounted(view).map(|folder| (folder, None)).ok_or(error),
@@ -73,7 +76,7 @@ impl Kind for PosixQueue {
 
     fn facts(&self) -> Facts {
         Facts {
-            maker: Maker::Nothing,
+            maker: Maker::FileEvent,
             new_in: NewIn::Folders,
             unused_is_left_over: true,
             is_named_by_path: true,
@@ -139,7 +142,13 @@ impl Kind for PosixQueue {
 
 /// The image of the queue of that file name.
 pub(crate) fn image(folder: &OwnedFd, name: &OsStr) -> io::Result<HostImage> {
-    let (stat, identity) = identity::of(folder.as_fd(), name)?;
+    let point = identity::point_at(folder.as_fd(), name)?;
+    let (stat, mut identity) = identity::of_descriptor(point.as_fd())?;
+    if let Identity::File { handle, .. } = &mut identity {
+        // Its file system has handles for events alone.
+        let raw = file_handle::event_handle_at(point.as_fd(), c"");
+        *handle = raw.ok().and_then(|raw| FileHandle::new(raw.kind, raw.bytes()));
+    }
     let mut image = HostImage::new(HostKind::PosixQueue, [b"/", name.as_bytes()].concat(), identity);
     image.uid = Some(stat.uid);
     Ok(image)

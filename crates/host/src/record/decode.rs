@@ -254,6 +254,8 @@ impl<'a> File<'a> {
             window_end: Time(start.0.saturating_add((last & 0xffff_ffff) as i64)),
             strength,
             layer,
+            // Nobody heard since whether it ended and its number was given again.
+            is_birth: false,
         };
         Ok(Some(((self.word(at + 8), handle), made)))
     }

@@ -50,6 +50,7 @@ fn creation(number: u32) -> Creation {
         window_end: Time(1_700_000_000_002_000 + i64::from(number)),
         strength: if number % 2 == 1 { Strength::Proof } else { Strength::Hint },
         layer: kobj_abi::Layer::Fanotify,
+        is_birth: false,
     };
     Creation::example(1000 + u64::from(number), FileHandle::new(1, &bytes).expect("short"), made)
 }

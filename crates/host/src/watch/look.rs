@@ -286,6 +286,7 @@ impl Look {
             window_end: now(),
             strength: if proved { Strength::Proof } else { Strength::Hint },
             layer: Layer::Inotify,
+            is_birth: false,
         };
         makers.found(file.folder.0, file.handle, file.folder.1, file.key.1.as_bytes(), made);
     }

@@ -11,6 +11,7 @@ mod places;
 mod tests;
 
 use crate::family::Family;
+use crate::kinds::posix_queue::{self, Opened};
 use crate::makers::{Count, Creation, Group, Made, Makers, Window, by_family};
 use crate::view::View;
 use kobj_abi::{Layer, Strength};
@@ -21,7 +22,7 @@ use kobj_platform::late_close::close_late;
 use look::{Look, Looked};
 use pace::{LookPace, Pace};
 use places::Places;
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,10 @@ impl Default for Choice {
 pub struct Watches {
     connector: Option<Connector>,
     fanotify: Option<Fanotify>,
+    /// The queues' file system, which wants a group of its own. None without the other.
+    queues: Option<Fanotify>,
+    /// The folder of queues, for whoever lists them.
+    queue_folder: Option<Opened>,
     look: Option<Look>,
     family: Family,
     makers: Makers,
@@ -90,13 +95,18 @@ impl Watches {
         let wanted = choice.inotify && (connector.is_none() || fanotify.is_none());
         let look = if wanted { Look::open(view, &mut absent) } else { None };
         let segment_folders = view.segment_folders.iter().filter_map(|folder| places.key_of(folder)).collect();
+        let mut makers = Makers::new(segment_folders);
+        let (queues, queue_folder) =
+            if fanotify.is_some() { watch_queues(view, &mut makers, &mut absent) } else { (None, None) };
         Self {
             buffer: if fanotify.is_some() { Fanotify::buffer() } else { Vec::new() },
             connector,
             fanotify,
+            queues,
+            queue_folder,
             look,
             family: Family::new(&view.proc, keeper),
-            makers: Makers::new(segment_folders),
+            makers,
             places,
             absent,
             lost: Vec::new(),
@@ -152,7 +162,7 @@ impl Watches {
         let mut set = Vec::new();
         if self.pace.left(now).is_none() {
             set.extend(self.connector.as_ref().map(Connector::fd));
-            set.extend(self.fanotify.as_ref().map(Fanotify::fd));
+            set.extend(self.file_groups().map(Fanotify::fd));
         }
         if self.look_pace.left(now).is_none() {
             set.extend(self.look.as_ref().map(Look::fd));
@@ -248,9 +258,9 @@ impl Watches {
     /// Whether every creation on that device was seen with its maker, so that an object without one is not the job's.
     #[must_use]
     pub fn sees_all_makers(&self, device: u64) -> bool {
-        let marked = |fanotify: &Fanotify| fanotify.marks().iter().any(|mark| mark.device == device);
+        let marked = self.file_groups().any(|group| group.marks().iter().any(|mark| mark.device == device));
         let whole = self.living().is_some() && self.lost.is_empty() && self.makers.not_followed() == 0;
-        whole && self.fanotify.as_ref().is_some_and(marked)
+        whole && marked
     }
 
     /// What was made and destroyed of a group; `None` where that is not exact.
@@ -268,14 +278,17 @@ impl Watches {
     /// Watches files no longer; what was heard stays known. For whoever is about to move and delete files himself: each
     /// would be an event.
     pub fn stop_watching_files(&mut self) {
-        close_late(
-            self.fanotify
-                .take()
-                .map(Fanotify::into_fd)
-                .into_iter()
-                .chain(self.look.take().map(Look::into_fd))
-                .collect(),
-        );
+        let groups = self.fanotify.take().into_iter().chain(self.queues.take()).map(Fanotify::into_fd);
+        close_late(groups.chain(self.look.take().map(Look::into_fd)).collect());
+    }
+
+    /// The folder of POSIX queues, once, for whoever lists them: to mount it twice would cost twice.
+    pub fn take_queues(&mut self) -> Option<Opened> {
+        self.queue_folder.take()
+    }
+
+    fn file_groups(&self) -> impl Iterator<Item = &Fanotify> {
+        self.fanotify.iter().chain(&self.queues)
     }
 
     /// Ends the watches without waiting for the kernel.
@@ -287,7 +300,10 @@ impl Watches {
     #[must_use]
     pub fn into_descriptors(self) -> Vec<OwnedFd> {
         let mut descriptors = Vec::new();
-        descriptors.extend(self.fanotify.map(Fanotify::into_fd));
+        descriptors.extend(self.fanotify.into_iter().chain(self.queues).map(Fanotify::into_fd));
+        if let Some((folder, mount)) = self.queue_folder {
+            descriptors.extend(std::iter::once(folder).chain(mount));
+        }
         descriptors.extend(self.look.map(Look::into_fd));
         descriptors
     }
@@ -346,12 +362,20 @@ impl Watches {
 
     /// Reads once and judges it: whether there was anything; `None` if there is nobody to ask.
     fn read_once(&mut self, buffer: &mut [u8], members: &mut dyn FnMut() -> Vec<u32>) -> Option<bool> {
-        let bytes = match self.fanotify.as_ref()?.read(buffer) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Some(false),
-            Err(error) => {
+        self.fanotify.as_ref()?;
+        // Only when both are empty has a window ended: processes are forgotten then.
+        let read = self.file_groups().enumerate().find_map(|(index, group)| match group.read(buffer) {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Some(Ok((index, bytes.len()))),
+            Err(error) => Some(Err(error)),
+        });
+        let (index, length) = match read {
+            None => return Some(false),
+            Some(Ok(read)) => read,
+            Some(Err(error)) => {
                 say_once(&mut self.lost, &format!("fanotify: {error}; no longer read"));
-                close_late(self.fanotify.take().map(Fanotify::into_fd).into_iter().collect());
+                let groups = self.fanotify.take().into_iter().chain(self.queues.take());
+                close_late(groups.map(Fanotify::into_fd).collect());
                 return None;
             }
         };
@@ -361,12 +385,12 @@ impl Watches {
         if self.connector.is_none() {
             self.named.extend(members());
         }
-        let fanotify = self.fanotify.as_ref()?;
+        let group = [self.fanotify.as_ref(), self.queues.as_ref()].get(index).copied().flatten()?;
         let by_tree = by_family(&self.family);
         let by_name = |pid: u32| self.named.contains(&pid).then(|| (Strength::Hint, Arc::from(&b""[..])));
         let judge: &dyn Fn(u32) -> _ = if self.connector.is_some() { &by_tree } else { &by_name };
-        for event in fanotify.events(bytes) {
-            if !self.makers.apply(&event, fanotify.marks(), window, judge) {
+        for event in group.events(buffer.get(..length)?) {
+            if !self.makers.apply(&event, group.marks(), window, judge) {
                 say_once(&mut self.lost, "fanotify: the kernel had no room for some events");
             }
         }
@@ -388,6 +412,21 @@ impl Watches {
         }
         self.makers.end_read();
         looked
+    }
+}
+
+/// Watches the queues of this IPC namespace; says in `absent` why not. The folder is for whoever lists them.
+fn watch_queues(view: &View, makers: &mut Makers, absent: &mut Vec<String>) -> (Option<Fanotify>, Option<Opened>) {
+    let Ok((folder, mount)) = posix_queue::queues_and_mount(view) else { return (None, None) };
+    match Fanotify::open_folder(folder.as_fd()) {
+        Ok(group) => {
+            group.marks().iter().for_each(|mark| makers.set_queues(mark.device));
+            (Some(group), Some((folder, mount)))
+        }
+        Err(why) => {
+            absent.push(format!("POSIX queues: {why}"));
+            (None, Some((folder, mount)))
+        }
     }
 }
 

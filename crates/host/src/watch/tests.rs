@@ -343,7 +343,7 @@ fn descriptors_rest_after_a_find_and_are_polled_again_after_nothing() {
         return;
     };
     all(&mut watches);
-    assert_eq!(watches.poll_set().len(), 2);
+    assert_eq!(watches.poll_set().len(), 2 + usize::from(watches.queues.is_some()), "nothing rests");
     assert_eq!(watches.next_look(Instant::now()), None);
     shell(":").wait().expect("wait");
     let at = Instant::now();
@@ -426,5 +426,70 @@ fn an_unprivileged_user_has_the_tree_and_the_look() {
     job.wait().expect("wait");
     until_all_ended(&mut watches);
     assert_eq!(watches.process_counts(), Some((1, 1)));
+    watches.close();
+}
+
+/// A shell whose standard input is the folder of queues: it makes and takes away queues by name.
+fn run_at_queues(watches: &mut Watches, folder: &OwnedFd, script: &str) {
+    let input = Stdio::from(folder.try_clone().expect("a second descriptor"));
+    let script = format!("cd /proc/self/fd/0 && {script}");
+    let job = Command::new("sh").args(["-c", &script]).stdin(input).spawn().expect("sh");
+    watches.set_root(job.id());
+    assert!(job.wait_with_output().expect("wait").status.success());
+    until_all_ended(watches);
+}
+
+#[test]
+fn a_queue_is_proved_its_maker_s_and_neither_an_old_one_nor_a_stranger_s_is() {
+    let name = "a_queue_is_proved_its_maker_s_and_neither_an_old_one_nor_a_stranger_s_is";
+    let tag = format!("kobj-test-queue-{}", std::process::id());
+    let [old, mine, brief, other, again] = ["old", "mine", "brief", "other", "again"].map(|end| format!("{tag}-{end}"));
+    let Ok(folder) = posix_queue::queues(&view()) else { return println!("skipped: {name}: no queues here") };
+    let make = |name: &str| {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        drop(rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o600)).expect("a queue"));
+    };
+    let remove = |name: &str| rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty());
+    struct Removed<'f>(&'f OwnedFd, [String; 5]);
+    impl Drop for Removed<'_> {
+        fn drop(&mut self) {
+            for name in &self.1 {
+                let _ = rustix::fs::unlinkat(self.0, name, rustix::fs::AtFlags::empty());
+            }
+        }
+    }
+    let _removed = Removed(&folder, [&old, &mine, &brief, &other, &again].map(Clone::clone));
+    // By default nine of the usual size are all that a user may have, and other tests want some.
+    let all_may = rustix::process::Rlimit { current: None, maximum: None };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Msgqueue, all_may);
+    make(&old);
+    let Some(mut watches) = open(name, true, true, false) else { return };
+    if watches.queues.is_none() {
+        return println!("skipped: {name}: {}", watches.absent().join("; "));
+    }
+    make(&other);
+    // The old one is opened by the job first of all after the watch; the last is the job's until it takes it away.
+    run_at_queues(
+        &mut watches,
+        &folder,
+        &format!(": >> {old} && : > {mine} && : > {brief} && rm {brief} && : > {again}"),
+    );
+    let maker = |watches: &Watches, name: &str| {
+        let image = posix_queue::image(&folder, name.as_ref()).expect("looked at");
+        let Identity::File { device, .. } = image.identity else { panic!("{:?}", image.identity) };
+        (watches.maker(&image.identity), watches.sees_all_makers(device))
+    };
+    remove(&again).expect("removed");
+    make(&again);
+    all(&mut watches);
+    let (made, _) = maker(&watches, &mine);
+    let made = made.expect("known");
+    assert_eq!((made.strength, made.layer, &*made.command), (Strength::Proof, Layer::Fanotify, &b"sh"[..]));
+    for stranger in [&old, &other, &again] {
+        assert_eq!(maker(&watches, stranger), (None, true), "{stranger}");
+    }
+    let count = watches.count(Group::Other).expect("exact");
+    assert_eq!((count.created, count.destroyed), (3, 1), "brief by the job; what this process takes away is scrubbed");
     watches.close();
 }
