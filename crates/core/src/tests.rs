@@ -1,6 +1,5 @@
 //! Tests of the manager as a whole: one for each invariant, and the paths that its users take.
 
-use crate::LinkId;
 use crate::image::{HostImage, Identity, Time};
 use crate::types::{Detail, Image, process};
 use crate::{
@@ -8,6 +7,7 @@ use crate::{
     LinkError, LooseEnds, Missing, Outcome, QueryError, ReferenceError, Refusal, ReleaseError, ScrubError, Ticket,
     UnlinkError, WrongType,
 };
+use crate::{Keeps, LinkId};
 use kobj_abi::{Era, HostKind, Koid, LinkKind, ObjectType};
 use std::string::ToString;
 use std::vec::Vec;
@@ -390,6 +390,40 @@ fn why_gives_the_shortest_chain_and_knows_circles() {
     core.kill_job(job).unwrap();
     drain(&mut core);
     assert!(core.query(disk).is_err(), "a job's end ends circles too");
+}
+
+/// Each kind of link, between types that allow it: who lives on by it alone, and goes when it is cut.
+#[test]
+fn each_kind_of_link_keeps_what_it_says() {
+    for kind in LinkKind::ALL {
+        let mut core = core();
+        let job = core.create_job(NOW, None, None).unwrap();
+        let from_process = matches!(kind, LinkKind::Holds | LinkKind::Owns | LinkKind::WaitsOn);
+        // A living process outside is a root; a host object is kept by a caller here.
+        let source = match kind {
+            LinkKind::Contains => job,
+            _ if from_process => core.create_process(NOW, None, living(9), None).unwrap(),
+            _ => host(&mut core, job, 1),
+        };
+        let target = host(&mut core, job, 2);
+        if kind == LinkKind::Contains {
+            assert_eq!(core.why(target).unwrap().chain, [(job, LinkKind::Contains)]);
+            continue;
+        }
+        let link = core.link(source, kind, target).unwrap();
+        let (keeper, kept) = match Keeps::of(kind) {
+            Keeps::Source => (target, source),
+            Keeps::Target | Keeps::Neither => (source, target),
+        };
+        core.reference(keeper).unwrap();
+        core.close(kept).unwrap();
+        assert_eq!(core.query(kept).is_ok(), Keeps::of(kind) != Keeps::Neither, "{}", kind.name());
+        if core.unlink(link).is_ok() {
+            assert!(core.query(kept).is_err(), "{} keeps though it is cut", kind.name());
+        }
+        core.release(keeper).unwrap();
+        core.audit().unwrap();
+    }
 }
 
 #[test]

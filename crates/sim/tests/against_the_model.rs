@@ -84,19 +84,25 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-fn run(name: &str, limits: Limits, commands: u64) {
+/// A seed, printed, and as many cases of it.
+fn config(name: &str, cases: u64) -> (u64, Config) {
     let clock = || std::time::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64);
     let seed = from_environment("KOBJ_SIM_SEED").unwrap_or_else(clock);
-    let commands = from_environment("KOBJ_SIM_COMMANDS").unwrap_or(commands);
     println!("{name}: KOBJ_SIM_SEED={seed}");
     let config = Config {
-        cases: (commands / COMMANDS_PER_CASE as u64).max(1) as u32,
+        cases: cases.max(1) as u32,
         rng_algorithm: RngAlgorithm::ChaCha,
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: 4000,
         ..Config::default()
     };
+    (seed, config)
+}
+
+fn run(name: &str, limits: Limits, commands: u64) {
+    let commands = from_environment("KOBJ_SIM_COMMANDS").unwrap_or(commands);
+    let (seed, config) = config(name, commands / COMMANDS_PER_CASE as u64);
     let share = RefCell::new(Share::default());
     let script = vec(any::<[u8; 8]>(), COMMANDS_PER_CASE..=COMMANDS_PER_CASE * 2);
     let result = TestRunner::new(config)
@@ -130,7 +136,7 @@ fn small_steps_come_to_the_same_end() {
 fn commands_in_the_middle_of_left_over_work_keep_the_balance() {
     let limits = Limits { work_per_step: 1, ..Limits::default() };
     let script = vec(any::<[u8; 8]>(), 1..600);
-    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
+    let (seed, config) = config("in the middle", 100);
     let run = |bytes: Vec<[u8; 8]>| {
         let mut core = Core::with_limits(ERA, limits);
         let mut script = Script::new(ERA);
@@ -145,14 +151,15 @@ fn commands_in_the_middle_of_left_over_work_keep_the_balance() {
         prop_assert!(ending.balance.is_even());
         Ok(())
     };
-    TestRunner::new(config).run(&script, run).unwrap();
+    let result = TestRunner::new(config).run(&script, run);
+    result.unwrap_or_else(|failure| panic!("KOBJ_SIM_SEED={seed}: {failure}"));
 }
 
 /// At the end of any script: kill the first jobs, answer every effect, give back what is held. Nothing is left.
 #[test]
 fn whatever_was_done_everything_can_be_ended() {
     let script = vec(any::<[u8; 8]>(), 1..600);
-    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
+    let (seed, config) = config("everything ended", 60);
     let run = |bytes: Vec<[u8; 8]>| {
         let mut core = Core::new(ERA);
         let mut script = Script::new(ERA);
@@ -192,5 +199,6 @@ fn whatever_was_done_everything_can_be_ended() {
         prop_assert!(ending.is_zero(), "left: {:?}", ending.left);
         Ok(())
     };
-    TestRunner::new(config).run(&script, run).unwrap();
+    let result = TestRunner::new(config).run(&script, run);
+    result.unwrap_or_else(|failure| panic!("KOBJ_SIM_SEED={seed}: {failure}"));
 }
