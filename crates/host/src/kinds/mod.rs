@@ -30,6 +30,7 @@ pub mod sysv_semaphore;
 pub mod temporary_file;
 pub mod temporary_folder;
 pub mod unix_socket;
+pub mod unjudged_file;
 
 /// Every kind, in the order of its number. To add one: a file here and a line in this list.
 pub static ALL: &[&dyn Kind] = &[
@@ -47,8 +48,8 @@ pub static ALL: &[&dyn Kind] = &[
     &pid_file::PID_FILE,
     &temporary_file::TEMPORARY_FILE,
     &temporary_folder::TemporaryFolder,
-    &symbolic_link::SymbolicLink,
-    &device_node::DeviceNode,
+    &symbolic_link::SYMBOLIC_LINK,
+    &device_node::DEVICE_NODE,
     &fifo::Fifo,
     &mount::Mount,
     &namespace::Namespace,
