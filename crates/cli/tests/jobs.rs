@@ -3,7 +3,8 @@
 use kobj_abi::Koid;
 use kobj_host::hands::QuarantineNote;
 use kobj_host::record::{Beginning, Record, RuntimeFolder};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -150,6 +151,148 @@ fn a_dead_jobs_processes_are_ended_and_nobody_elses() {
     let left = std::fs::read_dir(runtime.0.join("kobj")).unwrap().count();
     assert_eq!(left, 0, "a record of the scrub's own stays");
     assert_eq!(runtime.kobj(&["scrub", "--job", &name]).status.code(), Some(2), "it is no job any more");
+}
+
+/// Python in the job of that cookie, its standard streams closed to everybody; ended with this value.
+fn python(cookie: &str, code: &str, arguments: &[&str]) -> Bearer {
+    let mut command = Command::new("python3");
+    command.args(["-c", code]).args(arguments).env("KOBJ_JOB", cookie);
+    Bearer(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Asks until the answer comes; 20 s are for a machine that has much to do.
+fn await_some<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Serves one client; at SIGUSR1 it forks for the next, and the child serves that one alone.
+const SERVER: &str = r#"
+import os, signal, socket, sys
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(sys.argv[1])
+listening.listen(4)
+def next_client(*_):
+    client, _ = listening.accept()
+    if os.fork() == 0:
+        listening.close()
+        first.close()
+        client.send(b'2')
+        while client.recv(1): client.send(b'y')
+        os._exit(0)
+    client.close()
+first, _ = listening.accept()
+signal.signal(signal.SIGUSR1, next_client)
+first.send(b'1')
+while True: signal.pause()
+"#;
+
+/// At SIGTERM it has the server fork, and goes on.
+const STUBBORN: &str = r#"
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os.kill(int(sys.argv[1]), signal.SIGUSR1))
+open(sys.argv[2], 'w').close()
+while True: signal.pause()
+"#;
+
+/// A server that is spared may fork for its next client while others of the job are being ended: the child is judged too.
+#[test]
+fn who_is_born_while_a_dead_job_is_ended_is_spared_if_it_serves_somebody() {
+    let runtime = Runtime::new("born");
+    let (name, cookie) = (format!("born-{}", std::process::id()), format!("b{:015x}", std::process::id()));
+    let (path, ready) = (runtime.0.join("socket"), runtime.0.join("ready"));
+    let server = python(&cookie, SERVER, &[path.to_str().unwrap()]);
+    let connect = || std::os::unix::net::UnixStream::connect(&path).ok();
+    let [mut first, mut second] = ["first", "second"].map(|client| await_some(client, connect));
+    let mut byte = [0];
+    first.read_exact(&mut byte).unwrap();
+    let mut stubborn = python(&cookie, STUBBORN, &[&server.0.id().to_string(), ready.to_str().unwrap()]);
+    await_some("the stubborn", || ready.exists().then_some(()));
+    let mut record = runtime.record(&name);
+    record.set_cookie(format!("KOBJ_JOB={cookie}").as_bytes());
+    record.set_command(stubborn.0.id());
+    drop(record);
+
+    let output = runtime.kobj(&["scrub", "--job", &name, "-J"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = value["reports"][0]["stragglers"].as_array().unwrap().clone();
+    let mut actions: Vec<_> = rows.iter().map(|row| row["action"].as_str().unwrap()).collect();
+    actions.sort_unstable();
+    assert_eq!(actions, ["in-use", "in-use", "killed"], "{value}");
+    assert!(!stubborn.0.wait().unwrap().success());
+    second.write_all(b"x").unwrap();
+    let mut heard = [0; 2];
+    second.read_exact(&mut heard).unwrap_or_else(|error| panic!("its server was ended: {error}"));
+    assert_eq!(&heard, b"2y");
+}
+
+/// A shell of the dead job may be the one in which somebody types `kobj scrub`.
+#[test]
+fn whoever_started_the_scrub_stays() {
+    let runtime = Runtime::new("above");
+    let (name, cookie) = (format!("above-{}", std::process::id()), format!("c{:015x}", std::process::id()));
+    let mut other = Bearer::new(&cookie);
+    let mut record = runtime.record(&name);
+    record.set_cookie(format!("KOBJ_JOB={cookie}").as_bytes());
+    record.set_command(other.0.id());
+    drop(record);
+    let script = "\"$@\"; echo shell goes on >&2";
+    let output = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_kobj"), "scrub", "--job", &name, "-J"])
+        .env("KOBJ_JOB", &cookie)
+        .env("XDG_RUNTIME_DIR", &runtime.0)
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("shell goes on"), "{output:?}");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let rows = value["reports"][0]["stragglers"].as_array().unwrap();
+    let above = rows.iter().find(|row| row["why"].as_str().unwrap().contains("this command itself runs in the job"));
+    assert_eq!(above.map(|row| &row["action"]), Some(&"in-use".into()), "{value}");
+    assert!(!other.0.wait().unwrap().success());
+}
+
+/// Each process ends before anybody can look at it twice: only the control group knows that somebody is left.
+#[test]
+fn a_storm_of_forks_of_a_dead_job_ends() {
+    let runtime = Runtime::new("storm");
+    let name = format!("storm-{}", std::process::id());
+    let storm = "echo made; exec <&- >&- 2>&-; f() { f & }; f & f & f";
+    let mut run = Command::new(env!("CARGO_BIN_EXE_kobj"))
+        .args(["run", "--quiet", "--name", &name, "--", "sh", "-c", storm])
+        .env("XDG_RUNTIME_DIR", &runtime.0)
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env_remove("KOBJ_JOB")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(run.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "made\n");
+    let input = run.stdin.take();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let records = kobj_host::record::list(&RuntimeFolder::open_at(&runtime.0.join("kobj")).unwrap()).unwrap().found;
+    let group = records[0].contents.as_ref().unwrap().group.clone();
+    let output = runtime.kobj(&["scrub", "--job", &name, "-J"]);
+    drop(input);
+    if group.is_empty() {
+        println!("skipped: a_storm_of_forks_of_a_dead_job_ends: no control group can be made here");
+        return;
+    }
+    let group = PathBuf::from(std::ffi::OsString::from_vec(group));
+    let is_gone = !group.exists();
+    _ = std::fs::write(group.join("cgroup.kill"), "1");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(is_gone, "somebody is left: {output:?}");
 }
 
 #[test]

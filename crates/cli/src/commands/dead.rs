@@ -8,10 +8,12 @@ use crate::report::schema::{Action, BalanceRow, Containment, JobRow, Report, Str
 use crate::report::text::{self, Style};
 use crate::report::{escape, time};
 use crate::run::attribution::{Attributed, attribute, has_a_maker};
+use crate::run::ending::{Fate, Keeper, Leftover, Mercy, end_leftovers};
 use crate::run::inner;
+use crate::run::keep::allow_descriptors;
 use crate::state;
 use kobj_abi::{Class, EvidenceKind, HostKind, Koid, ObjectType, Tag};
-use kobj_core::image::{HostImage, Time};
+use kobj_core::image::{Holder, HostImage, Time};
 use kobj_host::containment::Group;
 use kobj_host::hands::{Hands, restore_room};
 use kobj_host::holders::Holders;
@@ -21,14 +23,14 @@ use kobj_host::record::{Beginning, Contents, Record, RuntimeFolder};
 use kobj_host::view::View;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long SIGKILL may take.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long nobody looks whether processes were born meanwhile.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// What was asked for.
 pub(crate) struct Asked<'a> {
@@ -192,88 +194,88 @@ fn job_row(contents: &Contents) -> JobRow {
     job
 }
 
-/// The job's living processes: ended, but for those that serve somebody outside, and this command's own line.
+/// The processes of a job whose kobj is dead.
+struct Orphans<'a> {
+    view: &'a View,
+    group: Option<&'a Group>,
+    cookie: Option<&'a [u8]>,
+    /// This process and its parents.
+    line: HashSet<u32>,
+    /// This process runs in the job's group: the group is never without anybody, and not to be killed as a whole.
+    is_inside: bool,
+}
+
+impl<'a> Orphans<'a> {
+    fn of(view: &'a View, contents: &'a Contents, group: Option<&'a Group>) -> Self {
+        let cookie = (!contents.cookie.is_empty()).then_some(contents.cookie.as_slice());
+        let own = std::process::id();
+        let is_inside = group.is_some_and(|group| group.members().is_ok_and(|members| members.contains(&own)));
+        Self { view, group, cookie, line: own_ancestors(view), is_inside }
+    }
+}
+
+impl Keeper for Orphans<'_> {
+    fn members(&mut self) -> Vec<Member> {
+        Sources { group: self.group, family: None, reaper: None, cookie: self.cookie }.members(self.view)
+    }
+
+    fn is_anybody_left(&mut self) -> bool {
+        !self.is_inside && self.group.is_some_and(Group::is_populated)
+    }
+
+    fn wait_for_any(&mut self, members: &[Member], until: Instant) {
+        let mut descriptors: Vec<PollFd<'_>> =
+            members.iter().map(|member| PollFd::new(member, PollFlags::IN)).collect();
+        // No longer than a moment, in which others may be born.
+        let moment = until.saturating_duration_since(Instant::now()).min(MOMENT);
+        let moment = Timespec { tv_sec: 0, tv_nsec: i64::from(moment.subsec_nanos()) };
+        // An interrupted wait is a short one.
+        let _ = poll(&mut descriptors, Some(&moment));
+    }
+
+    fn serving(&self, job: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
+        if job.is_empty() {
+            return HashMap::new();
+        }
+        // Whom no descriptor was free to hold is of the job all the same, and no outsider.
+        let in_group = self.group.and_then(|group| group.members().ok()).unwrap_or_default();
+        let job: HashSet<u32> = job.iter().copied().chain(in_group).collect();
+        let pids: Vec<u32> = job.iter().copied().collect();
+        serves_outside(self.view, &job, &given_to(self.view, &pids))
+    }
+
+    fn kill_group(&self) {
+        if let Some(group) = self.group.filter(|_| !self.is_inside) {
+            // Older kernels lack it; each process is killed by itself as well.
+            let _ = group.kill();
+        }
+    }
+
+    fn is_above_us(&self, pid: u32) -> bool {
+        self.line.contains(&pid)
+    }
+}
+
+/// The job's living processes: ended as a run ends them, but for those that serve somebody outside, and this command's
+/// own line.
 fn end_processes(view: &View, contents: &Contents, group: Option<&Group>, dry_run: bool) -> Result<Vec<Row>, String> {
-    let cookie = (!contents.cookie.is_empty()).then_some(contents.cookie.as_slice());
-    let sources = Sources { group, family: None, reaper: None, cookie };
-    let mut fates: BTreeMap<(u32, u64), Row> = BTreeMap::new();
-    let members = sources.members(view);
-    let pids: Vec<u32> = members.iter().map(|member| member.pid).collect();
-    let job: HashSet<u32> = pids.iter().copied().collect();
-    let serving = if job.is_empty() { Default::default() } else { serves_outside(view, &job, &given_to(view, &pids)) };
-    let line = own_ancestors(view);
-    let mut spared = HashSet::new();
-    for member in &members {
-        let mut image = member.image();
-        let why = if line.contains(&member.pid) {
-            "this command itself runs in the job"
-        } else if let Some(holders) = serving.get(&member.pid) {
-            image.holders.clone_from(holders);
-            "it serves somebody outside the job"
-        } else if dry_run {
-            fates
-                .insert(key(member), Row::new(image, Action::Planned, "it outlived the job's kobj and would be ended"));
-            continue;
-        } else {
-            continue;
-        };
-        spared.insert(key(member));
-        fates.insert(key(member), Row::new(image, Action::InUse, why));
-    }
-    if !dry_run {
-        let grace = kill_after()?;
-        signal_all(view, &sources, &spared, Signal::TERM, grace, &mut fates);
-        signal_all(view, &sources, &spared, Signal::KILL, KILL_PATIENCE, &mut fates);
-    }
-    Ok(fates.into_values().collect())
-}
-
-fn key(member: &Member) -> (u32, u64) {
-    (member.pid, member.started)
-}
-
-/// Signals every member that is not spared, those born meanwhile too, until none is left or the time is over.
-fn signal_all(
-    view: &View,
-    sources: &Sources<'_>,
-    spared: &HashSet<(u32, u64)>,
-    signal: Signal,
-    patience: Duration,
-    fates: &mut BTreeMap<(u32, u64), Row>,
-) {
-    let deadline = Instant::now() + patience.min(Duration::from_secs(3_600));
-    let mut asked = HashSet::new();
-    loop {
-        let mut members = sources.members(view);
-        members.retain(|member| !spared.contains(&key(member)));
-        for member in members.iter().filter(|member| asked.insert(key(member))) {
-            let (action, why) = match member.signal(signal) {
-                Ok(()) if signal == Signal::KILL => {
-                    (Action::Killed, "it outlived the job's kobj and SIGTERM".to_owned())
-                }
-                Ok(()) => (Action::Terminated, "it outlived the job's kobj".to_owned()),
-                Err(_) if member.has_ended() => (Action::Terminated, "it outlived the job's kobj".to_owned()),
-                Err(error) => (Action::Failed, format!("cannot signal it: {error}")),
-            };
-            // A stopped process sees the signal only when it goes on; if it has ended, that is as well.
-            let _ = member.signal(Signal::CONT);
-            fates.insert(key(member), Row::new(member.image(), action, why));
-        }
-        let now = Instant::now();
-        if members.is_empty() || now >= deadline {
-            return;
-        }
-        wait_for_any(&members, deadline - now);
-    }
-}
-
-/// Until one of them ends, or a moment, in which others may be born.
-fn wait_for_any(members: &[Member], limit: Duration) {
-    let mut descriptors: Vec<PollFd<'_>> = members.iter().map(|member| PollFd::new(member, PollFlags::IN)).collect();
-    let moment = limit.min(Duration::from_millis(50));
-    let moment = Timespec { tv_sec: 0, tv_nsec: i64::from(moment.subsec_nanos()) };
-    // An interrupted wait is a short one.
-    let _ = poll(&mut descriptors, Some(&moment));
+    let mercy = Mercy {
+        only_look: dry_run.then_some(Fate::Planned),
+        kill_all: contents.settings[1] & 1 == 1,
+        kill_after: kill_after()?,
+        signal: Signal::TERM.as_raw(),
+        keep: &[],
+        ignore: &[],
+        baseline: None,
+    };
+    // Each process is held by a descriptor.
+    allow_descriptors();
+    let leftovers = end_leftovers(&mut Orphans::of(view, contents, group), &mercy);
+    let row = |leftover: Leftover| {
+        let (image, action, why) = leftover.into_row();
+        Row::new(image, action, why)
+    };
+    Ok(leftovers.into_iter().map(row).collect())
 }
 
 /// What the record proves the job made, and what it only hints at.

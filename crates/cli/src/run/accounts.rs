@@ -1,7 +1,7 @@
 //! The accounts of a job: what is new, whose it is, what is done about it, and whether the numbers add up.
 
 use super::attribution::{Attributed, attribute};
-use super::ending::Leftover;
+use super::ending::{Keeper, Leftover};
 use super::keep::Keep;
 use super::looks::{Before, News};
 use super::outputs::{self, Meant};

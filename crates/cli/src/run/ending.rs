@@ -2,9 +2,9 @@
 //!
 //! Processes that serve somebody outside the job are left, and named with whom they serve.
 
-use super::keep::Keep;
 use crate::baseline::Baseline;
 use crate::patterns::{Pattern, any_matches};
+use crate::report::schema::Action;
 use kobj_abi::HostKind;
 use kobj_core::image::{Creator, Holder, HostImage, Identity};
 use kobj_host::members::Member;
@@ -19,6 +19,34 @@ const SETTLE_WHILE_RUNNING: Duration = Duration::from_millis(400);
 /// How long processes that survive SIGKILL (in the kernel, uninterruptible) are waited for.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Who sees the job's processes while they are ended: the kobj of the run, or one that goes on from its record.
+pub(crate) trait Keeper {
+    /// The job's living processes.
+    fn members(&mut self) -> Vec<Member>;
+
+    /// Whether anybody is left whom no list may show: in a storm of forks each process ends before it can be looked at.
+    fn is_anybody_left(&mut self) -> bool;
+
+    /// Waits until one of `members` has ended or `until` has come; it may come back earlier.
+    fn wait_for_any(&mut self, members: &[Member], until: Instant);
+
+    /// Which of the job's processes serve somebody outside it, and whom.
+    fn serving(&self, job: &HashSet<u32>) -> HashMap<u32, Vec<Holder>>;
+
+    /// Ends the whole control group at once, where there is one.
+    fn kill_group(&self);
+
+    /// Who forked a process of the job, where that is known.
+    fn parent_of(&self, _pid: u32) -> Option<Creator> {
+        None
+    }
+
+    /// Whether this kobj runs below that process of the job, so that it must stay whatever is asked for.
+    fn is_above_us(&self, _pid: u32) -> bool {
+        false
+    }
+}
+
 /// What became of a leftover process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -30,6 +58,8 @@ pub(crate) enum Fate {
     Planned,
     /// It serves these, outside the job.
     Serving(Vec<Holder>),
+    /// This very kobj was started by it or by what it started.
+    AboveUs,
     /// It ended after the first signal.
     Terminated,
     /// It ended after SIGKILL.
@@ -58,7 +88,7 @@ pub(crate) struct Mercy<'a> {
 
 impl Mercy<'_> {
     /// Whether a process is to be left alone for what it is called.
-    pub(crate) fn is_named(&self, keep: &Keep<'_>, image: &HostImage, pid: u32) -> bool {
+    pub(crate) fn is_named(&self, keep: &impl Keeper, image: &HostImage, pid: u32) -> bool {
         let matches = |patterns| any_matches(patterns, HostKind::Process, &image.name);
         let command = || keep.parent_of(pid).map(|parent| parent.command);
         let is_known = |known: &Baseline| known.knows_process(&image.name, command().as_deref());
@@ -82,6 +112,28 @@ impl Leftover {
         }
     }
 
+    /// What a report says of it: whom it serves is in the image then.
+    pub(crate) fn into_row(self) -> (HostImage, Action, String) {
+        let Self { mut image, fate } = self;
+        let (action, why) = match fate {
+            Fate::Reported(why) => (Action::Reported, why),
+            Fate::Kept => (Action::Kept, "it is to be kept (--keep)".to_owned()),
+            Fate::Planned => (Action::Planned, "it outlived the job and would be ended".to_owned()),
+            Fate::Serving(holders) => {
+                let whom = holders.first().map_or_else(String::new, |holder| {
+                    format!(": pid {} ({})", holder.pid, String::from_utf8_lossy(&holder.command))
+                });
+                image.holders = holders;
+                (Action::InUse, format!("it serves somebody outside the job{whom}; --kill-all ends it all the same"))
+            }
+            Fate::AboveUs => (Action::InUse, "this command itself runs in the job, below it".to_owned()),
+            Fate::Terminated => (Action::Terminated, "it outlived the job and ended on the first signal".to_owned()),
+            Fate::Killed => (Action::Killed, "it outlived the job and ended only by SIGKILL".to_owned()),
+            Fate::Failed(why) => (Action::Failed, why),
+        };
+        (image, action, why)
+    }
+
     /// Whether it is no more.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.fate, Fate::Terminated | Fate::Killed)
@@ -95,7 +147,7 @@ fn key(member: &Member) -> Key {
 }
 
 /// Ends what is left of the job's processes, as far as `mercy` allows; says what became of each.
-pub(crate) fn end_leftovers(keep: &mut Keep<'_>, mercy: &Mercy<'_>) -> Vec<Leftover> {
+pub(crate) fn end_leftovers(keep: &mut impl Keeper, mercy: &Mercy<'_>) -> Vec<Leftover> {
     let members = settle(keep);
     let parents: HashMap<u32, Option<Creator>> = members.iter().map(|m| (m.pid, keep.parent_of(m.pid))).collect();
     let mut leftovers = end(keep, mercy, members);
@@ -105,14 +157,20 @@ pub(crate) fn end_leftovers(keep: &mut Keep<'_>, mercy: &Mercy<'_>) -> Vec<Lefto
     leftovers
 }
 
-fn end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, members: Vec<Member>) -> Vec<Leftover> {
+fn end(keep: &mut impl Keeper, mercy: &Mercy<'_>, members: Vec<Member>) -> Vec<Leftover> {
     let mut left: BTreeMap<Key, Leftover> = BTreeMap::new();
     if members.is_empty() && !keep.is_anybody_left() {
         return Vec::new();
     }
     if let Some(fate) = &mercy.only_look {
-        let report = |member: &Member| Leftover { image: member.image(), fate: fate.clone() };
-        return members.iter().map(report).collect();
+        // A plan says whom it would spare.
+        if *fate == Fate::Planned {
+            spare(keep, mercy, &members, &mut left);
+        }
+        for member in &members {
+            left.entry(key(member)).or_insert_with(|| Leftover { image: member.image(), fate: fate.clone() });
+        }
+        return left.into_values().collect();
     }
     let mut members = members;
     loop {
@@ -129,7 +187,7 @@ fn end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, members: Vec<Member>) -> Vec<Left
 }
 
 /// Waits a little for processes that end by themselves; returns those that did not.
-fn settle(keep: &mut Keep<'_>) -> Vec<Member> {
+fn settle(keep: &mut impl Keeper) -> Vec<Member> {
     let began = Instant::now();
     loop {
         let members = keep.members();
@@ -147,13 +205,20 @@ fn settle(keep: &mut Keep<'_>) -> Vec<Member> {
 }
 
 /// Who is left alone: kept by name, or serving somebody outside. Their fates are written down.
-fn spare(keep: &Keep<'_>, mercy: &Mercy<'_>, members: &[Member], left: &mut BTreeMap<Key, Leftover>) -> HashSet<Key> {
+fn spare(
+    keep: &impl Keeper,
+    mercy: &Mercy<'_>,
+    members: &[Member],
+    left: &mut BTreeMap<Key, Leftover>,
+) -> HashSet<Key> {
     let serving: HashMap<u32, Vec<Holder>> =
         if mercy.kill_all { HashMap::new() } else { keep.serving(&members.iter().map(|m| m.pid).collect()) };
     let mut spared = HashSet::new();
     for member in members {
         let image = member.image();
-        let fate = if mercy.is_named(keep, &image, member.pid) {
+        let fate = if keep.is_above_us(member.pid) {
+            Fate::AboveUs
+        } else if mercy.is_named(keep, &image, member.pid) {
             Fate::Kept
         } else if let Some(holders) = serving.get(&member.pid) {
             Fate::Serving(holders.clone())
@@ -169,7 +234,7 @@ fn spare(keep: &Keep<'_>, mercy: &Mercy<'_>, members: &[Member], left: &mut BTre
 /// A server that is spared may fork for its next client at any moment: who is new beside the spared is judged before
 /// anything is done to it. With nobody spared there is no such server, and a storm of forks is not to be waited for.
 fn spare_the_new(
-    keep: &Keep<'_>,
+    keep: &impl Keeper,
     mercy: &Mercy<'_>,
     members: &[Member],
     is_judged: impl Fn(&Member) -> bool,
@@ -185,7 +250,7 @@ fn spare_the_new(
 
 /// The first signal to all that are not spared, those born meanwhile too, until they are gone or `deadline` has come.
 fn ask_to_end(
-    keep: &mut Keep<'_>,
+    keep: &mut impl Keeper,
     mut members: Vec<Member>,
     mercy: &Mercy<'_>,
     spared: &mut HashSet<Key>,
@@ -221,7 +286,7 @@ fn ask_to_end(
 }
 
 /// SIGKILL to all that are not spared, again and again until none is left.
-fn make_end(keep: &mut Keep<'_>, mercy: &Mercy<'_>, spared: &mut HashSet<Key>, left: &mut BTreeMap<Key, Leftover>) {
+fn make_end(keep: &mut impl Keeper, mercy: &Mercy<'_>, spared: &mut HashSet<Key>, left: &mut BTreeMap<Key, Leftover>) {
     let patience = Instant::now() + KILL_PATIENCE;
     let mut judged: HashSet<Key> = left.keys().copied().collect();
     loop {

@@ -1,5 +1,6 @@
 //! The loop of a run: one thread, one poll over signals, watches and the processes that are waited for.
 
+use super::ending::Keeper;
 use super::job_control::JobControl;
 use super::recording::Recording;
 use kobj_core::image::{Creator, Holder};
@@ -98,24 +99,6 @@ impl Keep<'_> {
         }
     }
 
-    /// Turns until one of `members` has ended or `until` has come.
-    pub(crate) fn wait_for_any(&mut self, members: &[Member], until: Instant) {
-        let descriptors: Vec<BorrowedFd<'_>> = members.iter().map(AsFd::as_fd).collect();
-        while Instant::now() < until && !members.iter().any(Member::has_ended) {
-            if self.turn(&descriptors, Some(until)).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The job's living processes, the command included while it lives. The init of an isolated job is none of them.
-    pub(crate) fn members(&mut self) -> Vec<Member> {
-        let init = self.control.init_pid();
-        let mut members = self.all_members();
-        members.retain(|member| Some(member.pid) != init);
-        members
-    }
-
     /// Ends the namespaces of an isolated job, and with them whatever was born inside meanwhile.
     pub(crate) fn end_isolation(&mut self) {
         let until = Instant::now() + NAMESPACE_PATIENCE;
@@ -155,9 +138,18 @@ impl Keep<'_> {
         Sources { group: containment.group(), family, reaper: self_or_none(*had_children), cookie: Some(cookie) }
             .members(view)
     }
+}
 
-    /// Whether anybody is left whom no list may show: in a storm of forks each process ends before it can be looked at.
-    pub(crate) fn is_anybody_left(&mut self) -> bool {
+impl Keeper for Keep<'_> {
+    /// The job's living processes, the command included while it lives. The init of an isolated job is none of them.
+    fn members(&mut self) -> Vec<Member> {
+        let init = self.control.init_pid();
+        let mut members = self.all_members();
+        members.retain(|member| Some(member.pid) != init);
+        members
+    }
+
+    fn is_anybody_left(&mut self) -> bool {
         if self.is_over {
             return false;
         }
@@ -167,16 +159,16 @@ impl Keep<'_> {
         !has_init && (has_children || self.containment.group().is_some_and(|group| group.is_populated()))
     }
 
-    /// Who forked a process of the job, where the family tree knows it.
-    pub(crate) fn parent_of(&self, pid: u32) -> Option<Creator> {
-        let family = self.watches.family();
-        let parent = family.life(pid)?.parent;
-        let command = family.name_of(parent)?.to_vec();
-        Some(Creator { pid: parent, command, at: None })
+    fn wait_for_any(&mut self, members: &[Member], until: Instant) {
+        let descriptors: Vec<BorrowedFd<'_>> = members.iter().map(AsFd::as_fd).collect();
+        while Instant::now() < until && !members.iter().any(Member::has_ended) {
+            if self.turn(&descriptors, Some(until)).is_err() {
+                return;
+            }
+        }
     }
 
-    /// Which of the job's processes serve somebody outside it, and whom.
-    pub(crate) fn serving(&self, job: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
+    fn serving(&self, job: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
         // Whom no descriptor was free to hold is of the job all the same, and no outsider.
         let in_group = self.containment.group().and_then(|group| group.members().ok()).unwrap_or_default();
         let mut job: HashSet<u32> = job.iter().copied().chain(in_group).collect();
@@ -185,17 +177,23 @@ impl Keep<'_> {
         serves_outside(self.view, &job, &own_descriptors())
     }
 
-    /// Ends the whole control group at once, where there is one.
-    pub(crate) fn kill_group(&self) {
+    fn kill_group(&self) {
         if let Some(group) = self.containment.group() {
             // Older kernels lack it; each process is killed by itself as well.
             let _ = group.kill();
         }
     }
+
+    fn parent_of(&self, pid: u32) -> Option<Creator> {
+        let family = self.watches.family();
+        let parent = family.life(pid)?.parent;
+        let command = family.name_of(parent)?.to_vec();
+        Some(Creator { pid: parent, command, at: None })
+    }
 }
 
 /// Raises the number of descriptors that this process may have open to what the machine allows it.
-fn allow_descriptors() {
+pub(crate) fn allow_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         // A refusal leaves what there is, which is then used in turns.

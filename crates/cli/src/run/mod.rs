@@ -5,11 +5,11 @@
 
 mod accounts;
 pub(crate) mod attribution;
-mod ending;
+pub(crate) mod ending;
 pub(crate) mod inner;
 pub(crate) mod isolate;
 mod job_control;
-mod keep;
+pub(crate) mod keep;
 mod looks;
 mod outputs;
 mod recording;
@@ -19,6 +19,7 @@ use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
 use crate::options::run::{COOKIE, RunOptions, refuse};
 use crate::report::schema::{JobRow, Report};
 use crate::report::{escape, files, text, time};
+use ending::Keeper;
 use isolate::Isolated;
 use job_control::{End, JobControl, is_init};
 use keep::Keep;

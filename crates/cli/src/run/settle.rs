@@ -1,7 +1,7 @@
 //! What is done about what is left: each straggler becomes an object of the manager, is decided about, judged by the
 //! kernel, scrubbed where that is asked for and allowed, and entered in the report.
 
-use super::ending::{Fate, Leftover};
+use super::ending::Leftover;
 use crate::baseline::Baseline;
 use crate::options::run::{RunOptions, Scrub};
 use crate::patterns::{Pattern, any_matches};
@@ -121,7 +121,7 @@ impl<'a> Settlement<'a> {
 
     /// Enters a leftover process and what became of it.
     pub(crate) fn add_process(&mut self, leftover: Leftover) {
-        let Leftover { mut image, fate } = leftover;
+        let (image, action, why) = leftover.into_row();
         let Identity::Process { pid, started } = image.identity else { return };
         let request = process::Request { pid, started, ended: false };
         let koid = match self.core.create_process(self.now, Some(self.job), request, Some(&image.name)) {
@@ -130,21 +130,6 @@ impl<'a> Settlement<'a> {
         };
         self.open.insert(koid);
         let tag = Tag { letters: ObjectType::Process.letters(), koid };
-        let (action, why) = match fate {
-            Fate::Reported(why) => (Action::Reported, why),
-            Fate::Kept => (Action::Kept, "it is to be kept (--keep)".to_owned()),
-            Fate::Planned => (Action::Planned, "it outlived the job and would be ended".to_owned()),
-            Fate::Serving(holders) => {
-                let whom = holders.first().map_or_else(String::new, |holder| {
-                    format!(": pid {} ({})", holder.pid, String::from_utf8_lossy(&holder.command))
-                });
-                image.holders = holders;
-                (Action::InUse, format!("it serves somebody outside the job{whom}; --kill-all ends it all the same"))
-            }
-            Fate::Terminated => (Action::Terminated, "it outlived the job and ended on the first signal".to_owned()),
-            Fate::Killed => (Action::Killed, "it outlived the job and ended only by SIGKILL".to_owned()),
-            Fate::Failed(why) => (Action::Failed, why),
-        };
         if action.is_gone() {
             self.open.remove(&koid);
             if let Err(error) = self.core.process_ended(koid) {
