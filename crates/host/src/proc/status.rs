@@ -13,6 +13,8 @@ pub struct Status {
     pub uid: Option<u32>,
     /// Real user id.
     pub real_uid: Option<u32>,
+    /// Real, effective, saved and file system's user id.
+    pub users: [Option<u32>; 4],
     /// Number of threads.
     pub threads: Option<u32>,
     /// Its id in each PID namespace, ours first.
@@ -40,7 +42,10 @@ pub fn parse(text: &[u8]) -> Status {
         match key {
             b"Tgid" => status.process = small(0),
             b"PPid" => status.parent = small(0),
-            b"Uid" => (status.real_uid, status.uid) = (small(0), small(1)),
+            b"Uid" => {
+                status.users = std::array::from_fn(small);
+                [status.real_uid, status.uid, ..] = status.users;
+            }
             b"Threads" => status.threads = small(0),
             b"NSpid" => {
                 status.namespace_pids =
@@ -69,6 +74,7 @@ mod tests {
             (status.process, status.parent, status.uid, status.real_uid),
             (Some(7), Some(1), Some(1001), Some(1000))
         );
+        assert_eq!(status.users, [Some(1000), Some(1001), Some(1000), Some(1000)]);
         assert_eq!(status.namespace_pids, [7, 1]);
         assert_eq!((status.shared_pending, status.ignored, status.threads), (Some(0x4000), None, None));
         assert_eq!(status.resident, Some(12 << 10));

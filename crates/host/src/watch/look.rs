@@ -2,7 +2,10 @@
 //!
 //! Inotify says what happened to a name, never who did it, and equal events in a row are merged into one. So a look
 //! proves the maker only if, by the queue read again after the look, the file was made, opened once and not closed, and
-//! exactly one process of all that could have it holds it, and that one is the job's. Otherwise it gives a hint.
+//! exactly one process of all that could have it holds it, by a descriptor or a mapping, and that one is the job's.
+//! Otherwise it gives a hint: also where a process cannot be looked at that could have the file. That is any of the
+//! file's owner, who alone can be its maker, and any other that its mode lets in; but for root, who may open everything and
+//! whom no user may look at.
 //!
 //! The first look is immediate and at the job's processes alone, which is cheap. The second, at everyone, follows a moment
 //! later, for files that are still as they were made: most files of a busy job are gone by then.
@@ -86,21 +89,31 @@ struct Seen {
     inode: (u64, u64),
     uid: u32,
     links: u32,
+    /// Type and permissions.
+    mode: u32,
+    /// Somebody could have it who cannot be looked at.
+    is_hidden: bool,
     /// Processes with a descriptor of it.
     holders: HashSet<u32>,
-    /// A member that has it mapped.
-    mapped_by: Option<u32>,
+    /// Processes with a mapping of a file of that number, on whatever file system.
+    mappers: HashSet<u32>,
 }
 
 impl Seen {
     /// Whether what was read and seen leaves one maker only: a member that has held it since, alone.
     fn is_proved(&self, members: &HashSet<u32>) -> bool {
-        let alone = self.holders.len() == 1 && self.holders.is_subset(members);
-        alone && self.links == 1 && self.story.is_once()
+        let alone = self.holders.len() == 1 && self.holders.is_subset(members) && self.mappers.is_subset(&self.holders);
+        alone && !self.is_hidden && self.links == 1 && self.story.is_once()
     }
 
     fn is_unheld(&self) -> bool {
-        self.holders.is_empty() && self.mapped_by.is_none()
+        self.holders.is_empty() && self.mappers.is_empty()
+    }
+
+    /// Whether a process of these users could have it open.
+    fn lets_in(&self, users: &[Option<u32>]) -> bool {
+        let is_root = users.iter().all(|user| *user == Some(0));
+        users.iter().any(|user| user.is_none_or(|user| user == self.uid)) || !is_root && self.mode & 0o077 != 0
     }
 }
 
@@ -217,7 +230,7 @@ impl Look {
         if seen.is_empty() {
             return;
         }
-        self.look_at_members(members, &mut seen);
+        self.look_at_members(members, &mut seen, false);
         let later = self.read_later(&mut seen, makers, lost);
         for file in seen {
             if later && file.story.is_once() && file.holders.len() == 1 && self.pending.len() < NAMES_IN_ONE_LOOK {
@@ -243,8 +256,10 @@ impl Look {
         }
         for file in &mut seen {
             file.holders.clear();
+            file.mappers.clear();
+            file.is_hidden = false;
         }
-        self.look_at_members(members, &mut seen);
+        self.look_at_members(members, &mut seen, true);
         let whole = self.look_at_others(members, &mut seen);
         let later = self.read_later(&mut seen, makers, lost);
         for file in seen {
@@ -271,7 +286,7 @@ impl Look {
 
     fn judge(&self, file: &Seen, whole: bool, members: &HashSet<u32>, makers: &mut Makers) {
         let story = file.story;
-        let Some(holder) = file.holders.iter().copied().find(|pid| members.contains(pid)).or(file.mapped_by) else {
+        let Some(holder) = file.holders.iter().chain(&file.mappers).copied().find(|pid| members.contains(pid)) else {
             return;
         };
         if story.gone {
@@ -345,43 +360,44 @@ impl Look {
             inode: inode_of(&found),
             uid: found.stx_uid,
             links: found.stx_nlink,
+            mode: u32::from(found.stx_mode),
+            is_hidden: false,
             holders: HashSet::new(),
-            mapped_by: None,
+            mappers: HashSet::new(),
         })
     }
 
-    fn look_at_members(&self, members: &HashSet<u32>, seen: &mut [Seen]) {
+    /// Looks at the job's processes: at all maps, or only at those that may hold what no descriptor does.
+    fn look_at_members(&self, members: &HashSet<u32>, seen: &mut [Seen], all_maps: bool) {
         for pid in members {
             let Ok(life) = self.proc.life(*pid) else { continue };
             look_at_descriptors(&life, seen);
-            if seen.iter().any(Seen::is_unheld) {
-                let maps = life.read("maps", MAPS_BYTES).unwrap_or_default();
-                for map in proc::maps::parse(&maps) {
-                    let held = seen.iter_mut().find(|file| file.is_unheld() && file.inode.1 == map.inode);
-                    if let Some(file) = held {
-                        file.mapped_by = Some(*pid);
-                    }
-                }
+            if all_maps || seen.iter().any(Seen::is_unheld) {
+                look_at_maps(&life, seen);
             }
         }
     }
 
-    /// Looks at everyone else who could have the file. False if somebody of our user could not be looked at.
-    ///
-    /// The maker of a file has its owner's user id, so processes of other users need no look.
+    /// Looks at everyone else who could have the files. Marks in `seen` what somebody could have who hides.
     fn look_at_others(&self, members: &HashSet<u32>, seen: &mut [Seen]) -> bool {
         let Ok(pids) = self.proc.pids() else { return false };
-        let mut whole = true;
+        // Where others' processes are not even listed (hidepid), they all hide; our own never do.
+        if pids.first() != Some(&1) {
+            seen.iter_mut().filter(|file| file.lets_in(&[Some(u32::MAX)])).for_each(|file| file.is_hidden = true);
+        }
         for pid in pids.into_iter().filter(|pid| !members.contains(pid)) {
             let Ok(life) = self.proc.life(pid) else { continue };
-            if look_at_descriptors(&life, seen) {
+            if look_at_descriptors(&life, seen) && look_at_maps(&life, seen) {
                 continue;
             }
-            let status = life.read("status", proc::SMALL).map(|text| proc::status::parse(&text));
-            // Gone in the meantime, or not ours: no matter. One of ours that hides: it may be the maker.
-            whole &= status.map_or(true, |status| !has_user(&status, self.uid));
+            // Gone in the meantime: what it had was closed, which is an event.
+            let Ok(status) = life.read("status", proc::SMALL).map(|text| proc::status::parse(&text)) else { continue };
+            if life.stat().is_some_and(|stat| stat.is_dead() && stat.threads <= 1) {
+                continue;
+            }
+            seen.iter_mut().filter(|file| file.lets_in(&status.users)).for_each(|file| file.is_hidden = true);
         }
-        whole
+        true
     }
 }
 
@@ -397,17 +413,35 @@ fn inode_of(found: &Statx) -> (u64, u64) {
 /// Enters the process as holder of each file it has open. False if its descriptors cannot be listed.
 fn look_at_descriptors(life: &Life, seen: &mut [Seen]) -> bool {
     let Ok(descriptors) = life.subfolder("fd") else { return false };
+    let mut whole = true;
     let listed = numbered_entries(&descriptors, |number| {
-        let Ok(found) = proc::look(&descriptors, number.to_string().as_str()) else { return };
+        let found = match proc::look(&descriptors, number.to_string().as_str()) {
+            Ok(found) => found,
+            // Closed meanwhile, or seen closing: that is an event.
+            Err(Errno::NOENT) => return,
+            Err(_) => return whole = false,
+        };
         for file in seen.iter_mut().filter(|file| file.inode == inode_of(&found)) {
             file.holders.insert(life.pid);
         }
     });
-    listed.is_ok()
+    whole && listed.is_ok()
 }
 
-fn has_user(status: &proc::status::Status, uid: u32) -> bool {
-    [status.uid, status.real_uid].iter().any(|user| user.is_none_or(|user| user == uid))
+/// Enters the process as mapper of each file of which it may have a mapping. False if its maps cannot be read whole.
+fn look_at_maps(life: &Life, seen: &mut [Seen]) -> bool {
+    let maps = match life.read("maps", MAPS_BYTES) {
+        Ok(maps) => maps,
+        // It has no memory: a thread of the kernel's, or dead.
+        Err(error) => return error.raw_os_error() == Some(Errno::SRCH.raw_os_error()),
+    };
+    for map in proc::maps::parse(&maps) {
+        // Not by the device, which the kernel prints otherwise on some file systems: one too many makes a hint, no proof.
+        for file in seen.iter_mut().filter(|file| file.inode.1 == map.inode) {
+            file.mappers.insert(life.pid);
+        }
+    }
+    maps.len() < MAPS_BYTES
 }
 
 #[cfg(test)]
@@ -427,8 +461,10 @@ mod tests {
             inode: (1, 2),
             uid: 0,
             links,
+            mode: 0o100_600,
+            is_hidden: false,
             holders: holders.iter().copied().collect(),
-            mapped_by: None,
+            mappers: HashSet::new(),
         };
         let members = HashSet::from([7, 8]);
         assert!(seen(once, &[7], 1).is_proved(&members));
@@ -450,5 +486,38 @@ mod tests {
             assert!(!seen(once, holders, 1).is_proved(&members), "{holders:?}");
         }
         assert!(!seen(once, &[7], 2).is_proved(&members), "linked: made under another name");
+        let mapped = |mappers: &[u32]| Seen { mappers: mappers.iter().copied().collect(), ..seen(once, &[7], 1) };
+        assert!(mapped(&[7]).is_proved(&members));
+        for mappers in [&[8][..], &[7, 8], &[9], &[7, 9]] {
+            assert!(!mapped(mappers).is_proved(&members), "{mappers:?}");
+        }
+        assert!(!Seen { is_hidden: true, ..seen(once, &[7], 1) }.is_proved(&members));
+    }
+
+    #[test]
+    fn who_hides_matters_only_if_the_file_lets_him_in() {
+        let handle = FileHandle::new(1, b"12345678").expect("short");
+        let file = |mode| Seen {
+            key: (1, c"name".to_owned()),
+            story: Story::default(),
+            window_start: Time(0),
+            folder: (1, handle),
+            handle,
+            inode: (1, 2),
+            uid: 1000,
+            links: 1,
+            mode,
+            is_hidden: false,
+            holders: HashSet::new(),
+            mappers: HashSet::new(),
+        };
+        let (shut, open) = (file(0o100_600), file(0o100_604));
+        for own in [[1000; 4], [0, 0, 0, 1000], [1001, 1001, 1000, 1001]] {
+            assert!(shut.lets_in(&own.map(Some)), "the owner's, or can become so: {own:?}");
+        }
+        assert!(!shut.lets_in(&[Some(1001); 4]) && open.lets_in(&[Some(1001); 4]));
+        assert!(!open.lets_in(&[Some(0); 4]), "root");
+        assert!(open.lets_in(&[Some(0), Some(1001), Some(0), Some(1001)]), "a set-uid program of another user");
+        assert!(shut.lets_in(&[None]) && open.lets_in(&[None]), "nothing is known of him");
     }
 }
