@@ -484,3 +484,24 @@ fn with_closed_standard_streams_the_report_is_written_and_the_job_scrubbed() {
     assert_eq!(read.action(&path), Some("scrubbed"));
     assert!(!Path::new(&path).exists());
 }
+
+/// A group that a spared process keeps would stay for ever: nobody would be there to remove it when that has ended.
+#[test]
+fn a_spared_process_does_not_keep_the_jobs_group() {
+    let desk = Desk::new("spared-group");
+    let script = "sleep 1000 > /dev/null 2>&1 & echo $!; cat /proc/self/cgroup";
+    let output = desk.run(&["--quiet", "--report-only"], script);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (pid, inside) = said.split_once('\n').unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    let after = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_pid()));
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    if !inside.contains("/kobj-") {
+        return println!("skipped: a_spared_process_does_not_keep_the_jobs_group: no control group here");
+    }
+    assert!(!after.unwrap().contains("/kobj-"), "it is in the job's group still");
+    let group = inside.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    for hierarchy in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        assert!(!Path::new(hierarchy).join(group).exists(), "{group} stays");
+    }
+}

@@ -66,6 +66,9 @@ impl Containment {
     }
 }
 
+/// How often those who were spared are moved, at most.
+const DISSOLVE_MAX: usize = 8;
+
 impl Group {
     /// Makes a group for the job below this process's own, named `kobj-ERA-COUNTER-NANOSECONDS`: users and runtime
     /// folders count their eras apart, so the era alone is not unique. `announce` as in [`Containment::choose`].
@@ -151,6 +154,35 @@ impl Group {
             next += 1;
         }
         found.iter().rev().all(|group| matches!(rustix::fs::rmdir(group), Ok(()) | Err(Errno::NOENT)))
+    }
+}
+
+impl Group {
+    /// Removes the group though processes were spared: those go on in the group around it, where kobj itself was. Else the
+    /// group would stay for ever once they have ended, since nobody would be there to remove it.
+    ///
+    /// Groups that the job made inside, with processes in them, are somebody's and stay, and so does this one; the answer
+    /// is then false.
+    #[must_use]
+    pub fn dissolve(&self) -> bool {
+        let Some(around) = self.path.parent().map(|parent| parent.join("cgroup.procs")) else { return false };
+        // Who forks meanwhile is moved the next time.
+        for _ in 0..DISSOLVE_MAX {
+            if self.remove() {
+                return true;
+            }
+            let mut members = Vec::new();
+            let listed = read_members(&self.path, &mut members);
+            if listed.is_err() || members.is_empty() {
+                return false;
+            }
+            for pid in members {
+                let moved = fs::OpenOptions::new().write(true).open(&around);
+                // One that has ended since is no longer to be moved.
+                let _ = moved.and_then(|mut procs| procs.write_all(pid.to_string().as_bytes()));
+            }
+        }
+        self.remove()
     }
 }
 

@@ -169,8 +169,8 @@ fn go_on(
     }
     report.balance = balance(&report.stragglers);
     if let Some(group) = group.filter(|_| !dry_run) {
-        // With processes that were spared it stays, and the kernel says so itself.
-        let _ = group.remove();
+        // Where groups that the job made itself are in use, it stays; the kernel says so itself.
+        let _ = group.dissolve();
     }
     Ok(report)
 }

@@ -181,8 +181,8 @@ fn close_all(watches: Watches, before: Before, record: Recording) {
 
 fn remove_group(containment: &Containment) {
     if let Some(group) = containment.group() {
-        // A group with processes in use stays; the kernel says so itself.
-        let _ = group.remove();
+        // Where groups that the job made itself are in use, it stays; the kernel says so itself.
+        let _ = group.dissolve();
     }
 }
 
