@@ -73,6 +73,28 @@ fn killpg_reaches_the_command_once() {
     assert!(running.wait().success());
 }
 
+/// A command that takes the signal before kobj looks cannot be told from one that never got it: it gets it again, once.
+/// None is lost, and after 20 milliseconds no more come.
+#[test]
+fn killpg_to_a_command_that_takes_it_at_once_reaches_it_once_or_twice() {
+    let (_place, mut running) = counting(Mode::Root, &[]);
+    let group = Pid::from_raw(running.leader() as i32).expect("a pid");
+    for (signal, _) in COUNTED {
+        kill_process_group(group, signal).expect("killpg");
+    }
+    // To kobj alone and after all others: when it comes, those before it have come.
+    assert!(process::send(running.kobj_pid(), Signal::USR2));
+    assert!(running.line("counted SIGUSR2 1").is_some(), "{}", running.output());
+    settle(&running, 1);
+    running.tear_down();
+    let output = running.output();
+    assert!(running.wait().success());
+    for (_, name) in COUNTED {
+        assert!(output.contains(&format!("counted {name} 1")), "{output}");
+        assert!(!output.contains(&format!("counted {name} 3")), "{output}");
+    }
+}
+
 #[test]
 fn a_signal_to_kobj_alone_is_passed_on_once() {
     let (_place, mut running) = counting(Mode::User, &[]);
