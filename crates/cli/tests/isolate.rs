@@ -52,6 +52,11 @@ impl Somebody {
         command
     }
 
+    /// A name for a job of its own.
+    fn job_name(&self) -> String {
+        text(self.folder.file_name().unwrap().as_encoded_bytes())
+    }
+
     fn isolated(&self, flags: &[&str], command: &[&str]) -> Command {
         let kobj = self.folder.join("kobj");
         let mut words = vec![kobj.as_os_str(), OsStr::new("run"), OsStr::new("--isolate")];
@@ -259,7 +264,9 @@ fn init_of(run: &Child) -> Pid {
 
 /// A run whose command has said "up".
 fn up(somebody: &Somebody, script: &str) -> (Child, BufReader<ChildStdout>) {
-    let mut run = somebody.isolated(&["--quiet"], &["sh", "-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+    let name = somebody.job_name();
+    let flags = ["--quiet", "--name", &name];
+    let mut run = somebody.isolated(&flags, &["sh", "-c", script]).stdin(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(run.stdout.take().unwrap());
     let mut line = String::new();
     lines.read_line(&mut line).unwrap();
@@ -282,6 +289,11 @@ fn without_its_kobj_the_command_goes_on_and_the_rest_ends_with_it() {
         assert_eq!(rest, "got it\n");
         let mut polled = [PollFd::new(&init, PollFlags::IN)];
         assert_eq!(poll(&mut polled, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })), Ok(1), "the init stays");
+        // The record says which control group is to be removed.
+        let (kobj, name) = (somebody.folder.join("kobj"), somebody.job_name());
+        let words = [kobj.as_os_str(), OsStr::new("scrub"), OsStr::new("--job"), OsStr::new(&name)];
+        let output = somebody.command(&words).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
     });
 }
 
