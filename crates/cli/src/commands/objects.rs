@@ -129,6 +129,12 @@ fn is_short_for(image: &HostImage, name: &[u8]) -> bool {
         HostKind::PosixSemaphore => last.strip_prefix(b"sem.").unwrap_or(last),
         HostKind::AbstractSocket => image.name.strip_prefix(b"@").unwrap_or(&image.name),
         HostKind::Process => return false,
+        // `tcp 127.0.0.1:80` is 127.0.0.1:80, and :80.
+        HostKind::Listener => {
+            let address = image.name.rsplit(|b| *b == b' ').next().unwrap_or_default();
+            let port = address.iter().rposition(|b| *b == b':').map_or(&[][..], |at| &address[at..]);
+            return !name.is_empty() && (address == name || port == name);
+        }
         _ => last,
     };
     !name.is_empty() && (short == name || last == name)
@@ -284,6 +290,9 @@ mod tests {
         assert!(is_short_for(&image(HostKind::PosixSemaphore, "/dev/shm/sem.a"), b"sem.a"));
         assert!(is_short_for(&image(HostKind::AbstractSocket, "@x/y"), b"x/y"));
         assert!(!is_short_for(&image(HostKind::Segment, "/dev/shm/"), b""));
+        let listener = image(HostKind::Listener, "tcp [::1]:80");
+        assert!(is_short_for(&listener, b"[::1]:80") && is_short_for(&listener, b":80"));
+        assert!(!is_short_for(&listener, b":8") && !is_short_for(&listener, b"80") && !is_short_for(&listener, b""));
     }
 
     #[test]
