@@ -11,6 +11,7 @@ use crate::report::escape;
 use crate::report::identity::IdentityText;
 use crate::report::schema::{Action, Report, Straggler};
 use crate::report::text::shown_name;
+use crate::run::keep::allow_descriptors;
 use crate::state;
 use clap::Args;
 use kobj_abi::{Class, EvidenceKind, HostKind, Strength};
@@ -327,6 +328,8 @@ fn act(view: &View, plan: Vec<HostImage>) -> Result<Vec<Row>, String> {
 
 /// Destroys each object, in their order, if the kernel says that nobody uses it.
 pub(super) fn destroy(view: &View, images: Vec<HostImage>, hands: &mut Hands<'_>) -> Vec<Row> {
+    // Files wait for their last look together, each held open.
+    allow_descriptors();
     let allowed: Vec<&HostImage> = images.iter().filter(|image| refusal(image).is_none()).collect();
     let mut outcomes = kinds::scrub_all(view, &allowed, hands).into_iter();
     let row = |image: HostImage| match refusal(&image) {

@@ -2,7 +2,7 @@
 
 use super::attribution::{Attributed, attribute};
 use super::ending::{Keeper, Leftover};
-use super::keep::Keep;
+use super::keep::{Keep, allow_descriptors};
 use super::looks::{Before, News};
 use super::outputs::{self, Meant};
 use super::settle::{Policy, Settled, Settlement};
@@ -89,6 +89,8 @@ pub(crate) fn settle(
         watches.stop_watching_files();
         let mut note = |note| record.say(|record| record.note(note));
         let is_own = |inner: &Identity| watches.maker(inner).is_some_and(|made| made.strength == Strength::Proof);
+        // Files wait for their last look together, each held open.
+        allow_descriptors();
         let mut hands = Hands::new(&mut note);
         hands.is_own = Some(&is_own);
         books.add_own(own, &mut hands);
