@@ -30,6 +30,11 @@ impl Runtime {
         command.args(arguments).env("XDG_RUNTIME_DIR", &self.0).env("XDG_CONFIG_HOME", "/nonexistent").output().unwrap()
     }
 
+    /// What is in this folder.
+    fn records(&self) -> Vec<kobj_host::record::Found> {
+        kobj_host::record::list(&RuntimeFolder::open_at(&self.0.join("kobj")).unwrap()).unwrap().found
+    }
+
     /// The rows of that job; others' may be listed beside it.
     fn rows(&self, list: &str, arguments: &[&str], koid: Koid) -> Vec<serde_json::Value> {
         let output = self.kobj(arguments);
@@ -259,6 +264,137 @@ fn whoever_started_the_scrub_stays() {
     assert!(!other.0.wait().unwrap().success());
 }
 
+/// A run whose command started SERVER beside itself; the client is connected, and the run has ended.
+struct Served {
+    runtime: Runtime,
+    name: String,
+    client: Option<std::os::unix::net::UnixStream>,
+    group: PathBuf,
+}
+
+impl Served {
+    /// `None` where no control group can be made.
+    fn new(name: &str) -> Option<Self> {
+        let runtime = Runtime::new(name);
+        let (name, path) = (format!("{name}-{}", std::process::id()), runtime.0.join("socket"));
+        let script = "setsid python3 -c \"$0\" \"$1\" </dev/null >/dev/null 2>&1 & read wait";
+        let mut run = Command::new(env!("CARGO_BIN_EXE_kobj"))
+            .args(["run", "--name", &name, "--", "sh", "-c", script, SERVER, path.to_str().unwrap()])
+            .env("XDG_RUNTIME_DIR", &runtime.0)
+            .env("XDG_CONFIG_HOME", "/nonexistent")
+            .env_remove("KOBJ_JOB")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut client = await_some("the server", || std::os::unix::net::UnixStream::connect(&path).ok());
+        client.read_exact(&mut [0]).unwrap();
+        let record = runtime.records().remove(0).contents.unwrap();
+        let group = PathBuf::from(std::ffi::OsString::from_vec(record.group));
+        if !group.as_os_str().is_empty() {
+            // A group that the job made itself: nobody may move what is in there.
+            let inner = group.join("inner");
+            std::fs::create_dir(&inner).unwrap();
+            let members = std::fs::read_to_string(group.join("cgroup.procs")).unwrap();
+            let is_server = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "python3\n";
+            std::fs::write(inner.join("cgroup.procs"), members.lines().find(is_server).unwrap()).unwrap();
+        }
+        drop(run.stdin.take());
+        let output = run.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("in-use"), "{output:?}");
+        let own = Self { runtime, name, client: Some(client), group };
+        (!own.group.as_os_str().is_empty()).then_some(own)
+    }
+
+    fn state(&self) -> Option<String> {
+        let output = self.runtime.kobj(&["jobs", "-J"]);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = value["jobs"].as_array().unwrap().clone();
+        let row = rows.into_iter().find(|row| row["name"] == self.name.as_str())?;
+        Some(row["state"].as_str().unwrap().to_owned())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        _ = std::fs::write(self.group.join("cgroup.kill"), "1");
+        _ = kobj_host::containment::remove_group(&self.group);
+    }
+}
+
+/// The group of a run that left somebody alive must not be forgotten: its record stays, as that of no crash.
+#[test]
+fn a_run_that_spared_a_process_is_remembered_until_its_group_can_go() {
+    let Some(mut served) = Served::new("spared") else {
+        return println!("skipped: a_run_that_spared_a_process: no control group can be made here");
+    };
+    assert_eq!(served.state().as_deref(), Some("ended, processes left"));
+    assert!(served.group.exists() && served.runtime.records().len() == 1);
+    // It is no dead job, and who serves somebody is spared again when it is named.
+    let plan = served.runtime.kobj(&["scrub", "--dead-jobs", "--dry-run", "-J"]);
+    assert!(!String::from_utf8_lossy(&plan.stdout).contains(&served.name), "{plan:?}");
+    let output = served.runtime.kobj(&["scrub", "--job", &served.name, "-J"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["reports"][0]["job"]["complete"], true, "{value}");
+    assert_eq!(value["reports"][0]["stragglers"][0]["action"], "in-use", "{value}");
+    assert_eq!(served.state().as_deref(), Some("ended, processes left"));
+    served.client = None;
+    let output = served.runtime.kobj(&["scrub", "--job", &served.name, "-J"]);
+    assert_eq!(output.status.code(), Some(0), "it serves nobody any more: {output:?}");
+    assert!(!served.group.exists() && served.runtime.records().is_empty(), "{output:?}");
+}
+
+/// When the process ends by itself, whatever looks at the records next takes group and record away.
+#[test]
+fn the_record_of_a_spared_process_goes_with_it() {
+    let Some(served) = Served::new("gone") else {
+        return println!("skipped: the_record_of_a_spared_process: no control group can be made here");
+    };
+    std::fs::write(served.group.join("cgroup.kill"), "1").unwrap();
+    await_some("its end", || served.state().is_none().then_some(()));
+    assert!(!served.group.exists(), "the group stays");
+    assert_eq!(served.runtime.records().len(), 0);
+    assert_eq!(std::fs::read_dir(served.runtime.0.join("kobj")).unwrap().count(), 0);
+}
+
+/// What goes wrong after the start leaves neither the job nor a trace of it.
+#[test]
+fn a_run_that_fails_after_its_start_leaves_nothing() {
+    let runtime = Runtime::new("fails");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_kobj"))
+        .args(["run", "--", "sh", "-c", "trap '' USR1; echo up; read wait; read wait"])
+        .env("XDG_RUNTIME_DIR", &runtime.0)
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env_remove("KOBJ_JOB")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap());
+    lines.read_line(&mut String::new()).unwrap();
+    let record = runtime.records().remove(0).contents.unwrap();
+    // A poll of more descriptors than a process may have is refused.
+    let kobj = rustix::process::Pid::from_child(&run);
+    let limit = rustix::process::prlimit(Some(kobj), rustix::process::Resource::Nofile, {
+        let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        rustix::process::Rlimit { current: Some(1), maximum }
+    });
+    limit.unwrap();
+    rustix::process::kill_process(kobj, rustix::process::Signal::USR1).unwrap();
+    // Its end closes this: the command is dead, though its input is open.
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot wait for the command"), "{output:?}");
+    assert_eq!(std::fs::read_dir(runtime.0.join("kobj")).unwrap().count(), 0, "{output:?}");
+    let group = PathBuf::from(std::ffi::OsString::from_vec(record.group));
+    assert!(group.as_os_str().is_empty() || !group.exists(), "{output:?}");
+}
+
 /// Each process ends before anybody can look at it twice: only the control group knows that somebody is left.
 #[test]
 fn a_storm_of_forks_of_a_dead_job_ends() {
@@ -280,8 +416,7 @@ fn a_storm_of_forks_of_a_dead_job_ends() {
     let input = run.stdin.take();
     run.kill().unwrap();
     run.wait().unwrap();
-    let records = kobj_host::record::list(&RuntimeFolder::open_at(&runtime.0.join("kobj")).unwrap()).unwrap().found;
-    let group = records[0].contents.as_ref().unwrap().group.clone();
+    let group = runtime.records()[0].contents.as_ref().unwrap().group.clone();
     let output = runtime.kobj(&["scrub", "--job", &name, "-J"]);
     drop(input);
     if group.is_empty() {

@@ -186,6 +186,23 @@ impl Group {
     }
 }
 
+/// Removes the group at `path`, as a record names it, with the empty groups below it; whether it is gone.
+#[must_use]
+pub fn remove_group(path: &Path) -> bool {
+    at(path, Group::remove)
+}
+
+/// The same by [`Group::dissolve`].
+#[must_use]
+pub fn dissolve_group(path: &Path) -> bool {
+    at(path, Group::dissolve)
+}
+
+fn at(path: &Path, remove: impl FnOnce(&Group) -> bool) -> bool {
+    let is_absent = || matches!(rustix::fs::lstat(path), Err(Errno::NOENT));
+    Group::open(path.to_path_buf()).map_or_else(|_| is_absent(), |group| remove(&group))
+}
+
 impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()

@@ -14,7 +14,7 @@ use crate::run::keep::allow_descriptors;
 use crate::state;
 use kobj_abi::{Class, EvidenceKind, HostKind, Koid, ObjectType, Tag};
 use kobj_core::image::{Holder, HostImage, Time};
-use kobj_host::containment::Group;
+use kobj_host::containment::{Group, dissolve_group};
 use kobj_host::hands::{Hands, restore_room};
 use kobj_host::holders::Holders;
 use kobj_host::members::{Member, Sources};
@@ -24,9 +24,9 @@ use kobj_host::view::View;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long nobody looks whether processes were born meanwhile.
@@ -52,7 +52,8 @@ pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
     let jobs = records::list();
     let jobs = match asked.job {
         Some(text) => vec![records::find(jobs, text)?],
-        None => jobs.into_iter().filter(|job| !job.is_living()).collect(),
+        // What a settled one left was in use, is reported, and is ended only by name.
+        None => jobs.into_iter().filter(|job| !job.is_living() && !job.is_settled()).collect(),
     };
     if let Some(living) = jobs.iter().find(|job| job.is_living()) {
         let name = escape::for_terminal(&living.label());
@@ -82,7 +83,10 @@ pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
         let mut report = go_on(view, contents, asked.dry_run, &mut koids, &mut record)?;
         if !asked.dry_run {
             inner::name_inner_jobs(&mut report, inner::take_words(contents.koid.era()));
-            held.remove().map_err(|e| format!("cannot remove the record {}: {e}", job.record.path.display()))?;
+            let group = Path::new(OsStr::from_bytes(&contents.group));
+            let is_over = contents.group.is_empty() || dissolve_group(group);
+            let done = if is_over { held.remove() } else { held.settle() };
+            done.map_err(|e| format!("cannot put away the record {}: {e}", job.record.path.display()))?;
         }
         reports.push(report);
     }
@@ -141,7 +145,8 @@ fn go_on(
             restore_room(path).into_iter().for_each(|sentence| report.job.mark_incomplete(sentence));
         }
     }
-    let (own, doubtful) = made_by(view, contents);
+    // What a settled run left is in its report.
+    let (own, doubtful) = if contents.settled { Default::default() } else { made_by(view, contents) };
     let (mut runtime, temporary): (Vec<_>, Vec<_>) = own.into_iter().partition(|image| image.class == Class::Runtime);
     if !dry_run {
         rows.extend(destroy(view, std::mem::take(&mut runtime), &mut hands));
@@ -168,10 +173,6 @@ fn go_on(
         report.unattributed.push(Straggler::new(&image, tag, Action::Reported, why));
     }
     report.balance = balance(&report.stragglers);
-    if let Some(group) = group.filter(|_| !dry_run) {
-        // Where groups that the job made itself are in use, it stays; the kernel says so itself.
-        let _ = group.dissolve();
-    }
     Ok(report)
 }
 
@@ -183,6 +184,9 @@ fn job_row(contents: &Contents) -> JobRow {
     job.ended = contents.ended;
     job.containment = if contents.group.is_empty() { Containment::Subreaper } else { Containment::Cgroup };
     job.tracing.clone_from(&contents.layers);
+    if contents.settled {
+        return job;
+    }
     let last = time::print(contents.last_event);
     job.mark_incomplete(format!("its kobj was killed; nothing is known of what was made after {last}"));
     if contents.lost {

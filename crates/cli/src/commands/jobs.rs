@@ -26,7 +26,7 @@ pub(crate) fn run(flags: &JobsFlags) -> Result<ExitCode, String> {
     let jobs = records::list();
     let rows: Vec<Vec<Cell>> = jobs.iter().map(|job| row(&view, job)).collect();
     crate::say(&listing.render(&rows))?;
-    let dead = jobs.iter().filter(|job| !job.is_living()).count();
+    let dead = jobs.iter().filter(|job| !job.is_living() && !job.is_settled()).count();
     if dead > 0 && !flags.listing.json {
         let is = if dead == 1 { "job's kobj is" } else { "jobs' kobjs are" };
         crate::tell(&format!("kobj: {dead} {is} dead; kobj scrub --dead-jobs goes on from what they knew\n"));
@@ -48,6 +48,7 @@ fn row(view: &View, job: &Job) -> Vec<Cell> {
         }
     };
     let state = match (job.is_living(), records::command_runs(view, contents)) {
+        _ if job.is_settled() => "ended, processes left",
         (true, true) => "running",
         (true, false) => "ending",
         (false, true) => "dead, command runs",

@@ -18,6 +18,11 @@ impl Job {
         self.record.state == State::Living
     }
 
+    /// Whether it was ended and reported, and only its control group is left, with processes in use.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.is_living() && self.record.contents.as_ref().is_ok_and(|contents| contents.settled)
+    }
+
     /// What people call it: its name, else its command's first word.
     pub(crate) fn label(&self) -> Vec<u8> {
         match &self.record.contents {

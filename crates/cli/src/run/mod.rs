@@ -24,7 +24,8 @@ use isolate::Isolated;
 use job_control::{End, JobControl, is_init};
 use keep::Keep;
 use kobj_abi::{Era, Koid, ObjectType, Tag};
-use kobj_host::containment::Containment;
+use kobj_core::image::Time;
+use kobj_host::containment::{Containment, Group};
 use kobj_host::members::Member;
 use kobj_host::record::{Beginning, Record, RuntimeFolder};
 use kobj_host::view::View;
@@ -66,10 +67,11 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let tmpdir = std::env::var_os("TMPDIR").map(Into::into);
     let view = View::of_this_process(&options.segment_folders, &options.temporary_folders, tmpdir);
     let had_children = job_control::has_children();
-    let (mut record, koid) = begin_record(options)?;
     // Orphans of the job come to us and not to init, so that none is lost and each is reaped.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
         .map_err(|e| format!("cannot become the reaper of the job's orphans: {e}"))?;
+    // From here on nothing returns but by `put_away`.
+    let (mut record, koid) = begin_record(options)?;
     let cookie = cookie_of(koid);
     let line = cookie_line(&cookie);
     // Both are written down before they are used: the end of kobj at any instant leaves none that is not known.
@@ -84,8 +86,7 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let (child, isolated) = match start(options, &mut containment, &cookie) {
         Ok(child) => child,
         Err(error) => {
-            remove_group(&containment);
-            close_all(watches, before, record);
+            put_away(&containment, watches, before, record);
             return not_started(&options.command[0], error);
         }
     };
@@ -103,16 +104,36 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
         unpublished: false,
         is_over: false,
     };
-    let command = await_end(&mut keep, options)?;
-    keep.record.say(Record::set_ended);
-    let leftovers = ending::end_leftovers(&mut keep, &mercy(options));
+    let ended = see_through(&mut keep, options, &before, koid, started);
+    let Keep { containment, watches, record, .. } = keep;
+    put_away(&containment, watches, before, record);
+    Ok(ended?.finish())
+}
+
+/// Keeps the job to its end, ends what is left of it, and says what it left.
+///
+/// # Errors
+/// A sentence: kobj itself failed. The job was ended as far as the options allow, and is not reported.
+fn see_through(
+    keep: &mut Keep<'_>,
+    options: &RunOptions,
+    before: &Before,
+    koid: Koid,
+    started: Time,
+) -> Result<RunEnd, String> {
+    let awaited = await_end(keep, options);
+    if awaited.is_ok() {
+        keep.record.say(Record::set_ended);
+    }
+    let leftovers = ending::end_leftovers(keep, &mercy(options));
     keep.end_isolation();
     keep.drain();
     keep.control.take_foreground_back();
+    let command = awaited?;
     let tag = Tag { letters: ObjectType::Job.letters(), koid };
     let mut report = Report::new(JobRow::new(tag, options.name.clone(), &options.command, started));
-    accounts::describe(&mut report, &keep, command);
-    accounts::settle(&mut report, &mut keep, options, &before, leftovers, koid.era())?;
+    accounts::describe(&mut report, keep, command);
+    accounts::settle(&mut report, keep, options, before, leftovers, koid.era())?;
     if keep.watches.process_counts().is_none_or(|(started, _)| started > 1) {
         inner::name_inner_jobs(&mut report, inner::take_words(koid.era()));
     }
@@ -121,12 +142,9 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
         inner::leave_word(outer, &report, koid);
     }
     let report_failed = publish(options, &report);
-    let Keep { containment, watches, record, .. } = keep;
-    remove_group(&containment);
-    close_all(watches, before, record);
     let stragglers = report.has_proved_stragglers();
     let fail_on_stragglers = options.fail_on_stragglers;
-    Ok(RunEnd { command, report_failed, stragglers, fail_on_stragglers, is_init: is_init() }.finish())
+    Ok(RunEnd { command, report_failed, stragglers, fail_on_stragglers, is_init: is_init() })
 }
 
 /// Claims the job's koid by making its record. Without a record the run goes on, and cannot be recovered.
@@ -171,19 +189,17 @@ fn koid_of_cookie(value: &[u8]) -> Option<Koid> {
     Koid::from_raw(digits.then(|| u64::from_str_radix(koid, 16).ok())??)
 }
 
-/// Removes the record and closes what takes the kernel its time to close, without waiting for it.
-fn close_all(watches: Watches, before: Before, record: Recording) {
+/// Removes the group and the record, and closes what takes the kernel its time to close, without waiting for it. A group
+/// with processes in use stays, and so does the record, which knows of it.
+fn put_away(containment: &Containment, watches: Watches, before: Before, record: Recording) {
     let mut descriptors = watches.into_descriptors();
     descriptors.extend(before.into_descriptors());
-    descriptors.extend(record.remove());
-    close_late(descriptors);
-}
-
-fn remove_group(containment: &Containment) {
-    if let Some(group) = containment.group() {
-        // Where groups that the job made itself are in use, it stays; the kernel says so itself.
-        let _ = group.dissolve();
+    if containment.group().is_none_or(Group::dissolve) {
+        descriptors.extend(record.remove());
+    } else {
+        record.settle();
     }
+    close_late(descriptors);
 }
 
 fn mercy(options: &RunOptions) -> ending::Mercy<'_> {

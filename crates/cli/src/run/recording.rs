@@ -27,6 +27,15 @@ impl Recording {
         }
     }
 
+    /// Leaves the record behind for the job's control group, which could not be removed.
+    pub(crate) fn settle(self) {
+        if let Self::Kept(record) = self
+            && let Err(why) = record.settle()
+        {
+            crate::tell(&format!("kobj: the record of this run stays: {why}\n"));
+        }
+    }
+
     /// Removes the record: nothing is left to do. What is left to close is better closed late.
     pub(crate) fn remove(self) -> Option<OwnedFd> {
         let Self::Kept(record) = self else { return None };

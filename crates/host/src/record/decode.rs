@@ -36,6 +36,8 @@ pub struct Contents {
     pub last_event: Time,
     /// When the command ended; wall time.
     pub ended: Option<Time>,
+    /// Whether the run was ended and reported: its control group alone is left, because of processes in use.
+    pub settled: bool,
     /// Whether an event was lost, or some of it did not fit in the record.
     pub lost: bool,
     /// The layers in use.
@@ -126,6 +128,7 @@ pub fn decode(bytes: &[u8]) -> Result<Contents, String> {
         started,
         last_event: file.time(word::LAST_EVENT)?,
         ended: if ended == 0 { None } else { Some(file.time(word::ENDED)?) },
+        settled: file.header(word::SETTLED) != 0,
         lost: file.header(word::LOST) != 0,
         layers: layers(file.header(word::LAYERS)),
         not_followed: file.header(word::NOT_FOLLOWED),

@@ -2,13 +2,17 @@
 
 use super::decode::{self, Contents, decode};
 use super::folder::RuntimeFolder;
-use super::{boot_id, layout};
+use super::layout::word;
+use super::{boot_id, layout, pid_namespace};
+use crate::containment::remove_group;
 use crate::hands::restore_room;
 use kobj_abi::Era;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +44,15 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whether nothing is left that this record could be of use for. Removes the group of a run that was settled.
+    fn is_over(&self, boot: [u64; 2]) -> bool {
+        let Ok(contents) = &self.contents else { return self.unfinished };
+        let group = Path::new(OsStr::from_bytes(&contents.group));
+        // Another namespace may not show the group that is there.
+        let is_visible = pid_namespace() == Some(contents.pid_namespace);
+        contents.boot != boot || contents.settled && is_visible && remove_group(group)
+    }
+
     /// Takes care of the record of a dead run, against all others. `None` if its kobj lives, or if somebody else takes
     /// care of it or has removed it meanwhile.
     ///
@@ -47,7 +60,7 @@ impl Found {
     /// A sentence: it could not be opened, or is looked at by others without end.
     pub fn take(&self) -> Result<Option<DeadRecord>, String> {
         let say = |error: Errno| format!("{}: {}", self.path.display(), std::io::Error::from(error));
-        let held = match open(self.folder.as_fd(), self.era) {
+        let held = match open(self.folder.as_fd(), self.era, OFlags::RDWR) {
             Ok(Some(file)) => file,
             Ok(None) | Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(say(error)),
@@ -74,7 +87,7 @@ impl Found {
             return Ok(None);
         }
         let contents = read_whole(held.as_fd()).and_then(|bytes| decode(&bytes));
-        Ok(Some(DeadRecord { contents, folder: Rc::clone(&self.folder), era: self.era, _held: held }))
+        Ok(Some(DeadRecord { contents, folder: Rc::clone(&self.folder), era: self.era, held }))
     }
 }
 
@@ -85,7 +98,7 @@ pub struct DeadRecord {
     pub contents: Result<Contents, String>,
     folder: Rc<OwnedFd>,
     era: Era,
-    _held: OwnedFd,
+    held: OwnedFd,
 }
 
 impl DeadRecord {
@@ -95,6 +108,15 @@ impl DeadRecord {
     /// As the kernel says.
     pub fn remove(self) -> std::io::Result<()> {
         Ok(rustix::fs::unlinkat(&*self.folder, self.era.0.to_string().as_str(), AtFlags::empty())?)
+    }
+
+    /// Keeps it for its control group alone, in which processes are in use: all else is dealt with and reported.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn settle(self) -> std::io::Result<()> {
+        rustix::io::pwrite(&self.held, &1_u64.to_le_bytes(), (word::SETTLED * 8) as u64)?;
+        Ok(rustix::fs::ftruncate(&self.held, layout::COMMANDS_AT as u64)?)
     }
 }
 
@@ -107,8 +129,10 @@ pub struct Records {
     pub unrestored: Vec<String>,
 }
 
-/// Every record in `folder`. Those of dead runs of another boot are removed and left out, after the files that a scrub of
-/// theirs was moving are put back; so are those whose kobj died before the beginning was whole, so before it did anything.
+/// Every record in `folder` that is still of use; the others are removed:
+/// - those of dead runs of another boot, after the files that a scrub of theirs was moving are put back;
+/// - those of runs that were settled, once their control group is empty and so removed;
+/// - those whose kobj died before the beginning was whole, so before it did anything.
 ///
 /// # Errors
 /// A sentence: the folder could not be read.
@@ -127,8 +151,7 @@ pub fn list(folder: &RuntimeFolder) -> Result<Records, String> {
     drop(locked);
     let mut records = Records::default();
     for found in all {
-        let old = found.contents.as_ref().is_ok_and(|contents| contents.boot != boot);
-        if found.state == State::Living || !old && !found.unfinished {
+        if found.state == State::Living || !found.is_over(boot) {
             records.found.push(found);
         } else if let Ok(Some(dead)) = found.take() {
             let notes = dead.contents.as_ref().map_or(&[][..], |contents| &contents.notes);
@@ -140,8 +163,8 @@ pub fn list(folder: &RuntimeFolder) -> Result<Records, String> {
     Ok(records)
 }
 
-fn open(folder: BorrowedFd<'_>, era: Era) -> rustix::io::Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+fn open(folder: BorrowedFd<'_>, era: Era, how: OFlags) -> rustix::io::Result<Option<OwnedFd>> {
+    let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, era.0.to_string().as_str(), flags, Mode::empty())?;
     let is_file = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::RegularFile;
     Ok(is_file.then_some(file))
@@ -154,7 +177,7 @@ fn is_dead(file: BorrowedFd<'_>) -> bool {
 
 /// Looks at one record; `None` if it is no regular file of ours.
 fn look(folder: &RuntimeFolder, own: &Rc<OwnedFd>, era: Era) -> rustix::io::Result<Option<Found>> {
-    let Some(file) = open(folder.as_fd(), era)? else { return Ok(None) };
+    let Some(file) = open(folder.as_fd(), era, OFlags::RDONLY)? else { return Ok(None) };
     let state = if is_dead(file.as_fd()) { State::Dead } else { State::Living };
     let bytes = read_whole(file.as_fd());
     let unfinished = bytes.as_ref().is_ok_and(|bytes| decode::is_unfinished(bytes));

@@ -56,6 +56,8 @@ pub(super) mod word {
     pub(in super::super) const LOST: usize = 20;
     pub(in super::super) const LAYERS: usize = 21;
     pub(in super::super) const NOT_FOLLOWED: usize = 22;
+    /// 1 once the run has ended by itself and only its control group, with processes in use, is left.
+    pub(in super::super) const SETTLED: usize = 23;
     pub(in super::super) const PROCESSES: usize = 24;
     pub(in super::super) const COUNTS: usize = 26;
     /// Texts: a word with the length, then the bytes.

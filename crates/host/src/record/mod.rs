@@ -233,6 +233,19 @@ impl Record {
         rustix::io::fcntl_dupfd_cloexec(self.mapped.file(), 0).map_err(say)
     }
 
+    /// Leaves the record behind: the run has ended and is reported, but its control group could not be removed. Whoever
+    /// lists records later removes both when the group is empty.
+    ///
+    /// # Errors
+    /// A sentence: it stays as one of a dead run.
+    pub fn settle(self) -> Result<(), String> {
+        let say = |error: Errno| format!("{}: {}", self.path().display(), std::io::Error::from(error));
+        self.header().set(word::SETTLED, 1);
+        // What was made is reported: only the beginning is of use. Nothing beyond it is touched any more.
+        rustix::fs::ftruncate(self.mapped.file(), layout::COMMANDS_AT as u64).map_err(say)?;
+        rustix::fs::flock(self.mapped.file(), FlockOperation::Unlock).map_err(say)
+    }
+
     fn header(&self) -> Header<'_> {
         Header(self.mapped.words(0, layout::PAGE / 8).unwrap_or(&[]))
     }
