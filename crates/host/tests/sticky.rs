@@ -49,39 +49,37 @@ fn what_another_user_planted_for_a_straggler_is_left() {
     let test = "what_another_user_planted_for_a_straggler_is_left";
     let Some(stage) = Stage::new(test) else { return };
     let path = stage.open.path.join("straggler");
-    let make =
-        ["open(sys.argv[1], 'w').close()", "socket.socket(socket.AF_UNIX).bind(sys.argv[1])", "os.mkdir(sys.argv[1])"];
+    let (segments, temporary) = (stage.open.as_segments(), stage.open.as_temporary());
+    let file = "open(sys.argv[1], 'w').close()";
+    let socket = "socket.socket(socket.AF_UNIX).bind(sys.argv[1])";
+    let make = [(&segments, file), (&temporary, file), (&temporary, socket), (&temporary, "os.mkdir(sys.argv[1])")];
     let plant = [
         "os.symlink(sys.argv[2], sys.argv[1])",
         "os.link(sys.argv[2], sys.argv[1])",
-        "open(sys.argv[1], 'w').close()",
-        "os.mkdir(sys.argv[1])",
         "os.symlink(os.path.dirname(sys.argv[2]), sys.argv[1])",
     ];
-    for view in [stage.open.as_segments(), stage.open.as_temporary()] {
-        for made in make {
-            for planted in plant {
-                if !as_nobody(made, &[&path]) {
-                    return println!("skipped: {test}: no python3 here");
-                }
-                let found = image(&view, &path);
-                let script = format!("p = sys.argv[1]\nos.rename(p, p + '.aside')\n{planted}");
-                if !as_nobody(&script, &[&path, &stage.victim]) {
-                    println!("skipped: {test}: {planted}: the kernel forbids it (fs.protected_hardlinks)");
+    for (view, made) in make {
+        for planted in plant {
+            if !as_nobody(made, &[&path]) {
+                return println!("skipped: {test}: no python3 here");
+            }
+            let found = image(view, &path);
+            let script = format!("p = sys.argv[1]\nos.rename(p, p + '.aside')\n{planted}");
+            if !as_nobody(&script, &[&path, &stage.victim]) {
+                println!("skipped: {test}: {planted}: the kernel forbids it (fs.protected_hardlinks)");
+            } else {
+                let outcome = scrub(view, &found);
+                assert_eq!(outcome, Outcome::Left(Verdict::Replaced), "{made}, then {planted}");
+                assert!(path.symlink_metadata().is_ok(), "{planted}: what was planted is not ours to take");
+            }
+            stage.assert_untouched();
+            // A hard link is root's file, and so root's to remove.
+            for name in stage.open.names() {
+                let path = stage.open.path.join(name);
+                if path.symlink_metadata().expect("there").is_dir() {
+                    fs::remove_dir(path).expect("removed");
                 } else {
-                    let outcome = scrub(&view, &found);
-                    assert_eq!(outcome, Outcome::Left(Verdict::Replaced), "{made}, then {planted}");
-                    assert!(path.symlink_metadata().is_ok(), "{planted}: what was planted is not ours to take");
-                }
-                stage.assert_untouched();
-                // A hard link is root's file, and so root's to remove.
-                for name in stage.open.names() {
-                    let path = stage.open.path.join(name);
-                    if path.symlink_metadata().expect("there").is_dir() {
-                        fs::remove_dir(path).expect("removed");
-                    } else {
-                        fs::remove_file(path).expect("removed");
-                    }
+                    fs::remove_file(path).expect("removed");
                 }
             }
         }

@@ -40,7 +40,7 @@ const LEFT: u8 = 3;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["names", "from", "unused", "job", "dead_jobs"]))]
 pub(crate) struct ScrubFlags {
-    /// A path, a process id, a System V id, @abstract, or KIND:NAME
+    /// A path, a process id, a System V id, ADDRESS:PORT, @abstract, or KIND:NAME
     #[arg(value_name = "NAME")]
     names: Vec<OsString>,
     /// Only if NAME is still this very object, as a report's fix line says

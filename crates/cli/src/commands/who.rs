@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// Flags of `kobj who`.
 #[derive(Debug, Args)]
 pub(crate) struct WhoFlags {
-    /// A path, a process id, a System V id, @abstract, or KIND:NAME
+    /// A path, a process id, a System V id, ADDRESS:PORT, @abstract, or KIND:NAME
     #[arg(required = true, value_name = "NAME")]
     names: Vec<OsString>,
     #[command(flatten)]
