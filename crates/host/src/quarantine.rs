@@ -260,7 +260,7 @@ pub fn scrub_files(
 
 /// How many files may be set aside at once: each is held open meanwhile.
 pub(crate) fn at_once() -> usize {
-    const MOST: u64 = 4096;
+    const MOST: u64 = 2048;
     // Half of what is allowed: the other half is for whatever else is open.
     let allowed = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2;
     usize::try_from(allowed.clamp(1, MOST)).unwrap_or(1)
