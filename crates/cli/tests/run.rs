@@ -467,6 +467,38 @@ fn variables_and_the_configuration_stand_for_flags() {
     assert!(text(&output.stderr).contains("scrubb"), "{output:?}");
 }
 
+/// Folders that the configuration names are like /dev/shm and like /tmp.
+#[test]
+fn configured_folders_hold_segments_and_temporary_files() {
+    if !is_root("configured_folders_hold_segments_and_temporary_files") {
+        return;
+    }
+    let desk = Desk::new("folders");
+    let (segments, temporary) = (desk.path("segments"), desk.path("temporary"));
+    for folder in [&segments, &temporary, &desk.path("config/kobj")] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let script = format!(": >{segments}/a; d={temporary}; : >$d/b; mkdir $d/c; : >$d/c/in");
+    let (_, report) = desk.report(&["--scrub=all"], &script);
+    assert!(report.0["stragglers"].as_array().unwrap().is_empty(), "ordinary folders: {}", report.0);
+    for path in ["segments/a", "temporary/b", "temporary/c/in"] {
+        std::fs::remove_file(desk.path(path)).unwrap();
+    }
+    std::fs::remove_dir(desk.path("temporary/c")).unwrap();
+    let text = format!("segment_folders = [{segments:?}]\ntemporary_folders = [{temporary:?}]\n");
+    std::fs::write(desk.path("config/kobj/kobj.toml"), text).unwrap();
+    let (_, report) = desk.report(&["--scrub"], &script);
+    assert_eq!(report.action("segments/a"), Some("scrubbed"), "{}", report.0);
+    assert_eq!((report.action("temporary/b"), report.action("temporary/c")), (Some("reported"), Some("reported")));
+    let folder = &report.0["stragglers"].as_array().unwrap().iter().find(|row| row["kind"] == "temporary-folder");
+    assert_eq!(folder.unwrap()["entries"], 1, "a folder is one straggler with its tree counted");
+    std::fs::remove_file(desk.path("temporary/b")).unwrap();
+    std::fs::remove_dir_all(desk.path("temporary/c")).unwrap();
+    let (_, report) = desk.report(&["--scrub=all"], &script);
+    assert_eq!((report.action("temporary/b"), report.action("temporary/c")), (Some("scrubbed"), Some("scrubbed")));
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
 #[test]
 fn with_closed_standard_streams_the_report_is_written_and_the_job_scrubbed() {
     if !is_root("with_closed_standard_streams_the_report_is_written_and_the_job_scrubbed") {

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// The variable by which a job's processes are known. A kobj that sees it is an inner run.
 pub(crate) const COOKIE: &str = "KOBJ_JOB";
 
+/// The longest name of a job, in bytes: that of a file.
+const NAME_BYTES_MAX: usize = 255;
+
 /// What `--scrub` destroys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scrub {
@@ -276,6 +279,9 @@ impl RunOptions {
         if flags.command.first().is_none_or(|program| program.is_empty()) {
             return Err("the command is empty; write kobj run -- CMD ARGS".into());
         }
+        if flags.name.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
+            return Err(format!("--name is longer than {NAME_BYTES_MAX} bytes; shorten it"));
+        }
         let report_only = flags.report_only || config.report_only;
         let configured = config.scrub.unwrap_or(Scrub::None);
         // A dry run says what --scrub would do, also where nobody asks for it otherwise.
@@ -456,6 +462,16 @@ mod tests {
         let plain = RunOptions::resolve(parse(&["--timeout=0", "true"]), Config::default()).unwrap();
         assert_eq!((plain.scrub, plain.kill_after, plain.signal), (Scrub::None, Duration::from_secs(2), 15));
         assert_eq!(plain.timeout, None);
+    }
+
+    #[test]
+    fn a_name_that_no_book_takes_is_refused_before_the_command_starts() {
+        let named = |length| {
+            let flag = format!("--name={}", "x".repeat(length));
+            RunOptions::resolve(parse(&[&flag, "true"]), Config::default())
+        };
+        assert!(named(NAME_BYTES_MAX).is_ok());
+        assert!(named(NAME_BYTES_MAX + 1).unwrap_err().contains("--name"));
     }
 
     #[test]
