@@ -293,7 +293,8 @@ fn an_unprivileged_user_cannot_harm_anothers_and_can_scrub_its_own() {
     let folder = PathBuf::from(format!("/tmp/kobj-scrub-user-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let program = folder.join("kobj");
-    std::fs::copy(env!("CARGO_BIN_EXE_kobj"), &program).unwrap();
+    // By another process: what other tests start meanwhile would inherit a descriptor that is open for writing here.
+    assert!(Command::new("install").arg(env!("CARGO_BIN_EXE_kobj")).arg(&folder).status().unwrap().success());
     for path in [&folder, &program] {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }

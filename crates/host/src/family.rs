@@ -422,7 +422,9 @@ mod tests {
     fn a_client_of_another_daemon_is_noticed() {
         let folder = std::env::temp_dir().join(format!("kobj-family-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
-        std::fs::copy("/bin/cat", folder.join("docker")).unwrap();
+        // By another process: what other tests start meanwhile would inherit a descriptor that is open for writing here.
+        let copied = std::process::Command::new("install").arg("/bin/cat").arg(folder.join("docker")).status();
+        assert!(copied.unwrap().success());
         let mut child = std::process::Command::new(folder.join("docker"))
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())

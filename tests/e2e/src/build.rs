@@ -3,7 +3,6 @@
 use std::env;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,11 +56,15 @@ fn build_kobj() -> PathBuf {
     profile.join("kobj")
 }
 
-/// Copies a program, by way of a name of its own so that a racing test never runs a half-written file.
+/// Copies a program, by way of a name of its own so that a racing test never runs a half-written file, and by another
+/// process: what other tests start meanwhile would inherit a descriptor that is open for writing here, and the copy be
+/// "busy".
 fn install(from: &Path, to: &Path) -> io::Result<()> {
     let half = to.with_extension("half");
-    fs::copy(from, &half)?;
-    fs::set_permissions(&half, fs::Permissions::from_mode(0o755))?;
+    let copied = Command::new("install").args(["-m", "755"]).args([from, &half]).status()?;
+    if !copied.success() {
+        return Err(io::Error::other(format!("install: {copied}")));
+    }
     fs::rename(&half, to)
 }
 

@@ -21,7 +21,9 @@ impl Scene {
         let word = format!("kobj-around-{name}-{}", std::process::id());
         let folder = Path::new("/var/tmp").join(&word);
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_kobj"), folder.join("kobj")).unwrap();
+        // By another process: what other tests start meanwhile would inherit a descriptor that is open for writing here.
+        let copied = Command::new("install").arg(env!("CARGO_BIN_EXE_kobj")).arg(&folder).status();
+        assert!(copied.unwrap().success());
         let fifo = folder.join("fifo");
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
         for (path, mode) in [(&folder, 0o755), (&folder.join("kobj"), 0o755), (&fifo, 0o666)] {
