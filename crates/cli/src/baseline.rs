@@ -3,13 +3,11 @@
 //! Matched by kind, the creator's command, and the name with its runs of digits and hexadecimal digits folded:
 //! `/dev/shm/psm_1a2b3c` and `/dev/shm/psm_99ff00` are the same leak.
 
+use crate::report::files;
 use crate::report::schema::{Report, Straggler};
 use kobj_abi::HostKind;
 use std::collections::HashSet;
 use std::path::Path;
-
-/// The largest baseline that is read, in bytes.
-const SIZE_MAX: u64 = 256 << 20;
 
 /// What is known to be left.
 #[derive(Clone, Debug, Default)]
@@ -21,12 +19,7 @@ impl Baseline {
     /// Reads an earlier report.json.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let named = |e: String| format!("the baseline '{}': {e}", path.display());
-        let size = std::fs::metadata(path).map_err(|e| named(e.to_string()))?.len();
-        if size > SIZE_MAX {
-            return Err(named("is larger than 256 MiB; it is not read".into()));
-        }
-        let bytes = std::fs::read(path).map_err(|e| named(e.to_string()))?;
-        Report::from_json(&bytes).map(|report| Self::of(&report)).map_err(named)
+        files::read(path).map(|report| Self::of(&report)).map_err(named)
     }
 
     /// What that report names.

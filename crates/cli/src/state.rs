@@ -1,6 +1,6 @@
 //! The newest report, kept one per user in the state folder: `kobj last`, `kobj scrub --from last`.
 
-use crate::report::files::replace;
+use crate::report::files::{REPORT_BYTES_MAX, bounded, replace};
 use crate::report::schema::Report;
 use rustix::fs::{Mode, OFlags};
 use std::ffi::OsString;
@@ -61,8 +61,7 @@ fn load_from(folder: &Path) -> Result<Option<Report>, String> {
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(named("is not a file that only this user can write; it is not believed".into()));
     }
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut { file }, &mut bytes).map_err(|e| named(e.to_string()))?;
+    let bytes = bounded(file, REPORT_BYTES_MAX).map_err(|e| named(e.to_string()))?;
     Report::from_json(&bytes).map(Some).map_err(named)
 }
 

@@ -8,8 +8,9 @@ use super::objects::{Ages, Census, Wanted, file_at, is_infrastructure, is_named_
 use crate::config::Config;
 use crate::durations::parse_duration;
 use crate::report::escape;
+use crate::report::files;
 use crate::report::identity::IdentityText;
-use crate::report::schema::{Action, Report, Straggler};
+use crate::report::schema::{Action, Straggler};
 use crate::report::text::shown_name;
 use crate::run::keep::allow_descriptors;
 use crate::state;
@@ -186,10 +187,7 @@ fn ambiguous(wanted: &Wanted, found: &[HostImage]) -> String {
 fn of_report(view: &View, path: &Path) -> Result<(Vec<HostImage>, usize), String> {
     let report = match path.as_os_str().as_bytes() {
         b"last" => state::load_last()?.ok_or("no report was kept yet; give --from a report.json")?,
-        _ => {
-            let bytes = std::fs::read(path).map_err(|e| format!("cannot read '{}': {e}", path.display()))?;
-            Report::from_json(&bytes).map_err(|e| format!("'{}': {e}", path.display()))?
-        }
+        _ => files::read(path).map_err(|e| format!("cannot read '{}': {e}", path.display()))?,
     };
     let is_asked = |row: &&Straggler| {
         !row.action.is_gone() && !matches!(row.action, Action::Kept | Action::Ignored) && row.class != Class::Output

@@ -4,7 +4,7 @@ use super::schema::Report;
 use super::{junit, text};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, Metadata};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +53,25 @@ impl ReportFile {
         replace(&self.path, content.as_bytes(), 0o666)
             .map_err(|e| format!("cannot write the report '{}': {}", self.path.display(), what_to_do(&e)))
     }
+}
+
+/// The largest report that is read back, in bytes.
+pub(crate) const REPORT_BYTES_MAX: u64 = 256 << 20;
+
+/// Reads an earlier report, which a person names: a file, or a pipe from another program.
+pub(crate) fn read(path: &Path) -> Result<Report, String> {
+    let bytes = File::open(path).and_then(|file| bounded(file, REPORT_BYTES_MAX)).map_err(|e| e.to_string())?;
+    Report::from_json(&bytes)
+}
+
+/// All of a file, if it is no larger than `most` bytes.
+pub(crate) fn bounded(file: File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is larger than {most} bytes; it is not read")));
+    }
+    Ok(bytes)
 }
 
 /// Writes every report; each failure is one sentence.

@@ -242,6 +242,12 @@ fn a_full_disk_is_named_with_what_to_do() {
 }
 
 #[test]
+fn an_endless_report_is_not_read_to_its_end() {
+    let bounded = |most| super::files::bounded(std::fs::File::open("/dev/zero").unwrap(), most);
+    assert!(bounded(1_000).unwrap_err().to_string().contains("larger than 1000 bytes"));
+}
+
+#[test]
 fn a_symbolic_link_keeps_being_one() {
     let folder = scratch("link");
     std::fs::write(folder.join("target.json"), "old").unwrap();
