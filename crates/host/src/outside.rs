@@ -12,7 +12,9 @@ use crate::proc::{self, Life, Proc, fdinfo, inet, maps, unix};
 use crate::view::View;
 use kobj_abi::HoldHow;
 use kobj_core::image::Holder;
+use kobj_platform::late_close::close_late;
 use kobj_platform::netlink_diag::{self, ESTABLISHED, InetSocket, LISTEN, UnixSocket};
+use rustix::event::{Timespec, poll};
 use rustix::fs::{RawDir, Statx};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -40,6 +42,32 @@ const CLOSE_ON_EXEC: u32 = 0o2_000_000;
 /// client looks at.
 #[must_use]
 pub fn serves_outside(view: &View, job: &HashSet<u32>, inherited: &HashSet<(u64, u64)>) -> HashMap<u32, Vec<Holder>> {
+    serves_after(view, job, inherited, &mut || {
+        // To close a socket makes the kernel collect those that only travel in each other.
+        close_late(Vec::new());
+        let moment = Timespec { tv_sec: 0, tv_nsec: MOMENT_NS };
+        let _ = poll(&mut [], Some(&moment));
+    })
+}
+
+/// As [`serves_outside`], with what is done between two looks.
+fn serves_after(
+    view: &View,
+    job: &HashSet<u32>,
+    inherited: &HashSet<(u64, u64)>,
+    wait: &mut dyn FnMut(),
+) -> HashMap<u32, Vec<Holder>> {
+    for _ in 1..LOOKS {
+        let served = serves(view, job, inherited);
+        if served.values().flatten().all(|holder| holder.command != UNSEEN) {
+            return served;
+        }
+        wait();
+    }
+    serves(view, job, inherited)
+}
+
+fn serves(view: &View, job: &HashSet<u32>, inherited: &HashSet<(u64, u64)>) -> HashMap<u32, Vec<Holder>> {
     let mut served = serves_directly(view, job, inherited);
     let mut inside = job.clone();
     loop {
@@ -83,6 +111,15 @@ pub fn inherited(view: &View) -> HashSet<(u64, u64)> {
     });
     given
 }
+
+/// What stands for the holder of a socket that nobody is seen to have. He hides, or lives in another PID namespace; or
+/// there is none any more: the sockets of a process that has just ended, and those in messages that nobody will read, are
+/// let go a moment later. So such an answer is asked for again.
+const UNSEEN: &[u8] = b"unknown (a process that cannot be seen)";
+/// How often at most is looked while a holder is not seen.
+const LOOKS: usize = 4;
+/// How long between two such looks.
+const MOMENT_NS: i64 = 12_000_000;
 
 /// Whom each process of the job serves.
 #[derive(Default)]
@@ -481,15 +518,14 @@ fn look_outside(proc: &Proc, job: &HashSet<u32>, links: &Links, served: &mut Ser
     }
     for peer in unseen {
         let servers = links.peers.get(&peer).map_or(&[][..], Vec::as_slice);
-        let command = b"unknown (a process that cannot be seen)".to_vec();
-        served.add(servers, &Holder { pid: 0, command, how: HoldHow::Descriptor });
+        served.add(servers, &Holder { pid: 0, command: UNSEEN.to_vec(), how: HoldHow::Descriptor });
     }
     for suspect in links.suspects.iter().filter(|suspect| !owners.contains_key(&suspect.inode)) {
         let pid = suspect.peer.and_then(|peer| owners.get(&peer)).copied().unwrap_or(0);
         let command = match (proc.life(pid), suspect.remote) {
             (Ok(life), _) if pid != 0 => life.command(),
             (_, Some(remote)) => remote.to_string().into_bytes(),
-            _ => b"unknown (a process that cannot be seen)".to_vec(),
+            _ => UNSEEN.to_vec(),
         };
         if pid != us {
             served.add(&suspect.servers, &Holder { pid, command, how: HoldHow::Descriptor });
@@ -558,6 +594,30 @@ mod tests {
         let client = start("c = socket.socket(1, 1); c.connect('\\0' + sys.argv[1])", &[&name]);
         assert_eq!(server.line(), "up");
         assert_eq!(served(&[&server])[&server.pid()][0].pid, client.pid());
+    }
+
+    #[test]
+    fn a_peer_that_nobody_is_seen_to_have_is_looked_for_again() {
+        let name = testing::unique("flight");
+        // The client's end lies in a message that its new owner has not read yet, and the client is dead.
+        let text = "s = socket.socket(1, 2); s.bind('\\0' + sys.argv[1]); print('bound', flush=True); sys.stdin.readline(); \
+                    f = socket.recv_fds(s, 1, 1); print('has it', flush=True)";
+        let mut owner = Python::start(&format!("import sys, socket\n{text}{READY}"), &[&name]);
+        assert_eq!(owner.line(), "bound");
+        let text = "s = socket.socket(1, 1); s.bind('\\0' + sys.argv[1] + 's'); s.listen()";
+        let server = start(text, &[&name]);
+        let text = "c = socket.socket(1, 1); c.connect('\\0' + sys.argv[1] + 's'); o = socket.socket(1, 2); \
+                    o.connect('\\0' + sys.argv[1]); socket.send_fds(o, [b'x'], [c.fileno()])";
+        drop(start(text, &[&name]));
+        let job = HashSet::from([server.pid()]);
+        let mut looks = 1;
+        let unseen = serves_after(&testing::view(), &job, &given(&server), &mut || looks += 1);
+        assert_eq!((unseen[&server.pid()][0].pid, &unseen[&server.pid()][0].command[..], looks), (0, UNSEEN, LOOKS));
+        let seen = serves_after(&testing::view(), &job, &given(&server), &mut || {
+            owner.say("go");
+            assert_eq!(owner.line(), "has it");
+        });
+        assert_eq!(seen[&server.pid()][0].pid, owner.pid());
     }
 
     #[test]

@@ -71,6 +71,13 @@ impl Python {
         line.trim_end().to_owned()
     }
 
+    /// Sends a line to it.
+    pub(crate) fn say(&mut self, line: &str) {
+        use std::io::Write;
+        let input = self.input.as_mut().expect("it has not been closed");
+        input.write_all(format!("{line}\n").as_bytes()).expect("it listens");
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

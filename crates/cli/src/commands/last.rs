@@ -49,10 +49,14 @@ fn rows(report: &Report) -> Vec<Vec<Cell>> {
     own.chain(report.unattributed.iter().map(|straggler| row(straggler, false))).collect()
 }
 
+/// `command(pid)`; words alone for what is no process that could be found.
+fn named(command: &str, pid: u32) -> String {
+    if pid == 0 { command.to_owned() } else { format!("{command}({pid})") }
+}
+
 fn row(straggler: &Straggler, proved: bool) -> Vec<Cell> {
     let creator = straggler.creator.as_ref();
-    let holders: Vec<String> =
-        straggler.holders.iter().map(|holder| format!("{}({})", holder.command, holder.pid)).collect();
+    let holders: Vec<String> = straggler.holders.iter().map(|holder| named(&holder.command, holder.pid)).collect();
     let optional = |text: Option<String>| text.map_or(Cell::Nothing, |text| Cell::text(&text));
     vec![
         Cell::text(straggler.kind.name()),

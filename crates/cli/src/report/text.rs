@@ -146,8 +146,15 @@ fn holders_cell(holders: &[HolderRow], command_max: usize) -> String {
     pids.sort_unstable();
     pids.dedup();
     let more = if pids.len() > 1 { format!(" +{}", pids.len() - 1) } else { String::new() };
+    if first.pid == 0 {
+        // No process of this machine that could be found: the words say what is known.
+        return format!("{}{more}", short(&first.command, command_max + NUMBER_COLUMNS));
+    }
     format!("{} ({}){more}", short(&first.command, command_max), first.pid)
 }
+
+/// Columns of ` (4194303)`, the longest number.
+const NUMBER_COLUMNS: usize = 10;
 
 /// Columns of a command name, which is all that the kernel keeps of it.
 const COMMAND_COLUMNS: usize = 15;
@@ -249,7 +256,8 @@ fn explain(row: &Straggler, out: &mut String) {
         say("evidence", "none");
     }
     for holder in &row.holders {
-        say("held by", &format!("{} ({}), {}", holder.command, holder.pid, holder.how.name()));
+        let number = if holder.pid == 0 { String::new() } else { format!(" ({})", holder.pid) };
+        say("held by", &format!("{}{number}, {}", holder.command, holder.how.name()));
     }
     say(row.action.name(), &row.why);
     if let Some(fix) = &row.fix {

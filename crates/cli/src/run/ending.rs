@@ -121,7 +121,11 @@ impl Leftover {
             Fate::Planned => (Action::Planned, "it outlived the job and would be ended".to_owned()),
             Fate::Serving(holders) => {
                 let whom = holders.first().map_or_else(String::new, |holder| {
-                    format!(": pid {} ({})", holder.pid, String::from_utf8_lossy(&holder.command))
+                    let command = String::from_utf8_lossy(&holder.command);
+                    match holder.pid {
+                        0 => format!(": {command}"),
+                        pid => format!(": pid {pid} ({command})"),
+                    }
                 });
                 image.holders = holders;
                 (Action::InUse, format!("it serves somebody outside the job{whom}; --kill-all ends it all the same"))
