@@ -314,7 +314,7 @@ fn become_program(plan: &mut Plan<'_>) -> ! {
         // suspended frame of `start`. An array without its null would break it.
         unsafe { libc::execve(*program, arguments.as_ptr(), environment.as_ptr()) };
         match last_error() {
-            libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::ESTALE | libc::ENODEV => {}
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV => {}
             libc::ENOEXEC => {
                 script[1] = *program;
                 // SAFETY: duty: as above. `script` ends in null, being a copy of the arguments with one more in front. Losing
@@ -380,6 +380,16 @@ mod tests {
         assert!(matches!(launch(&["no-such-program-anywhere"]).start(None), Err(SpawnError::NotFound(_))));
         assert!(matches!(launch(&["/etc/passwd"]).start(None), Err(SpawnError::NotExecutable(_))));
         assert!(matches!(launch(&[""]).start(None), Err(SpawnError::NotFound(_))));
+        // There is such a name, or none could be looked for: as env says 126, not 127.
+        let long = "x".repeat(300);
+        for command in [long.as_str(), &format!("/{long}")] {
+            assert!(matches!(launch(&[command]).start(None), Err(SpawnError::NotExecutable(_))), "{command}");
+        }
+        let path = std::env::temp_dir().join(format!("kobj-loop-{}", std::process::id()));
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let refused = launch(&[path.to_str().unwrap()]).start(None);
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(refused, Err(SpawnError::NotExecutable(_))));
     }
 
     #[test]

@@ -190,6 +190,31 @@ pub(crate) fn is_infrastructure(image: &HostImage) -> bool {
         || image.name.starts_with(b"/var/tmp/systemd-private-")
 }
 
+/// Whether a mount belongs to the system's own set-up: naming a folder must not unmount what everything stands on.
+pub(crate) fn is_system_mount(image: &HostImage) -> bool {
+    let kept: [&[u8]; 16] = [
+        b"/",
+        b"/boot",
+        b"/dev",
+        b"/etc",
+        b"/home",
+        b"/opt",
+        b"/proc",
+        b"/root",
+        b"/run",
+        b"/srv",
+        b"/sys",
+        b"/tmp",
+        b"/usr",
+        b"/var",
+        b"/var/tmp",
+        b"/run/user",
+    ];
+    let is_below = |root: &[u8]| image.name.strip_prefix(root).is_some_and(|rest| rest.starts_with(b"/"));
+    image.kind == HostKind::Mount
+        && (kept.contains(&image.name.as_slice()) || [&b"/dev"[..], b"/proc", b"/sys"].into_iter().any(is_below))
+}
+
 /// How long ago objects were born or, where only that is known, last changed: never more than the true age.
 #[derive(Debug)]
 pub(crate) struct Ages {
@@ -293,6 +318,16 @@ mod tests {
         let listener = image(HostKind::Listener, "tcp [::1]:80");
         assert!(is_short_for(&listener, b"[::1]:80") && is_short_for(&listener, b":80"));
         assert!(!is_short_for(&listener, b":8") && !is_short_for(&listener, b"80") && !is_short_for(&listener, b""));
+    }
+
+    #[test]
+    fn what_everything_stands_on_is_no_leftover_mount() {
+        let mount = |name: &str| {
+            let identity = Identity::Ipc { id: 1, key: 0, uid: 0 };
+            is_system_mount(&HostImage::new(HostKind::Mount, name.into(), identity))
+        };
+        assert!(["/", "/tmp", "/proc", "/sys/fs/cgroup", "/dev/shm"].into_iter().all(mount));
+        assert!(!["/mnt", "/tmp/at", "/run/netns", "/home/me/at", "/devices"].into_iter().any(mount));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use super::census::{judge, judge_with, parse_kind};
 use super::dead;
 use super::listing::{Cell, Listing, ListingFlags};
-use super::objects::{Ages, Census, Wanted, file_at, is_infrastructure, is_named_by_path, unused_is_left_over, view};
+use super::objects::{
+    Ages, Census, Wanted, file_at, is_infrastructure, is_named_by_path, is_system_mount, unused_is_left_over, view,
+};
 use crate::config::Config;
 use crate::durations::parse_duration;
 use crate::report::escape;
@@ -277,6 +279,9 @@ fn refusal(image: &HostImage) -> Option<String> {
         return Some(
             "an ordinary file or folder, not a leftover of a kind that kobj scrubs; remove it yourself".into(),
         );
+    }
+    if is_system_mount(image) {
+        return Some("a mount of the system's own set-up, not a leftover; unmount it yourself".into());
     }
     kinds::of(image.kind).is_none().then(|| format!("this kobj cannot scrub objects of kind {}", image.kind.name()))
 }
