@@ -16,11 +16,13 @@ struct Package {
 }
 
 /// What the steps need themselves: package, the program that shows that it or something else brought it, why.
-const PACKAGES: [(&str, &str, &str); 4] = [
+const PACKAGES: [(&str, &str, &str); 6] = [
     ("gcc", "cc", "linking"),
     ("g++", "c++", "the fuzz step: libFuzzer"),
     ("valgrind", "valgrind", "the valgrind step"),
     ("git", "git", "the tidy step reads what git tracks"),
+    ("xfsprogs", "mkfs.xfs", "the tests of judges make an xfs to judge on"),
+    ("btrfs-progs", "mkfs.btrfs", "the tests of judges make a btrfs to judge on"),
 ];
 /// What the end-to-end tests need: a line each, `NAME  # why`.
 const E2E_PACKAGES: &str = "tests/e2e/packages.txt";
