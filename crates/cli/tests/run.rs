@@ -537,3 +537,20 @@ fn a_spared_process_does_not_keep_the_jobs_group() {
         assert!(!Path::new(hierarchy).join(group).exists(), "{group} stays");
     }
 }
+
+/// Root may leave the job's group: the group is one layer, and the others do not need it.
+#[test]
+fn a_job_that_leaves_its_group_is_ended_all_the_same() {
+    let test = "a_job_that_leaves_its_group_is_ended_all_the_same";
+    if !is_root(test) {
+        return;
+    }
+    let desk = Desk::new("leaves-group");
+    let leave = "for g in /sys/fs/cgroup /sys/fs/cgroup/unified; do echo $$ >$g/cgroup.procs; done 2>/dev/null";
+    let (output, report) = desk.report(&["--quiet"], &format!("{leave}; cat /proc/self/cgroup; {CHILD}"));
+    if report.0["job"]["containment"] != "cgroup" || text(&output.stdout).contains("/kobj-") {
+        return println!("skipped: {test}: no control group here, or none that can be left");
+    }
+    assert_eq!(report.processes(), ["terminated"], "{}", report.0);
+    assert_eq!(processes(&desk.word), Vec::<u32>::new());
+}
