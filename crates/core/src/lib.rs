@@ -4,8 +4,8 @@
 //! no lock, starts no thread and does nothing to the outside: what is to be done there is an [`Effect`], which the caller
 //! performs and reports by [`Command::Done`]. The same commands give the same replies, always.
 //!
-//! Each step does a bounded amount of work. What is left over is said by [`Effects::more`] and done by
-//! [`Command::Continue`].
+//! Each step does a bounded amount of work; what is left over is said by [`Effects::more`] and done by
+//! [`Command::Continue`]. The one exception is [`Command::Why`], which looks at whatever may keep the object.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

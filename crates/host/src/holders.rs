@@ -268,6 +268,7 @@ impl Pass<'_> {
 
     fn work(&self) -> Hits {
         let mut hits = Hits::default();
+        // Relaxed: only the number must be handed out once; what was found is handed over by the join.
         while let Some(&pid) = self.pids.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let life = match self.proc.life(pid) {
                 Ok(life) => life,

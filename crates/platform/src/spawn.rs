@@ -165,6 +165,7 @@ impl Launch {
         // the number would break it.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         let child = Child { pid: answer as u32, pidfd };
+        // Pairs with the child's release. The kernel has let this thread go on only after it, so any ordering would do.
         let code = failure.load(Ordering::Acquire);
         if code == 0 {
             return Ok(child);

@@ -6,6 +6,7 @@
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+// Written before `main`, when there is one thread, and only read afterwards: Relaxed is enough.
 static IGNORED_SIGNALS: AtomicU64 = AtomicU64::new(0);
 static BLOCKED_SIGNALS: AtomicU64 = AtomicU64::new(0);
 static CLOSED_STREAMS: AtomicU8 = AtomicU8::new(0);
