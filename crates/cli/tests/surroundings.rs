@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::Scene;
+use common::{Scene, processes};
 use std::process::Output;
 
 fn said(output: &Output) -> String {
@@ -104,6 +104,24 @@ fn without_proc_what_is_left_is_not_called_nothing() {
     assert_eq!(report["job"]["complete"], false);
     assert!(said(&output).contains("processes of the job are left"), "{output:?}");
     assert_eq!(actions(&report, "process"), Vec::<&str>::new());
+}
+
+/// The numbers of another namespace are not ours: what they name must not be said, or signalled, of our processes.
+#[test]
+fn a_proc_of_another_pid_namespace_is_not_believed() {
+    let Some(scene) = Scene::new("a_proc_of_another_pid_namespace_is_not_believed", "numbers") else { return };
+    let output = scene.run(
+        "unshare --pid --fork --kill-child $K run --kill-after 0.1 --report $D/r.json -- sh -c \"$C & exit 4\"; echo $?; \
+         unshare --pid --fork --kill-child $K census --kind process; echo $?; \
+         unshare --pid --fork --kill-child $K scrub --dry-run process:2; echo $?",
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().next(), Some("4"), "{output:?}");
+    let report = scene.report();
+    // With a control group the rest is ended all the same, which no name is needed for.
+    assert_eq!(actions(&report, "process"), Vec::<&str>::new(), "{report}");
+    assert!(processes(&scene.word).is_empty() || is_not_visible(&report, "process"), "{report}");
+    assert!(said(&output).contains("not visible: process: "), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("\n2\n"), "{output:?}");
 }
 
 /// Each process is held by a descriptor: more processes than descriptors are ended in turns, none by force.

@@ -64,9 +64,17 @@ impl Proc {
     /// Opens the procfs at `path`.
     ///
     /// # Errors
-    /// What opening said.
+    /// What opening said; or it numbers the processes of another PID namespace, so that what it says of a number is not
+    /// said of ours.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { folder: open_folder(CWD, path)? })
+        let folder = open_folder(CWD, path)?;
+        let own = std::process::id().to_string();
+        match rustix::fs::readlinkat(&folder, "self", Vec::new()) {
+            Ok(shown) if shown.as_bytes() != own.as_bytes() => {
+                Err(std::io::Error::other("it shows another PID namespace; mount one of this namespace's own"))
+            }
+            _ => Ok(Self { folder }),
+        }
     }
 
     /// Reads one of its tables.
