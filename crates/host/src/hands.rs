@@ -15,7 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -209,7 +209,15 @@ impl<'a> Hands<'a> {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let enter = || -> io::Result<OwnedFd> {
-            let made = rustix::fs::openat(folder, &name, flags, Mode::empty())?;
+            let made = match rustix::fs::openat(folder, &name, flags, Mode::empty()) {
+                // The umask took even our own rights away: given back to this very folder, whatever its name leads to now.
+                Err(Errno::ACCESS) => {
+                    let made = rustix::fs::openat(folder, &name, flags | OFlags::PATH, Mode::empty())?;
+                    rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), Mode::RWXU)?;
+                    rustix::fs::openat(&made, ".", flags, Mode::empty())?
+                }
+                other => other?,
+            };
             // A narrow umask takes from the mode that was asked for.
             rustix::fs::fchmod(&made, Mode::RWXU)?;
             // Held for as long as we live, in whatever namespace: nobody takes it for a dead kobj's. A file system without
