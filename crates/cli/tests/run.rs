@@ -500,6 +500,39 @@ fn configured_folders_hold_segments_and_temporary_files() {
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
 }
 
+/// One file in use leaves it and its parents, and the row says who uses it; the rest of the tree goes.
+#[test]
+fn a_folder_with_a_file_in_use_stays_and_names_who_uses_it() {
+    if !is_root("a_folder_with_a_file_in_use_stays_and_names_who_uses_it") {
+        return;
+    }
+    let desk = Desk::new("tree");
+    let (go, path) = (desk.path("go"), desk.path("r.json"));
+    let folder = PathBuf::from(format!("/tmp/{}-made", desk.word));
+    let script = format!(
+        "f=/tmp/$0-made; mkdir -p $f/a $f/b && : >$f/a/used && : >$f/b/free && : >$f/whole && \
+         while [ ! -e {go} ]; do :; done"
+    );
+    let mut job = desk.command(&["--scrub=all", "--report", &path], &script).spawn().unwrap();
+    let begun = Instant::now();
+    while !folder.join("whole").exists() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    let used = std::fs::File::open(folder.join("a/used")).unwrap();
+    std::fs::write(&go, "").unwrap();
+    assert!(job.wait().unwrap().success());
+    let report = Report(serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap());
+    let left = folder.join("a/used").exists() && !folder.join("b").exists() && !folder.join("whole").exists();
+    drop(used);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let row = &report.0["stragglers"][0];
+    assert_eq!(row["action"], "in-use", "{row}");
+    assert!(left, "{row}");
+    assert!(row["why"].as_str().unwrap().contains("a/used"), "{row}");
+    assert_eq!(row["holders"][0]["pid"], std::process::id(), "{row}");
+}
+
 #[test]
 fn with_closed_standard_streams_the_report_is_written_and_the_job_scrubbed() {
     if !is_root("with_closed_standard_streams_the_report_is_written_and_the_job_scrubbed") {

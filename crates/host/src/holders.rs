@@ -4,9 +4,11 @@
 //! looked into is counted as unreadable: then "no holder found" means "unknown", not "nobody". Descriptor tables of
 //! threads that unshared theirs (`CLONE_FILES` undone) are not looked at.
 
+use crate::classify::path_of;
 use crate::kinds::{listener, process};
 use crate::proc::{self, Life, Proc, locks, maps, mountinfo};
 use crate::view::View;
+use crate::{identity, listing, tree};
 use kobj_abi::{HoldHow, HostKind};
 use kobj_core::image::{Holder, HostImage, Identity};
 use kobj_platform::netlink_diag;
@@ -15,11 +17,15 @@ use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many processes make a second thread worth its start.
 const WORTH_A_THREAD: usize = 24;
+
+/// How many files in folders are looked for at most.
+const INSIDE_MAX: usize = 10_000;
 
 /// Who holds each of the wanted objects.
 #[derive(Debug, Default)]
@@ -37,6 +43,16 @@ impl Holders {
     /// segments by attachment; block devices also by mounts from them; mounts by what is open on them.
     #[must_use]
     pub fn of(view: &View, wanted: &[HostImage]) -> Self {
+        Self::find(view, wanted, 0)
+    }
+
+    /// The same; a folder is held also by whoever has something that lies in it.
+    #[must_use]
+    pub fn of_trees(view: &View, wanted: &[HostImage]) -> Self {
+        Self::find(view, wanted, INSIDE_MAX)
+    }
+
+    fn find(view: &View, wanted: &[HostImage], inside_max: usize) -> Self {
         let mut holders = Self { found: vec![Vec::new(); wanted.len()], unreadable: 0 };
         if wanted.is_empty() {
             return holders;
@@ -45,7 +61,7 @@ impl Holders {
             holders.unreadable = 1;
             return holders;
         };
-        let wanted = Wanted::of(view, &proc, wanted);
+        let wanted = Wanted::of(view, &proc, wanted, inside_max);
         let pass =
             Pass { proc: &proc, wanted: &wanted, pids: &pids, next: AtomicUsize::new(0), seen: Mutex::default() };
         let mut hits = pass.run(pids.len() > WORTH_A_THREAD);
@@ -126,10 +142,14 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(view: &View, proc: &Proc, images: &[HostImage]) -> Self {
+    fn of(view: &View, proc: &Proc, images: &[HostImage], inside_max: usize) -> Self {
         let mut wanted = Self::default();
+        let mut room = inside_max;
         for (object, image) in images.iter().enumerate() {
             wanted.add(object, image);
+            if image.kind == HostKind::TemporaryFolder && room > 0 {
+                wanted.add_inside(object, image, &mut room);
+            }
         }
         if !wanted.by_inode.is_empty() {
             let table = proc.table("locks").unwrap_or_default();
@@ -186,6 +206,20 @@ impl Wanted {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whoever has something in a folder holds the folder.
+    fn add_inside(&mut self, object: usize, image: &HostImage, room: &mut usize) {
+        let Identity::File { device, .. } = image.identity else { return };
+        let Ok(folder) = listing::open(path_of(image)) else { return };
+        let is_asked =
+            identity::of_descriptor(folder.as_fd()).is_ok_and(|(_, found)| identity::same(&found, &image.identity));
+        let inodes = if is_asked { tree::inodes(folder, *room) } else { Vec::new() };
+        *room -= inodes.len();
+        for inode in inodes {
+            self.files.entry((device, inode)).or_default().push((object, HoldHow::Descriptor));
+            self.by_inode.entry(inode).or_default().push((object, device));
         }
     }
 
@@ -478,6 +512,10 @@ print('up', flush=True); sys.stdin.read()";
         assert_eq!(of(6), []);
         assert!(holders.of_object(6).is_empty());
         assert_eq!(of(7), [HoldHow::Cwd]);
+        let trees = Holders::of_trees(&testing::view(), &wanted);
+        let inside = [HoldHow::Descriptor, HoldHow::Map, HoldHow::Lock, HoldHow::Cwd];
+        let found = ways(&trees, 7, child.pid());
+        assert!(inside.iter().all(|how| found.contains(how)), "whoever has something in it: {found:?}");
         assert_eq!(holders.of_object(0)[0].command, b"python3");
     }
 

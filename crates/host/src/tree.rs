@@ -65,6 +65,42 @@ pub fn measure(folder: OwnedFd) -> io::Result<Tree> {
     Ok(tree)
 }
 
+/// The inode numbers of what lies in the tree of an open folder, at most `most` of them; other mounts are not entered.
+pub(crate) fn inodes(folder: OwnedFd, most: usize) -> Vec<u64> {
+    let mut found = Vec::new();
+    let list = |folder: OwnedFd, found: &mut Vec<u64>| {
+        let mut below = Vec::new();
+        let _ = listing::each(folder.as_fd(), |entry| {
+            if found.len() >= most {
+                return ControlFlow::Break(());
+            }
+            found.push(entry.inode);
+            if entry.kind == FileType::Directory {
+                below.push(entry.name.to_os_string());
+            }
+            ControlFlow::Continue(())
+        });
+        Level { folder, below }
+    };
+    let Ok(top) = identity::stat_descriptor(folder.as_fd()) else { return found };
+    let mut way = vec![list(folder, &mut found)];
+    while let Some(last) = way.last_mut() {
+        let Some(name) = last.below.pop().filter(|_| found.len() < most) else {
+            way.pop();
+            continue;
+        };
+        if way.len() >= DEPTH_MAX {
+            continue;
+        }
+        let Ok(folder) = listing::open_at(way[way.len() - 1].folder.as_fd(), &name) else { continue };
+        let stat = identity::stat_descriptor(folder.as_fd());
+        if stat.is_ok_and(|stat| (stat.device, stat.mount) == (top.device, top.mount)) {
+            way.push(list(folder, &mut found));
+        }
+    }
+    found
+}
+
 /// Counts one folder's entries and returns the folders in it.
 fn level(folder: BorrowedFd<'_>, tree: &mut Tree, with_sizes: bool) -> io::Result<Vec<OsString>> {
     let mut below = Vec::new();

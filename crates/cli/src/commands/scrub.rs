@@ -143,7 +143,7 @@ fn name_holders(view: &View, rows: &mut [Row]) {
         })
         .collect();
     let images: Vec<HostImage> = unnamed.iter().map(|row| row.image.clone()).collect();
-    let holders = Holders::of(view, &images);
+    let holders = Holders::of_trees(view, &images);
     for (index, row) in unnamed.iter_mut().enumerate() {
         row.image.holders = holders.of_object(index).to_vec();
     }

@@ -36,7 +36,7 @@ pub(crate) fn run(flags: &WhoFlags) -> Result<ExitCode, String> {
         _ => &["PID", "COMMAND", "HOW", "USER", "KIND", "NAME"],
     };
     let listing = Listing::new(&flags.listing, "holders", &COLUMNS, usual)?;
-    let holders = Holders::of(&view, &objects);
+    let holders = Holders::of_trees(&view, &objects);
     let users = Users::read();
     let mut rows = Vec::new();
     for (index, object) in objects.iter().enumerate() {

@@ -52,7 +52,7 @@ pub(crate) fn run(flags: &WhyFlags) -> Result<ExitCode, String> {
     for name in &flags.names {
         objects.extend(find_some(&view, name)?);
     }
-    let holders = Holders::of(&view, &objects);
+    let holders = Holders::of_trees(&view, &objects);
     let answers: Vec<Answer> =
         objects.into_iter().enumerate().map(|(index, object)| answer(&view, object, &holders, index)).collect();
     let kept = answers.iter().any(|answer| !answer.chains.is_empty());

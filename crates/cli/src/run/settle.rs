@@ -199,7 +199,7 @@ impl<'a> Settlement<'a> {
         }
         let (images, places): (Vec<HostImage>, Vec<(bool, usize)>) =
             remaining.into_iter().map(|(image, own, index)| (image, (own, index))).unzip();
-        let holders = Holders::of(self.view, &images);
+        let holders = Holders::of_trees(self.view, &images);
         for (at, (own, index)) in places.into_iter().enumerate() {
             let rows = if own { &mut self.stragglers } else { &mut self.unattributed };
             let Some(row) = rows.get_mut(index) else { continue };
