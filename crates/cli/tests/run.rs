@@ -534,6 +534,21 @@ fn a_folder_with_a_file_in_use_stays_and_names_who_uses_it() {
 }
 
 #[test]
+fn the_folder_that_a_report_goes_to_is_output() {
+    if !is_root("the_folder_that_a_report_goes_to_is_output") {
+        return;
+    }
+    let desk = Desk::new("report-folder");
+    let folder = PathBuf::from(format!("/tmp/{}-made", desk.word));
+    let report = folder.join("r.json");
+    let output =
+        desk.run(&["--scrub=all", "--report", report.to_str().unwrap()], "mkdir /tmp/$0-made; : >/tmp/$0-made/log");
+    let kept = report.exists() && folder.join("log").exists();
+    _ = std::fs::remove_dir_all(&folder);
+    assert!(output.status.success() && kept, "{output:?}");
+}
+
+#[test]
 fn with_closed_standard_streams_the_report_is_written_and_the_job_scrubbed() {
     if !is_root("with_closed_standard_streams_the_report_is_written_and_the_job_scrubbed") {
         return;

@@ -29,7 +29,10 @@ impl<'a> Meant<'a> {
     pub(crate) fn new(options: &RunOptions, view: &'a View) -> Self {
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let command = Command { arguments: &options.command, environment: &environment, folder: &folder };
+        // Where a report is to be written the job may have made the folder.
+        let reports = options.reports.iter().map(|report| report.path.clone().into_os_string());
+        let arguments: Vec<OsString> = options.command.iter().cloned().chain(reports).collect();
+        let command = Command { arguments: &arguments, environment: &environment, folder: &folder };
         Self { rules: Outputs::new(view, &command), row: OutputsRow::default(), listed: options.verbose }
     }
 
