@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Scene, processes};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -122,6 +122,49 @@ fn a_proc_of_another_pid_namespace_is_not_believed() {
     assert!(processes(&scene.word).is_empty() || is_not_visible(&report, "process"), "{report}");
     assert!(said(&output).contains("not visible: process: "), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("\n2\n"), "{output:?}");
+}
+
+/// A daemon that left its session and its parent, and here also the cookie: each layer that is left finds it, and says
+/// which it was; what takes an exact layer is no longer claimed.
+#[test]
+fn each_layer_alone_finds_a_daemon_and_claims_no_more() {
+    let Some(scene) = Scene::new("each_layer_alone_finds_a_daemon_and_claims_no_more", "layers") else { return };
+    let hide_groups =
+        "for m in $(awk '$3 ~ /^cgroup/ {print $2}' /proc/self/mounts); do mount -o remount,ro,bind $m; done";
+    let inside = "unshare --pid --fork --kill-child --mount-proc";
+    let run = |before: &str, prefix: &str, cookie: &str| {
+        let script = format!("setsid -f {cookie} $C; : >/dev/shm/$W; ipcmk -M 64 >&2; exit 4");
+        let output = scene.run(&format!("{before}; {prefix} $K run --scrub --report $D/r.json -- sh -c \"{script}\""));
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        _ = std::fs::remove_file(format!("/dev/shm/{}", scene.word));
+        let id = said(&output).lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned();
+        _ = Command::new("ipcrm").args(["-m", &id]).stderr(Stdio::null()).status();
+        let report = scene.report();
+        let row = report["stragglers"].as_array().unwrap().iter().find(|row| row["kind"] == "process");
+        let row = row.unwrap_or_else(|| panic!("the daemon got away: {report}"));
+        assert_eq!(row["action"], "terminated", "{row}");
+        let kinds = row["evidence"].as_array().unwrap().iter().map(|evidence| evidence["kind"].as_str().unwrap());
+        let kinds = kinds.collect::<Vec<_>>().join(" ");
+        let own = [actions(&report, "segment").len(), actions(&report, "sysv-segment").len()];
+        (report["job"]["containment"].as_str().unwrap().to_owned(), kinds, own)
+    };
+    let bare = "env -u KOBJ_JOB";
+    let (containment, kinds, own) = run(":", "", bare);
+    let layers = scene.report()["job"]["tracing"].to_string();
+    if !(layers.contains("connector") && layers.contains("fanotify")) {
+        let test = "each_layer_alone_finds_a_daemon_and_claims_no_more";
+        return println!("skipped: {test}: this machine has only the layers {layers}");
+    }
+    if containment == "cgroup" {
+        assert_eq!((kinds.as_str(), own), ("cgroup connector", [1, 1]), "all layers");
+        // No number of this namespace means anything to the connector and to file events.
+        assert_eq!(run(":", inside, bare), ("cgroup".into(), "cgroup".into(), [0, 0]));
+    } else {
+        println!("skipped: each_layer_alone_finds_a_daemon_and_claims_no_more: cgroup: none can be made here");
+    }
+    assert_eq!(run(hide_groups, "", bare), ("subreaper".into(), "connector".into(), [1, 1]));
+    assert_eq!(run(hide_groups, inside, bare), ("subreaper".into(), "ancestry".into(), [0, 0]));
+    assert_eq!(run(hide_groups, inside, ""), ("subreaper".into(), "ancestry cookie".into(), [0, 0]));
 }
 
 /// Each process is held by a descriptor: more processes than descriptors are ended in turns, none by force.
