@@ -210,11 +210,14 @@ fn children_from_before_the_job_are_not_the_job_s() {
     let script = "sleep 1000 >/dev/null 2>&1 & echo $!; exec \"$0\" run --quiet -- true";
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_kobj")]).env_remove("KOBJ_JOB").stdin(Stdio::null());
+    let begun = std::time::Instant::now();
     let output = command.output().unwrap();
+    let took = begun.elapsed();
     assert!(output.status.success(), "{output:?}");
     // Its parent is gone, so nobody takes its status: it is ended if it is no more or a zombie.
     let server = text(&output.stdout).trim().to_owned();
     let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
     Command::new("kill").arg(&server).stderr(Stdio::null()).status().unwrap();
     assert!(stat.contains(") S "), "the server was ended with a job that it had nothing to do with: {stat:?}");
+    assert!(took < std::time::Duration::from_secs(5), "kobj waited {took:?} for a process that is none of its job's");
 }

@@ -156,6 +156,8 @@ impl Keeper for Keep<'_> {
         let has_children = self.control.reap();
         // The init of an isolated job stays until it is let go; what no list shows ends with it, which no fork outruns.
         let has_init = self.control.living_init().is_some();
+        // Children from before the job never were its own, and may live for ever.
+        let has_children = has_children && !self.had_children;
         !has_init && (has_children || self.containment.group().is_some_and(|group| group.is_populated()))
     }
 
