@@ -8,8 +8,8 @@ use kobj_host::record::decode;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
-/// The record of version 1 that the tests keep: a word's number and its value, one a line, in hexadecimal.
-const GOLDEN: &str = include_str!("../../crates/host/tests/golden/record-1.txt");
+/// The record of version 2 that the tests keep: a word's number and its value, one a line, in hexadecimal.
+const GOLDEN: &str = include_str!("../../crates/host/tests/golden/record-2.txt");
 
 static RECORD: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut bytes = Vec::new();

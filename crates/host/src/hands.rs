@@ -20,7 +20,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
-/// That a private folder is about to hold a file for a moment, or no longer will.
+/// That a private folder is about to hold a file for a moment, or no longer will; the same of a segment's mode.
 ///
 /// Written down before it happens: if kobj is killed in between, the next scrub finds the file and puts it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,23 @@ pub enum QuarantineNote {
     Opened(PathBuf),
     /// The folder was removed, empty.
     Closed(PathBuf),
+    /// A System V segment is about to be closed to new attachments; one at a time.
+    SegmentClosed(ClosedSegment),
+    /// It is gone, or has its mode back.
+    SegmentOpen,
+}
+
+/// A System V segment, and the mode that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedSegment {
+    /// Its id, which contains the sequence number.
+    pub id: i32,
+    /// Its low nine permission bits.
+    pub mode: u16,
+    /// Its key.
+    pub key: i32,
+    /// Its creator's user id.
+    pub creator_uid: u32,
 }
 
 /// How the name of a private folder begins; the maker's pid and random letters follow.
@@ -104,6 +121,11 @@ impl<'a> Hands<'a> {
             passed: 0,
             sigio_blocked: None,
         }
+    }
+
+    /// Writes something down before it happens.
+    pub(crate) fn note(&mut self, note: QuarantineNote) {
+        (self.note)(note);
     }
 
     /// SIGIO blocked, in this thread, for as long as the answer or these hands live.

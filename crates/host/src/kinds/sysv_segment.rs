@@ -1,6 +1,6 @@
 //! System V shared memory segments.
 
-use crate::hands::Hands;
+use crate::hands::{ClosedSegment, Hands, QuarantineNote};
 use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
 use crate::proc::{self, sysvipc};
 use crate::view::View;
@@ -96,9 +96,18 @@ impl Kind for SysvSegment {
         }
     }
 
-    fn scrub(&self, _view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Outcome {
+    fn scrub(&self, _view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
         match state(image) {
-            Ok((id, before)) if before.attached == 0 => remove_idle(image, id, before.permission.mode, || ()),
+            Ok((id, before)) if before.attached == 0 => {
+                let sysv::Permission { mode, key, creator_uid, .. } = before.permission;
+                hands.note(QuarantineNote::SegmentClosed(ClosedSegment { id, mode: mode & 0o777, key, creator_uid }));
+                let outcome = remove_idle(image, id, mode, || ());
+                // One that could not be given its mode back may be by the next scrub.
+                if !matches!(outcome, Outcome::Failed(_)) {
+                    hands.note(QuarantineNote::SegmentOpen);
+                }
+                outcome
+            }
             Ok((_, before)) => Outcome::Left(in_use(before.attached)),
             Err(verdict) => Outcome::Left(verdict),
         }
@@ -129,6 +138,24 @@ fn remove_idle(image: &HostImage, id: i32, mode: u16, meanwhile: impl FnOnce()) 
         Err(error) => Outcome::Failed(format!(
             "segment {id} is in use, and its mode {:o} could not be put back: {error}",
             mode & 0o777
+        )),
+    }
+}
+
+/// Gives a segment that a scrub had closed when it was killed its mode back, if it is the same and still closed. Says why
+/// not if that fails. The caller knows that its id has its meaning in this IPC namespace.
+#[must_use]
+pub fn reopen(segment: &ClosedSegment) -> Option<String> {
+    let now = sysv::shm(segment.id).ok()?.permission;
+    let is_same = (now.key, now.creator_uid) == (segment.key, segment.creator_uid);
+    if !is_same || u32::from(now.mode) & REMOVED != 0 || now.mode & 0o777 != 0 {
+        return None;
+    }
+    match sysv::shm_set_mode(segment.id, segment.mode) {
+        Ok(()) | Err(Errno::INVAL | Errno::IDRM) => None,
+        Err(error) => Some(format!(
+            "segment {} was closed by a scrub that was broken off, and its mode {:o} could not be put back: {error}",
+            segment.id, segment.mode
         )),
     }
 }
@@ -202,6 +229,33 @@ mod tests {
         assert_eq!(sysv::shm(id).unwrap().permission.mode & 0o777, 0o640);
         drop(attachment);
         assert_eq!(remove_idle(&image, id, 0o640, || sysv::shm_remove(id).unwrap()), Outcome::Left(Verdict::Gone));
+    }
+
+    #[test]
+    fn it_is_written_down_before_it_is_closed_and_can_be_opened_again_from_that() {
+        let id = sysv::shm_create(0, 4096, 0o640).unwrap();
+        let image = find(id).unwrap();
+        let mode = || sysv::shm(id).map(|state| state.permission.mode & 0o777);
+        let mut notes = Vec::new();
+        let mut note = |note| notes.push((note, mode().ok()));
+        let outcome = SysvSegment.scrub(&testing::view(), &image, &mut Hands::new(&mut note));
+        assert!(matches!(outcome, Outcome::Scrubbed(_)));
+        let [(QuarantineNote::SegmentClosed(closed), Some(0o640)), (QuarantineNote::SegmentOpen, None)] = notes[..]
+        else {
+            panic!("{notes:?}")
+        };
+        assert_eq!((closed.id, closed.mode), (id, 0o640));
+        let id = sysv::shm_create(0, 4096, 0o640).unwrap();
+        let mode = || sysv::shm(id).map(|state| state.permission.mode & 0o777);
+        sysv::shm_set_mode(id, 0).unwrap();
+        assert_eq!(reopen(&ClosedSegment { id, key: 77, ..closed }), None);
+        assert_eq!(mode(), Ok(0), "that was another one");
+        assert_eq!(reopen(&ClosedSegment { id, ..closed }), None);
+        assert_eq!(mode(), Ok(0o640));
+        assert_eq!(reopen(&ClosedSegment { id, mode: 0o600, ..closed }), None);
+        assert_eq!(mode(), Ok(0o640), "it was open already");
+        sysv::shm_remove(id).unwrap();
+        assert_eq!(reopen(&ClosedSegment { id, ..closed }), None, "gone");
     }
 
     #[test]

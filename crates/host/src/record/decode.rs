@@ -2,6 +2,7 @@
 
 use super::layout::{self, Text, word};
 use crate::family::{PID_LIMIT, PidSet};
+use crate::hands::ClosedSegment;
 use crate::makers::{Count, Made};
 use kobj_abi::{Koid, Layer, Strength};
 use kobj_core::image::{FileHandle, Identity, Time};
@@ -56,6 +57,12 @@ pub struct Contents {
     pub cookie: Vec<u8>,
     /// The command and its arguments, cut to 2 KiB.
     pub command_line: Vec<Vec<u8>>,
+    /// Device and inode of what the command inherited from outside: the lowest descriptors' only, if there were many.
+    pub inherited: Vec<(u64, u64)>,
+    /// What the command was told, in the form of whoever wrote it; `None` if that did not fit.
+    pub told: Option<Vec<u8>>,
+    /// A System V segment that a broken-off scrub may have closed, and the IPC namespace in which it has its id.
+    pub closed_segment: Option<(ClosedSegment, u64)>,
     /// Private folders that may hold files of a scrub that was broken off.
     pub notes: Vec<PathBuf>,
     /// Numbers that were ever the job's.
@@ -141,6 +148,9 @@ pub fn decode(bytes: &[u8]) -> Result<Contents, String> {
         group: file.text(layout::GROUP)?.to_vec(),
         cookie: file.text(layout::COOKIE)?.to_vec(),
         command_line: arguments(file.text(layout::COMMAND_LINE)?),
+        inherited: file.inherited()?,
+        told: Some(file.sized(layout::TOLD_AT, layout::TOLD.bytes)?.to_vec()).filter(|told| !told.is_empty()),
+        closed_segment: file.closed_segment(),
         notes: (0..layout::NOTES).filter_map(|index| file.note(index).transpose()).collect::<Result<_, _>>()?,
         ours: file.pids(layout::OURS_AT),
         foreign: file.pids(layout::FOREIGN_AT),
@@ -202,6 +212,25 @@ impl<'a> File<'a> {
 
     fn text(&self, text: Text) -> Result<&'a [u8], String> {
         self.sized(text.word * 8, text.bytes)
+    }
+
+    fn inherited(&self) -> Result<Vec<(u64, u64)>, String> {
+        let count =
+            usize::try_from(self.header(layout::INHERITED)).ok().filter(|count| *count <= layout::INHERITED_MAX);
+        let count = count.ok_or("has more inherited objects than any record")?;
+        let at = |index: usize| layout::INHERITED + 1 + index * 2;
+        Ok((0..count).map(|index| (self.header(at(index)), self.header(at(index) + 1))).collect())
+    }
+
+    fn closed_segment(&self) -> Option<(ClosedSegment, u64)> {
+        let [first, second] = [0, 1].map(|index| self.header(word::SEGMENT + index));
+        let segment = ClosedSegment {
+            id: first as u32 as i32,
+            mode: (first >> 32) as u16,
+            key: second as u32 as i32,
+            creator_uid: (second >> 32) as u32,
+        };
+        (first & layout::SEGMENT_CLOSED != 0).then(|| (segment, self.header(word::SEGMENT + 2)))
     }
 
     fn note(&self, index: usize) -> Result<Option<PathBuf>, String> {

@@ -1,7 +1,8 @@
-//! Where what stands in a record file, version 1. Little-endian 64-bit words; sizes and offsets in bytes.
+//! Where what stands in a record file, version 2. Little-endian 64-bit words; sizes and offsets in bytes.
 //!
 //! ```text
-//! 0        header (one page), then 15 notes (a page each)
+//! 0        header (one page), then 12 notes (a page each)
+//! 52 KiB   what the command was told, in the command's own form (three pages)
 //! 64 KiB   names of makers' commands: 1024 entries of 64 bytes, the first is empty
 //! 128 KiB  numbers that were the job's: one bit each
 //! 640 KiB  numbers that were somebody else's: one bit each
@@ -13,11 +14,12 @@ use crate::makers::FOLLOWED_MAX;
 
 /// `KOBJREC` and a NUL.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"KOBJREC\0");
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 pub(super) const PAGE: usize = 4096;
-pub(super) const NOTES: usize = 15;
+pub(super) const NOTES: usize = 12;
 pub(super) const NOTES_AT: usize = PAGE;
+pub(super) const TOLD_AT: usize = NOTES_AT + NOTES * PAGE;
 pub(super) const COMMANDS_AT: usize = 64 << 10;
 pub(super) const COMMANDS: usize = 1024;
 pub(super) const COMMAND_BYTES: usize = 64;
@@ -60,8 +62,11 @@ pub(super) mod word {
     pub(in super::super) const SETTLED: usize = 23;
     pub(in super::super) const PROCESSES: usize = 24;
     pub(in super::super) const COUNTS: usize = 26;
+    /// A System V segment that is closed to everybody for a moment: [`super::SEGMENT_CLOSED`], its mode and id, written
+    /// last; then key and creator; then the IPC namespace.
+    pub(in super::super) const SEGMENT: usize = 34;
     /// Texts: a word with the length, then the bytes.
-    pub(in super::super) const NAME: usize = 34;
+    pub(in super::super) const NAME: usize = 37;
 }
 
 /// A text of the header: the word of its length, and the most bytes.
@@ -80,8 +85,16 @@ pub(super) const GROUP: Text = after(NAME, 1024);
 pub(super) const COOKIE: Text = after(GROUP, 256);
 pub(super) const COMMAND_LINE: Text = after(COOKIE, 2048);
 
-const _: () = assert!((COMMAND_LINE.word + 1) * 8 + COMMAND_LINE.bytes <= PAGE);
-const _: () = assert!(NOTES_AT + NOTES * PAGE == COMMANDS_AT && COMMANDS_AT + COMMANDS * COMMAND_BYTES == OURS_AT);
+/// How many objects the command inherited, then two words for each: device and inode.
+pub(super) const INHERITED: usize = COMMAND_LINE.word + 1 + COMMAND_LINE.bytes / 8;
+pub(super) const INHERITED_MAX: usize = 16;
+/// At [`TOLD_AT`].
+pub(super) const TOLD: Text = Text { word: 0, bytes: COMMANDS_AT - TOLD_AT - 8 };
+/// In the first word of [`word::SEGMENT`], above the mode in bits 32 to 47 and the id below.
+pub(super) const SEGMENT_CLOSED: u64 = 1 << 63;
+
+const _: () = assert!((INHERITED + 1 + INHERITED_MAX * 2) * 8 <= PAGE);
+const _: () = assert!(TOLD_AT + 3 * PAGE == COMMANDS_AT && COMMANDS_AT + COMMANDS * COMMAND_BYTES == OURS_AT);
 
 /// The states of a slot, in the lowest byte of its first word.
 pub(super) const FREE: u64 = 0;
@@ -104,7 +117,11 @@ pub(super) const fn checksum() -> u64 {
         COOKIE.word,
         COMMAND_LINE.word,
         COMMAND_LINE.bytes,
+        INHERITED,
+        INHERITED_MAX,
+        TOLD_AT,
         word::COUNTS,
+        word::SEGMENT,
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut index = 0;

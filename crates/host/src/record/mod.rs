@@ -45,6 +45,10 @@ pub struct Beginning<'a> {
     pub command_line: &'a [Vec<u8>],
     /// Two words of the command's own.
     pub settings: [u64; 2],
+    /// Device and inode of what the command inherits. Cut to 16.
+    pub inherited: &'a [(u64, u64)],
+    /// What the command was told, in a form of the caller's own. Longer than 12,280 bytes it is left out.
+    pub told: &'a [u8],
 }
 
 /// The record of the run in progress. Dropped without [`Record::remove`], the file stays and tells of a dead run.
@@ -56,6 +60,7 @@ pub struct Record {
     slots: usize,
     commands: HashMap<Arc<[u8]>, u64>,
     notes: Vec<Option<PathBuf>>,
+    ipc_namespace: Option<u64>,
     unrecoverable: Option<String>,
 }
 
@@ -78,6 +83,7 @@ impl Record {
                 slots: 0,
                 commands: HashMap::new(),
                 notes: vec![None; layout::NOTES],
+                ipc_namespace: None,
                 unrecoverable: None,
             }),
             Err(error) => {
@@ -119,6 +125,16 @@ impl Record {
         header.text(layout::NAME, beginning.name);
         header.text(layout::COOKIE, beginning.cookie);
         header.text(layout::COMMAND_LINE, &beginning.command_line.join(&0));
+        let inherited = beginning.inherited.iter().take(layout::INHERITED_MAX);
+        header.set(layout::INHERITED, inherited.len() as u64);
+        for (index, (device, inode)) in inherited.enumerate() {
+            header.set(layout::INHERITED + 1 + index * 2, *device);
+            header.set(layout::INHERITED + 2 + index * 2, *inode);
+        }
+        if beginning.told.len() <= layout::TOLD.bytes && !beginning.told.is_empty() {
+            let words = mapped.words(layout::TOLD_AT, (layout::COMMANDS_AT - layout::TOLD_AT) / 8);
+            Header(words.ok_or("no room for what the command was told")?).text(layout::TOLD, beginning.told);
+        }
         header.set(word::VALID, 1);
         Ok((koid, mapped))
     }
@@ -199,7 +215,8 @@ impl Record {
         header.set(word::LAST_EVENT, u64::try_from(watches.read_until().0).unwrap_or(0));
     }
 
-    /// Writes down, before it happens, that a private folder is about to hold files, or no longer will.
+    /// Writes down, before it happens, that a private folder is about to hold files, or no longer will; that a segment is
+    /// about to be closed to everybody, or is open again.
     pub fn note(&mut self, note: QuarantineNote) {
         match note {
             QuarantineNote::Opened(path) => {
@@ -217,6 +234,16 @@ impl Record {
                     self.notes[index] = None;
                 }
             }
+            QuarantineNote::SegmentClosed(segment) => {
+                let namespace = *self.ipc_namespace.get_or_insert_with(|| ipc_namespace().unwrap_or(0));
+                let header = self.header();
+                header.set(word::SEGMENT, 0);
+                header.set(word::SEGMENT + 1, u64::from(segment.key as u32) | u64::from(segment.creator_uid) << 32);
+                header.set(word::SEGMENT + 2, namespace);
+                let first = layout::SEGMENT_CLOSED | u64::from(segment.mode) << 32 | u64::from(segment.id as u32);
+                header.set(word::SEGMENT, first);
+            }
+            QuarantineNote::SegmentOpen => self.header().set(word::SEGMENT, 0),
         }
     }
 
@@ -393,6 +420,12 @@ pub fn boot_id() -> Result<[u64; 2], String> {
 #[must_use]
 pub fn pid_namespace() -> Option<u64> {
     rustix::fs::stat("/proc/self/ns/pid").ok().map(|found| found.st_ino)
+}
+
+/// The inode of our IPC namespace, in which ids of System V objects have their meaning.
+#[must_use]
+pub fn ipc_namespace() -> Option<u64> {
+    rustix::fs::stat("/proc/self/ns/ipc").ok().map(|found| found.st_ino)
 }
 
 /// The start time of a process, in clock ticks since boot.

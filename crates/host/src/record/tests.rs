@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
-const GOLDEN: &str = include_str!("../../tests/golden/record-1.txt");
+const GOLDEN: &str = include_str!("../../tests/golden/record-2.txt");
 const INNER: &str = "KOBJ_TEST_RECORD";
 
 /// A folder of the test's own, removed with all that is in it.
@@ -38,7 +38,7 @@ impl Drop for Scratch {
 }
 
 fn beginning<'a>() -> Beginning<'a> {
-    Beginning { name: b"train", settings: [2, 7], ..Beginning::default() }
+    Beginning { name: b"train", settings: [2, 7], inherited: &[(1, 2), (3, 4)], told: b"told", ..Beginning::default() }
 }
 
 fn creation(number: u32) -> Creation {
@@ -86,6 +86,8 @@ fn what_was_published_is_read_back() {
         (contents.group.as_slice(), contents.cookie.as_slice()),
         (&b"/sys/fs/cgroup/kobj-1"[..], &b"KOBJ_JOB=1"[..])
     );
+    assert_eq!((contents.inherited.as_slice(), contents.told.as_deref()), (&[(1, 2), (3, 4)][..], Some(&b"told"[..])));
+    assert_eq!(contents.closed_segment, None);
     assert_eq!(contents.keeper, contents.command.expect("set"));
     assert_eq!(contents.boot, boot_id().expect("boot"));
     assert_eq!(contents.notes, [PathBuf::from("/tmp/.b")]);
@@ -260,6 +262,13 @@ fn example() -> Vec<AtomicU64> {
     header.text(layout::GROUP, b"/sys/fs/cgroup/kobj");
     header.text(layout::COOKIE, b"KOBJ_JOB=6924e0a1:00000001");
     header.text(layout::COMMAND_LINE, b"python3\0train.py");
+    header.set(layout::INHERITED, 1);
+    header.set(layout::INHERITED + 1, 0x1a);
+    header.set(layout::INHERITED + 2, 5);
+    header.set(word::SEGMENT, layout::SEGMENT_CLOSED | 0o640 << 32 | 32769);
+    header.set(word::SEGMENT + 1, 0x2a | 1000 << 32);
+    header.set(word::SEGMENT + 2, 4_026_531_839);
+    Header(&words[layout::TOLD_AT / 8..]).text(layout::TOLD, b"d/home/user\0");
     let note = &words[layout::NOTES_AT / 8..];
     Header(note).text(Text { word: 0, bytes: layout::PAGE - 8 }, b"/dev/shm/.kobj-6924e0a1");
     let command = &words[(layout::COMMANDS_AT + layout::COMMAND_BYTES) / 8..];
@@ -291,7 +300,7 @@ fn bytes_of(golden: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_record_of_version_1_is_still_written_and_read() {
+fn a_record_of_version_2_is_still_written_and_read() {
     if let Some(path) = std::env::var_os("KOBJ_WRITE_GOLDEN") {
         std::fs::write(path, printed(&example())).expect("write");
     }
@@ -302,6 +311,12 @@ fn a_record_of_version_1_is_still_written_and_read() {
     assert_eq!((contents.keeper, contents.command), ((4700, 99_000), Some((4701, 99_001))));
     assert_eq!(contents.command_line, [b"python3".to_vec(), b"train.py".to_vec()]);
     assert_eq!(contents.notes, [PathBuf::from("/dev/shm/.kobj-6924e0a1")]);
+    assert_eq!(
+        (contents.inherited.as_slice(), contents.told.as_deref()),
+        (&[(0x1a, 5)][..], Some(&b"d/home/user\0"[..]))
+    );
+    let segment = crate::hands::ClosedSegment { id: 32769, mode: 0o640, key: 42, creator_uid: 1000 };
+    assert_eq!((contents.closed_segment, contents.settled), (Some((segment, 4_026_531_839)), false));
     assert_eq!((contents.started, contents.ended), (Time(1_700_000_000_000_000), None));
     assert_eq!(contents.layers, [kobj_abi::Layer::Connector, kobj_abi::Layer::Fanotify]);
     assert_eq!((contents.processes, contents.counts[0].destroyed), ((12, 11), 3));
@@ -321,6 +336,41 @@ fn a_record_of_version_1_is_still_written_and_read() {
 }
 
 #[test]
+fn what_is_too_long_for_its_place_is_cut_or_left_out() {
+    let scratch = Scratch::new("long");
+    let (inherited, told) = (vec![(1, 1); 100], vec![b'x'; layout::TOLD.bytes + 1]);
+    let record = Record::create(scratch.open(), &Beginning { inherited: &inherited, told: &told, ..beginning() })
+        .expect("record");
+    let contents = only(&scratch).contents.expect("contents");
+    assert_eq!((contents.inherited.len(), contents.told), (layout::INHERITED_MAX, None));
+    record.remove().expect("remove");
+    let record = Record::create(scratch.open(), &Beginning { told: &told[1..], ..beginning() }).expect("record");
+    assert_eq!(only(&scratch).contents.expect("contents").told.as_deref(), Some(&told[1..]));
+    record.remove().expect("remove");
+}
+
+#[test]
+fn a_segment_that_is_closed_is_in_the_record() {
+    let scratch = Scratch::new("segment");
+    let mut record = scratch.record();
+    let segment = crate::hands::ClosedSegment { id: 0x7fff_0001, mode: 0o777, key: -2, creator_uid: u32::MAX };
+    record.note(QuarantineNote::SegmentClosed(segment));
+    let closed = only(&scratch).contents.expect("contents").closed_segment.expect("closed");
+    assert_eq!(closed, (segment, ipc_namespace().expect("ours")));
+    record.note(QuarantineNote::SegmentOpen);
+    assert_eq!(only(&scratch).contents.expect("contents").closed_segment, None);
+}
+
+/// A kobj that was exchanged meanwhile says which version it cannot read, and leaves the record to the other one.
+#[test]
+fn a_record_of_version_1_is_refused_by_its_number() {
+    let mut bytes = bytes_of(GOLDEN);
+    bytes[word::VERSION * 8] = 1;
+    assert_eq!(decode(&bytes).unwrap_err(), "has version 1; this kobj reads version 2");
+    assert!(!decode::is_unfinished(&bytes));
+}
+
+#[test]
 fn hostile_bytes_are_an_error_or_a_record_and_never_a_panic() {
     let whole = bytes_of(GOLDEN);
     for length in (0..whole.len()).step_by(8).filter(|at| *at < 8192 || at % 4093 < 8) {
@@ -337,8 +387,8 @@ fn hostile_bytes_are_an_error_or_a_record_and_never_a_panic() {
     }
     assert_eq!(decode(&vec![0; layout::END + 1]).unwrap_err(), "is longer than any record");
     let mut newer = whole;
-    newer[8] = 2;
-    assert_eq!(decode(&newer).unwrap_err(), "has version 2; this kobj reads version 1");
+    newer[8] = 3;
+    assert_eq!(decode(&newer).unwrap_err(), "has version 3; this kobj reads version 2");
     assert!(PidSet::from_words(vec![1; 1 << 20]).words().len() <= 1 << 16);
 }
 
