@@ -28,6 +28,14 @@ impl Pattern {
         Ok(Self { kind, name })
     }
 
+    /// As it may be typed.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        match self.kind {
+            Some(kind) => [kind.name().as_bytes(), b":", &self.name].concat(),
+            None => self.name.clone(),
+        }
+    }
+
     /// Whether an object of that kind and name is meant.
     pub(crate) fn matches(&self, kind: HostKind, name: &[u8]) -> bool {
         self.kind.is_none_or(|wanted| wanted == kind) && glob(&self.name, name)

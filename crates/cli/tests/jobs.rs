@@ -21,7 +21,10 @@ impl Runtime {
     fn record(&self, name: &str) -> Record {
         let folder = RuntimeFolder::open_at(&self.0.join("kobj")).unwrap();
         let command_line = [b"/bin/\xff\x1b[2Jcat".to_vec(), b"x".to_vec()];
-        let beginning = Beginning { name: name.as_bytes(), command_line: &command_line, ..Beginning::default() };
+        // Whatever the test was given by its runner, the processes that it starts have too.
+        let inherited = &kobj_platform::startup::inherited_objects();
+        let name = name.as_bytes();
+        let beginning = Beginning { name, command_line: &command_line, inherited, ..Beginning::default() };
         Record::create(folder, &beginning).unwrap()
     }
 
@@ -103,8 +106,10 @@ struct Bearer(std::process::Child);
 
 impl Bearer {
     fn new(cookie: &str) -> Self {
-        let child = Command::new("cat").env("KOBJ_JOB", cookie).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-        Self(child.unwrap())
+        // Nothing of it leads to anybody outside.
+        let mut command = Command::new("tail");
+        command.args(["-f", "/dev/null"]).env("KOBJ_JOB", cookie);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     fn has_ended(&mut self) -> bool {
@@ -261,6 +266,7 @@ fn whoever_started_the_scrub_stays() {
     let rows = value["reports"][0]["stragglers"].as_array().unwrap();
     let above = rows.iter().find(|row| row["why"].as_str().unwrap().contains("this command itself runs in the job"));
     assert_eq!(above.map(|row| &row["action"]), Some(&"in-use".into()), "{value}");
+    assert_eq!(rows.iter().filter(|row| row["action"] == "terminated").count(), 1, "{value}");
     assert!(!other.0.wait().unwrap().success());
 }
 
@@ -277,7 +283,8 @@ impl Served {
     fn new(name: &str) -> Option<Self> {
         let runtime = Runtime::new(name);
         let (name, path) = (format!("{name}-{}", std::process::id()), runtime.0.join("socket"));
-        let script = "setsid python3 -c \"$0\" \"$1\" </dev/null >/dev/null 2>&1 & read wait";
+        // Its sockets get the numbers of the standard streams, as under inetd.
+        let script = "setsid python3 -c \"$0\" \"$1\" <&- >&- 2>&- & read wait";
         let mut run = Command::new(env!("CARGO_BIN_EXE_kobj"))
             .args(["run", "--name", &name, "--", "sh", "-c", script, SERVER, path.to_str().unwrap()])
             .env("XDG_RUNTIME_DIR", &runtime.0)
@@ -450,6 +457,190 @@ fn what_a_broken_off_scrub_was_moving_goes_home() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(gone, "{output:?}");
     assert_eq!(content.unwrap(), "moved here", "it was not the job's by proof, so it is only put back");
+}
+
+/// A run that was killed when its record knew of so many other files; its command goes on until this is dropped.
+struct KilledRun {
+    runtime: Runtime,
+    name: String,
+    _input: std::process::ChildStdin,
+}
+
+impl KilledRun {
+    /// `script` is a shell's, and prints a line when it has made `made` files.
+    fn new(name: &str, flags: &[&str], script: &str, arguments: &[&str], made: usize) -> Self {
+        let runtime = Runtime::new(name);
+        let name = format!("{name}-{}", std::process::id());
+        let mut run = Command::new(env!("CARGO_BIN_EXE_kobj"))
+            .args(["run", "--quiet", "--name", &name])
+            .args(flags)
+            .args(["--", "sh", "-c", &format!("{script}; exec cat"), "sh"])
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", &runtime.0)
+            .env("XDG_CONFIG_HOME", "/nonexistent")
+            .env_remove("KOBJ_JOB")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        BufReader::new(run.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let written = || {
+            let contents = runtime.records().remove(0).contents.unwrap();
+            (contents.creations.len() >= made).then_some(())
+        };
+        await_some("the events of its files", written);
+        let input = run.stdin.take().unwrap();
+        run.kill().unwrap();
+        run.wait().unwrap();
+        Self { runtime, name, _input: input }
+    }
+
+    fn scrub(&self) -> (Option<i32>, Vec<serde_json::Value>) {
+        let output = self.runtime.kobj(&["scrub", "--job", &self.name, "-J"]);
+        let value: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        (output.status.code(), value["reports"][0]["stragglers"].as_array().unwrap().clone())
+    }
+}
+
+fn action_of(rows: &[serde_json::Value], name: &str) -> Option<String> {
+    let row = rows.iter().find(|row| row["name"].as_str().is_some_and(|other| other.contains(name)))?;
+    Some(row["action"].as_str().unwrap().to_owned())
+}
+
+/// What the command was told is in the record: so its temporary files can be told from its output after its kobj's death.
+#[test]
+fn a_dead_jobs_temporary_files_go_if_the_run_wanted_that_and_its_output_stays() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: a_dead_jobs_temporary_files_go: needs root for exact file events");
+        return;
+    }
+    let unique = std::process::id();
+    let (scratch, output) = (format!("/tmp/kobj-dead-scratch-{unique}"), format!("/tmp/kobj-dead-output-{unique}"));
+    let segment = format!("/dev/shm/kobj-dead-keep-{unique}");
+    let script = format!("mkdir {scratch}; echo x >{scratch}/in; echo x >\"$1\"; echo x >{segment}; echo made");
+    let remove = || {
+        _ = std::fs::remove_dir_all(&scratch);
+        _ = std::fs::remove_file(&output);
+        _ = std::fs::remove_file(&segment);
+    };
+    for (flag, is_scrubbed) in [("--scrub=all", true), ("--scrub", false)] {
+        let flags = [flag, "--keep", "segment:*/kobj-dead-keep-*"];
+        let run = KilledRun::new("temporary", &flags, &script, &[&output], 4);
+        let (code, rows) = run.scrub();
+        let there = [&scratch, &output, &segment].map(|path| PathBuf::from(path).exists());
+        remove();
+        let wanted = if is_scrubbed { "scrubbed" } else { "reported" };
+        assert_eq!(action_of(&rows, "kobj-dead-scratch").as_deref(), Some(wanted), "{flag}: {rows:?}");
+        assert_eq!(action_of(&rows, "kobj-dead-output"), None, "{flag}: {rows:?}");
+        assert_eq!(action_of(&rows, "kobj-dead-keep").as_deref(), Some("kept"), "{flag}: {rows:?}");
+        assert_eq!(there, [!is_scrubbed, true, true], "{flag}: {rows:?}");
+        assert_eq!(code, Some(0), "{flag}: {rows:?}");
+    }
+}
+
+/// `--keep` and `--report-only` of the run hold after its kobj's death too.
+#[test]
+fn what_a_dead_run_was_told_to_leave_is_left() {
+    let script = "tail -f /dev/null </dev/null >/dev/null 2>&1 & echo made";
+    let run = KilledRun::new("keeps", &["--keep", "process:*tail"], script, &[], 0);
+    let (_, rows) = run.scrub();
+    assert_eq!(action_of(&rows, " tail").as_deref(), Some("kept"), "{rows:?}");
+    assert_eq!(action_of(&rows, " cat").as_deref(), Some("terminated"), "{rows:?}");
+    let tail = rows.iter().find(|row| row["name"].as_str().unwrap().contains(" tail")).unwrap();
+    let tail = rustix::process::Pid::from_raw(tail["identity"]["pid"].as_i64().unwrap() as i32).unwrap();
+    rustix::process::kill_process(tail, rustix::process::Signal::KILL).unwrap();
+    let run = KilledRun::new("reports", &["--report-only"], "echo made", &[], 0);
+    let (_, rows) = run.scrub();
+    assert_eq!(action_of(&rows, " cat").as_deref(), Some("reported"), "{rows:?}");
+}
+
+/// A scrub that is killed between closing a segment and removing it leaves it closed: the next one opens it again.
+#[test]
+fn a_segment_that_a_killed_scrub_had_closed_is_opened_by_the_next() {
+    let runtime = Runtime::new("segment");
+    let id = kobj_platform::sysv::shm_create(0, 4096, 0o640).unwrap();
+    let before = kobj_platform::sysv::shm(id).unwrap().permission;
+    let folder = RuntimeFolder::open_at(&runtime.0.join("kobj")).unwrap();
+    let mut record = Record::create(folder, &Beginning { name: b"kobj scrub", ..Beginning::default() }).unwrap();
+    record.note(QuarantineNote::SegmentClosed(kobj_host::hands::ClosedSegment {
+        id,
+        mode: 0o640,
+        key: before.key,
+        creator_uid: before.creator_uid,
+    }));
+    kobj_platform::sysv::shm_set_mode(id, 0).unwrap();
+    drop(record);
+    let dry = runtime.kobj(&["scrub", "--dry-run", "/dev/shm/kobj-no-such-segment"]);
+    let mode = || kobj_platform::sysv::shm(id).map(|state| state.permission.mode & 0o777);
+    let closed = mode();
+    let output = runtime.kobj(&["scrub", "/dev/shm/kobj-no-such-segment"]);
+    let opened = mode();
+    _ = kobj_platform::sysv::shm_remove(id);
+    assert_eq!(closed, Ok(0), "a dry run touches nothing: {dry:?}");
+    assert_eq!(opened, Ok(0o640), "{output:?}");
+    assert!(runtime.records().is_empty(), "the record of a scrub is of no further use: {output:?}");
+}
+
+/// A user of its own, whose runtime folders no other test shares.
+#[test]
+fn dead_jobs_takes_in_every_dead_job_and_no_living_one() {
+    let unprivileged = 1_000_000 + std::process::id();
+    let become_user =
+        [format!("--reuid={unprivileged}"), format!("--regid={unprivileged}"), "--clear-groups".to_owned()];
+    let able = Command::new("setpriv").args(&become_user).arg("true").output().is_ok_and(|o| o.status.success());
+    if !able {
+        return println!("skipped: dead_jobs_takes_in_every_dead_job: cannot become another user here");
+    }
+    let runtime = Runtime::new("every");
+    std::os::unix::fs::chown(&runtime.0, Some(unprivileged), Some(unprivileged)).unwrap();
+    std::fs::set_permissions(&runtime.0, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    // The build's own folder may be closed to that user.
+    let binary = runtime.0.join("binary");
+    std::fs::copy(env!("CARGO_BIN_EXE_kobj"), &binary).unwrap();
+    let as_user = |program: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(&become_user).arg(program).current_dir("/").env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("XDG_RUNTIME_DIR", &runtime.0);
+        command.env("XDG_CONFIG_HOME", "/nonexistent").env("XDG_STATE_HOME", &runtime.0);
+        command
+    };
+    let start = |name: &str| {
+        let mut command = as_user(binary.to_str().unwrap());
+        command.args(["run", "--name", name, "--", "sh", "-c", "echo up; exec cat"]);
+        let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut output = BufReader::new(run.stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        (run, output)
+    };
+    let mut runs = ["first", "second", "living"].map(start);
+    let inputs: Vec<_> = runs.iter_mut().map(|(run, _)| run.stdin.take()).collect();
+    for (run, _) in &mut runs[..2] {
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    let scrub = |flags: &[&str]| {
+        let output =
+            as_user(binary.to_str().unwrap()).args(["scrub", "--dead-jobs", "-J"]).args(flags).output().unwrap();
+        let value: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        let row = |report: &serde_json::Value| {
+            let actions = report["stragglers"].as_array().unwrap().iter().map(|row| row["action"].clone());
+            (report["job"]["name"].as_str().unwrap().to_owned(), actions.collect::<Vec<_>>())
+        };
+        (output.status.code(), value["reports"].as_array().unwrap().iter().map(row).collect::<Vec<_>>())
+    };
+    let both = |action: &str| ["first", "second"].map(|name| (name.to_owned(), vec![action.into()])).to_vec();
+    assert_eq!(scrub(&["--dry-run"]), (Some(0), both("planned")));
+    assert_eq!(scrub(&[]), (Some(0), both("terminated")));
+    for (_, output) in &mut runs[..2] {
+        // Their ends close it, though their input is open.
+        output.read_to_string(&mut String::new()).unwrap();
+    }
+    assert_eq!(scrub(&[]), (Some(0), vec![]));
+    assert!(runs[2].0.try_wait().unwrap().is_none(), "a living job was ended");
+    drop(inputs);
+    assert!(runs[2].0.wait().unwrap().success());
 }
 
 /// What the record of a run proves survives the SIGKILL of its kobj, and nothing else is touched.

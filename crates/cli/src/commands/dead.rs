@@ -1,25 +1,32 @@
 //! `kobj scrub --dead-jobs`: goes on from the record of a run whose kobj died: ends what is left of its processes,
 //! scrubs what it is proved to have made, and says what nobody can know any more.
 
-use super::objects::{Ages, Census};
+use super::objects::{Ages, Census, view_with};
 use super::records;
-use super::scrub::{Row, destroy, given_to, kill_after, look, own_ancestors};
+use super::scrub::{kill_after, own_ancestors};
+use crate::baseline::Baseline;
+use crate::options::run::Scrub;
+use crate::patterns::Pattern;
 use crate::report::schema::{Action, BalanceRow, Containment, JobRow, Report, Straggler};
 use crate::report::text::{self, Style};
 use crate::report::{escape, time};
 use crate::run::attribution::{Attributed, attribute, has_a_maker};
-use crate::run::ending::{Fate, Keeper, Leftover, Mercy, end_leftovers};
+use crate::run::ending::{Fate, Keeper, Mercy, end_leftovers};
 use crate::run::inner;
 use crate::run::keep::allow_descriptors;
+use crate::run::recording::Settings;
+use crate::run::settle::{Policy, Settlement};
+use crate::run::told::Told;
 use crate::state;
-use kobj_abi::{Class, EvidenceKind, HostKind, Koid, ObjectType, Tag};
-use kobj_core::image::{Holder, HostImage, Time};
+use kobj_abi::{Class, EvidenceKind, HostKind, ObjectType, Strength, Tag};
+use kobj_core::image::{Holder, HostImage, Identity, Time};
 use kobj_host::containment::{Group, dissolve_group};
-use kobj_host::hands::{Hands, restore_room};
-use kobj_host::holders::Holders;
+use kobj_host::hands::{Hands, restore_room, restore_rooms};
+use kobj_host::kinds::sysv_segment;
 use kobj_host::members::{Member, Sources};
+use kobj_host::output::Outputs;
 use kobj_host::outside::serves_outside;
-use kobj_host::record::{Beginning, Contents, Record, RuntimeFolder};
+use kobj_host::record::{self, Beginning, Contents, Record, RuntimeFolder};
 use kobj_host::view::View;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -42,13 +49,21 @@ pub(crate) struct Asked<'a> {
     pub(crate) json: bool,
 }
 
-/// A record of this command's own: an era for its koids, and a place to note private folders.
+/// The name of a record of this command's own.
+const OWN_NAME: &[u8] = b"kobj scrub";
+
+/// A record of this command's own: an era for its koids, and a place to note what it is in the middle of.
 pub(crate) fn own_record() -> Result<Record, String> {
-    Record::create(RuntimeFolder::open()?, &Beginning { name: b"kobj scrub", ..Beginning::default() })
+    Record::create(RuntimeFolder::open()?, &Beginning { name: OWN_NAME, ..Beginning::default() })
+}
+
+/// Whether that is a record of a `kobj scrub` and not of a job.
+fn is_own(contents: &Contents) -> bool {
+    contents.name == OWN_NAME && contents.command_line.is_empty() && contents.cookie.is_empty()
 }
 
 /// Goes on from each dead job's record; whether all that is proved to be theirs is gone.
-pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
+pub(crate) fn run(asked: &Asked<'_>) -> Result<bool, String> {
     let jobs = records::list();
     let jobs = match asked.job {
         Some(text) => vec![records::find(jobs, text)?],
@@ -65,9 +80,8 @@ pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
         }
         return Ok(true);
     }
-    let mut record = own_record()?;
-    let mut koids = Koids { era: record.era(), next: 2 };
     let mut reports = Vec::new();
+    let mut is_left = false;
     for job in jobs {
         let Some(held) = job.record.take()? else { continue };
         let contents = match &held.contents {
@@ -80,7 +94,11 @@ pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
                 continue;
             }
         };
-        let mut report = go_on(view, contents, asked.dry_run, &mut koids, &mut record)?;
+        let mut record = own_record()?;
+        let went_on = go_on(contents, asked.dry_run, &mut record);
+        record.remove()?;
+        let mut report = went_on?;
+        is_left |= report.stragglers.iter().any(|row| is_left_over(row, contents));
         if !asked.dry_run {
             inner::name_inner_jobs(&mut report, inner::take_words(contents.koid.era()));
             let group = Path::new(OsStr::from_bytes(&contents.group));
@@ -90,10 +108,17 @@ pub(crate) fn run(view: &View, asked: &Asked<'_>) -> Result<bool, String> {
         }
         reports.push(report);
     }
-    record.remove()?;
     publish(&reports, asked)?;
-    let is_left = |row: &Straggler| !row.action.is_gone() && row.action != Action::Planned;
-    Ok(!reports.iter().any(|report| report.stragglers.iter().any(is_left)))
+    Ok(!is_left)
+}
+
+/// Whether something is left that was to go: what the run was told to leave was not.
+fn is_left_over(row: &Straggler, contents: &Contents) -> bool {
+    let was_asked = row.class == Class::Runtime || Settings::read(contents.settings).scrubs_all;
+    match row.action {
+        Action::Planned | Action::Kept | Action::Ignored => false,
+        action => !action.is_gone() && was_asked,
+    }
 }
 
 fn publish(reports: &[Report], asked: &Asked<'_>) -> Result<(), String> {
@@ -110,70 +135,162 @@ fn publish(reports: &[Report], asked: &Asked<'_>) -> Result<(), String> {
     crate::say(&reports.iter().map(|report| text::render(report, style)).collect::<String>())
 }
 
-/// Counts koids out of this command's era.
-struct Koids {
-    era: kobj_abi::Era,
-    next: u32,
+/// What the run wanted done about what is left.
+struct Wishes {
+    settings: Settings,
+    /// `None` if it did not fit in the record.
+    told: Option<Told>,
+    baseline: Baseline,
+    /// Why nothing can be touched though the run would have.
+    blind: Option<String>,
 }
 
-impl Koids {
-    fn tag(&mut self, kind: HostKind) -> Result<Tag, String> {
-        let object_type = if kind == HostKind::Process { ObjectType::Process } else { ObjectType::HostObject };
-        let koid = Koid::new(self.era, self.next).ok_or("all koids of this era are taken")?;
-        self.next = self.next.wrapping_add(1);
-        Ok(Tag { letters: object_type.letters(), koid })
+impl Wishes {
+    fn of(contents: &Contents) -> Self {
+        let settings = Settings::read(contents.settings);
+        let told = contents.told.as_deref().and_then(Told::decode);
+        let mut blind = (told.is_none() && settings.has_spared).then(|| {
+            "what the run was to leave alone (--keep, --ignore, --baseline) did not fit in its record".to_owned()
+        });
+        let file = told.as_ref().and_then(|told| told.baseline.as_deref());
+        let baseline = file.map(Baseline::read).unwrap_or_else(|| Ok(Baseline::default())).unwrap_or_else(|why| {
+            blind = Some(why);
+            Baseline::default()
+        });
+        Self { settings, told, baseline, blind }
+    }
+
+    fn is_report_only(&self) -> bool {
+        self.settings.report_only || self.blind.is_some()
+    }
+
+    fn keep(&self) -> &[Pattern] {
+        self.told.as_ref().map_or(&[], |told| &told.keep)
+    }
+
+    fn ignore(&self) -> &[Pattern] {
+        self.told.as_ref().map_or(&[], |told| &told.ignore)
+    }
+
+    fn mercy(&self, dry_run: bool) -> Result<Mercy<'_>, String> {
+        let only_look = if self.is_report_only() {
+            let why = self.blind.clone().unwrap_or_else(|| "nothing is touched (--report-only)".to_owned());
+            Some(Fate::Reported(why))
+        } else {
+            (dry_run || self.settings.dry_run).then_some(Fate::Planned)
+        };
+        Ok(Mercy {
+            only_look,
+            kill_all: self.settings.kill_all,
+            kill_after: kill_after()?,
+            signal: Signal::TERM.as_raw(),
+            keep: self.keep(),
+            ignore: self.ignore(),
+            baseline: Some(&self.baseline),
+        })
+    }
+
+    /// Runtime objects are scrubbed, asked for or not: nobody else will. Temporary ones if the run was to scrub them, and
+    /// if it is known what of them is output.
+    fn policy(&self, dry_run: bool) -> Policy<'_> {
+        let scrub = if self.settings.scrubs_all && self.told.is_some() { Scrub::All } else { Scrub::Runtime };
+        Policy {
+            scrub,
+            keep: self.keep(),
+            ignore: self.ignore(),
+            baseline: &self.baseline,
+            report_only: self.is_report_only(),
+            dry_run: dry_run || self.settings.dry_run,
+        }
     }
 }
 
-/// What one job left, dealt with.
-fn go_on(
-    view: &View,
-    contents: &Contents,
-    dry_run: bool,
-    koids: &mut Koids,
-    record: &mut Record,
-) -> Result<Report, String> {
+/// What one job left, dealt with. `record` is this command's own.
+fn go_on(contents: &Contents, dry_run: bool, record: &mut Record) -> Result<Report, String> {
+    let wishes = Wishes::of(contents);
+    // Its temporary files are where its own environment said.
+    let tmpdir = wishes.told.as_ref().and_then(|told| told.variable("TMPDIR"));
+    let view = &view_with(tmpdir.map(PathBuf::from))?;
     let mut report = Report::new(job_row(contents));
     let group = (!contents.group.is_empty()).then(|| PathBuf::from(OsString::from_vec(contents.group.clone())));
     let group = group.and_then(|path| Group::open(path).ok());
-    let mut rows = end_processes(view, contents, group.as_ref(), dry_run)?;
-    let mut note = |note| record.note(note);
-    let mut hands = Hands::new(&mut note);
+    // Each process is held by a descriptor, and so is each file that waits for its last look.
+    allow_descriptors();
+    let mut orphans = Orphans::of(view, contents, group.as_ref());
+    let leftovers = end_leftovers(&mut orphans, &wishes.mercy(dry_run)?);
     if !dry_run {
-        for path in &contents.notes {
-            // What goes home is proved and judged there like all else.
-            restore_room(path).into_iter().for_each(|sentence| report.job.mark_incomplete(sentence));
-        }
+        // What goes home is proved and judged there like all else.
+        restore_notes(contents).into_iter().for_each(|sentence| report.job.mark_incomplete(sentence));
     }
     // What a settled run left is in its report.
-    let (own, doubtful) = if contents.settled { Default::default() } else { made_by(view, contents) };
-    let (mut runtime, temporary): (Vec<_>, Vec<_>) = own.into_iter().partition(|image| image.class == Class::Runtime);
-    if !dry_run {
-        rows.extend(destroy(view, std::mem::take(&mut runtime), &mut hands));
+    let (mut own, mut doubtful) = if contents.settled { Default::default() } else { made_by(view, contents) };
+    match &wishes.told {
+        Some(told) => {
+            let (command, known) = (told.command(), (own.len(), doubtful.len()));
+            if known != (0, 0) {
+                let rules = Outputs::new(view, &command);
+                own.retain(|image| !rules.is_output(image));
+                doubtful.retain(|image| !rules.is_output(image));
+            }
+        }
+        None if wishes.settings.scrubs_all => report.job.limits.push(
+            "what the command was told did not fit in the record: temporary files may be its output and stay".into(),
+        ),
+        None => {}
     }
-    for image in runtime.into_iter().chain(temporary) {
-        let whole = image.clone();
-        let mut row = match image.class {
-            Class::Runtime => look(view, image),
-            _ => Row::new(image, Action::Reported, "temporary: only what is named is scrubbed of a dead job"),
-        };
-        row.image.evidence = whole.evidence;
-        rows.push(row);
-    }
+    report.job.limits.extend(wishes.blind.clone());
+    let name = (!contents.name.is_empty()).then_some(contents.name.as_slice());
+    let mut books = Settlement::new(wishes.policy(dry_run), view, time::now(), record.era(), name)?;
+    leftovers.into_iter().for_each(|leftover| books.add_process(leftover));
+    let mut note = |note| record.note(note);
+    let is_own = |inner: &Identity| contents.of(inner).is_some_and(|made| made.strength == Strength::Proof);
+    let mut hands = Hands::new(&mut note);
+    hands.is_own = Some(&is_own);
+    books.add_own(own, &mut hands);
     hands.finish();
-    drop(hands);
-    name_holders(view, &mut rows);
-    for row in rows {
-        let tag = koids.tag(row.image.kind)?;
-        report.stragglers.push(Straggler::new(&row.image, tag, row.action, row.why));
-    }
-    for image in doubtful {
-        let tag = koids.tag(image.kind)?;
-        let why = "nothing proves that the job made it, so it is left".to_owned();
-        report.unattributed.push(Straggler::new(&image, tag, Action::Reported, why));
-    }
+    doubtful.into_iter().for_each(|image| books.add_unattributed(image));
+    books.name_holders();
+    let settled = books.close_books();
+    settled.faults.into_iter().for_each(|fault| report.job.mark_incomplete(fault));
+    report.stragglers = settled.stragglers;
+    report.unattributed = settled.unattributed;
     report.balance = balance(&report.stragglers);
     Ok(report)
+}
+
+/// Undoes what a scrub of that record's was in the middle of; a sentence for each thing that could not be undone.
+fn restore_notes(contents: &Contents) -> Vec<String> {
+    let mut sentences: Vec<String> = contents.notes.iter().flat_map(|room| restore_room(room)).collect();
+    if let Some((segment, namespace)) = contents.closed_segment
+        && record::ipc_namespace() == Some(namespace)
+    {
+        sentences.extend(sysv_segment::reopen(&segment));
+    }
+    sentences
+}
+
+/// Undoes what scrubs that were killed were in the middle of, so that the next one finds all in its place; says what could
+/// not be undone. Records that were kept for nothing else are removed.
+pub(crate) fn restore_all(view: &View) {
+    let mut sentences = restore_rooms(view);
+    for job in records::list() {
+        let is_of_use = |contents: &Contents| !contents.notes.is_empty() || contents.closed_segment.is_some();
+        let is_noted = job.record.contents.as_ref().is_ok_and(|contents| is_of_use(contents) || is_own(contents));
+        if job.is_living() || !is_noted {
+            continue;
+        }
+        // Another kobj that takes care of it does the same.
+        let Ok(Some(held)) = job.record.take() else { continue };
+        let Ok(contents) = &held.contents else { continue };
+        sentences.extend(restore_notes(contents));
+        if is_own(contents) {
+            // What cannot be removed is seen again next time.
+            let _ = held.remove();
+        }
+    }
+    for sentence in sentences {
+        crate::tell(&format!("kobj: {}\n", escape::for_terminal(sentence.as_bytes())));
+    }
 }
 
 fn job_row(contents: &Contents) -> JobRow {
@@ -203,6 +320,8 @@ struct Orphans<'a> {
     view: &'a View,
     group: Option<&'a Group>,
     cookie: Option<&'a [u8]>,
+    /// What the command had from whoever started it, which connects nobody.
+    given: HashSet<(u64, u64)>,
     /// This process and its parents.
     line: HashSet<u32>,
     /// This process runs in the job's group: the group is never without anybody, and not to be killed as a whole.
@@ -214,7 +333,8 @@ impl<'a> Orphans<'a> {
         let cookie = (!contents.cookie.is_empty()).then_some(contents.cookie.as_slice());
         let own = std::process::id();
         let is_inside = group.is_some_and(|group| group.members().is_ok_and(|members| members.contains(&own)));
-        Self { view, group, cookie, line: own_ancestors(view), is_inside }
+        let given = contents.inherited.iter().copied().collect();
+        Self { view, group, cookie, given, line: own_ancestors(view), is_inside }
     }
 }
 
@@ -244,8 +364,7 @@ impl Keeper for Orphans<'_> {
         // Whom no descriptor was free to hold is of the job all the same, and no outsider.
         let in_group = self.group.and_then(|group| group.members().ok()).unwrap_or_default();
         let job: HashSet<u32> = job.iter().copied().chain(in_group).collect();
-        let pids: Vec<u32> = job.iter().copied().collect();
-        serves_outside(self.view, &job, &given_to(self.view, &pids))
+        serves_outside(self.view, &job, &self.given)
     }
 
     fn kill_group(&self) {
@@ -258,28 +377,6 @@ impl Keeper for Orphans<'_> {
     fn is_above_us(&self, pid: u32) -> bool {
         self.line.contains(&pid)
     }
-}
-
-/// The job's living processes: ended as a run ends them, but for those that serve somebody outside, and this command's
-/// own line.
-fn end_processes(view: &View, contents: &Contents, group: Option<&Group>, dry_run: bool) -> Result<Vec<Row>, String> {
-    let mercy = Mercy {
-        only_look: dry_run.then_some(Fate::Planned),
-        kill_all: contents.settings[1] & 1 == 1,
-        kill_after: kill_after()?,
-        signal: Signal::TERM.as_raw(),
-        keep: &[],
-        ignore: &[],
-        baseline: None,
-    };
-    // Each process is held by a descriptor.
-    allow_descriptors();
-    let leftovers = end_leftovers(&mut Orphans::of(view, contents, group), &mercy);
-    let row = |leftover: Leftover| {
-        let (image, action, why) = leftover.into_row();
-        Row::new(image, action, why)
-    };
-    Ok(leftovers.into_iter().map(row).collect())
 }
 
 /// What the record proves the job made, and what it only hints at.
@@ -312,17 +409,6 @@ fn is_in_time(contents: &Contents, ages: &Ages, image: &HostImage) -> bool {
         && image.maker_pid.is_some_and(|pid| contents.made_by_pid(pid).is_some())
         && ages.changed_s(image).is_some_and(|changed| watched.contains(&changed))
         && (contents.uid == 0 || image.uid == Some(contents.uid))
-}
-
-/// Names who uses what is left.
-fn name_holders(view: &View, rows: &mut [Row]) {
-    let left: Vec<usize> =
-        (0..rows.len()).filter(|at| !rows[*at].action.is_gone() && rows[*at].image.holders.is_empty()).collect();
-    let images: Vec<HostImage> = left.iter().map(|at| rows[*at].image.clone()).collect();
-    let holders = Holders::of(view, &images);
-    for (index, at) in left.into_iter().enumerate() {
-        rows[at].image.holders = holders.of_object(index).to_vec();
-    }
 }
 
 /// Scrubbed and left by kind; nothing was counted whole, so created and destroyed stay unknown.

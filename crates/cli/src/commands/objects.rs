@@ -15,8 +15,12 @@ use std::path::{Path, PathBuf};
 
 /// The view of this machine, with the configuration's folders.
 pub(crate) fn view() -> Result<View, String> {
+    view_with(std::env::var_os("TMPDIR").map(PathBuf::from))
+}
+
+/// The same with another folder for temporary files.
+pub(crate) fn view_with(tmpdir: Option<PathBuf>) -> Result<View, String> {
     let config = Config::load(&|name| std::env::var_os(name))?;
-    let tmpdir = std::env::var_os("TMPDIR").map(PathBuf::from);
     Ok(View::of_this_process(&config.segment_folders, &config.temporary_folders, tmpdir))
 }
 

@@ -19,7 +19,7 @@ use crate::state;
 use clap::Args;
 use kobj_abi::{Class, EvidenceKind, HostKind, Strength};
 use kobj_core::image::{Evidence, Holder, HostImage, Identity};
-use kobj_host::hands::{self, Hands};
+use kobj_host::hands::Hands;
 use kobj_host::holders::Holders;
 use kobj_host::kind::{Outcome, Verdict};
 use kobj_host::kinds;
@@ -79,14 +79,14 @@ pub(crate) struct ScrubFlags {
 }
 
 /// One object of the plan, and what came of it.
-pub(super) struct Row {
-    pub(super) image: HostImage,
-    pub(super) action: Action,
-    pub(super) why: String,
+struct Row {
+    image: HostImage,
+    action: Action,
+    why: String,
 }
 
 impl Row {
-    pub(super) fn new(image: HostImage, action: Action, why: impl Into<String>) -> Self {
+    fn new(image: HostImage, action: Action, why: impl Into<String>) -> Self {
         Self { image, action, why: why.into() }
     }
 }
@@ -95,14 +95,11 @@ impl Row {
 pub(crate) fn run(flags: &ScrubFlags) -> Result<ExitCode, String> {
     let view = view()?;
     if !flags.dry_run {
-        // What a scrub that was killed had set aside is there again, for this one to find.
-        hands::restore_rooms(&view).iter().for_each(|sentence| {
-            crate::tell(&format!("kobj: {}\n", escape::for_terminal(sentence.as_bytes())));
-        });
+        dead::restore_all(&view);
     }
     if flags.dead_jobs || flags.job.is_some() {
         let asked = dead::Asked { job: flags.job.as_deref(), dry_run: flags.dry_run, json: flags.json };
-        let all_gone = dead::run(&view, &asked)?;
+        let all_gone = dead::run(&asked)?;
         return Ok(if all_gone { ExitCode::SUCCESS } else { ExitCode::from(LEFT) });
     }
     let (mut plan, gone) = match &flags.from {
@@ -256,7 +253,7 @@ fn is_confirmed(view: &View, plan: &[HostImage]) -> Result<bool, String> {
 }
 
 /// What would be done, nothing touched.
-pub(super) fn look(view: &View, image: HostImage) -> Row {
+fn look(view: &View, image: HostImage) -> Row {
     if let Some(refusal) = refusal(&image) {
         return Row::new(image, Action::Reported, refusal);
     }
@@ -330,7 +327,7 @@ fn act(view: &View, plan: Vec<HostImage>) -> Result<Vec<Row>, String> {
 }
 
 /// Destroys each object, in their order, if the kernel says that nobody uses it.
-pub(super) fn destroy(view: &View, images: Vec<HostImage>, hands: &mut Hands<'_>) -> Vec<Row> {
+fn destroy(view: &View, images: Vec<HostImage>, hands: &mut Hands<'_>) -> Vec<Row> {
     // Files wait for their last look together, each held open.
     allow_descriptors();
     let allowed: Vec<&HostImage> = images.iter().filter(|image| refusal(image).is_none()).collect();
@@ -384,7 +381,7 @@ fn who_is_served(view: &View, image: &HostImage) -> Option<String> {
 
 /// What processes have from whoever started them and kobj, which connects nobody: kobj's own descriptors, and their
 /// standard streams.
-pub(super) fn given_to(view: &View, pids: &[u32]) -> HashSet<(u64, u64)> {
+fn given_to(view: &View, pids: &[u32]) -> HashSet<(u64, u64)> {
     let mut given = inherited(view);
     let Ok(proc) = Proc::open(&view.proc) else { return given };
     for life in pids.iter().filter_map(|pid| proc.life(*pid).ok()) {

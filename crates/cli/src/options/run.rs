@@ -236,6 +236,8 @@ pub(crate) struct RunOptions {
     pub(crate) ignore: Vec<Pattern>,
     /// Hidden, never touched; empty without `--baseline`.
     pub(crate) baseline: Baseline,
+    /// Where the baseline was read from.
+    pub(crate) baseline_file: Option<PathBuf>,
     /// Touch nothing, processes included.
     pub(crate) report_only: bool,
     /// The exit code for proved stragglers, where asked for.
@@ -302,6 +304,7 @@ impl RunOptions {
             keep: patterns(flags.keep, config.keep)?,
             ignore: patterns(flags.ignore, config.ignore)?,
             baseline,
+            baseline_file: flags.baseline,
             report_only,
             fail_on_stragglers: flags.fail_on_stragglers.or(config.fail_on_stragglers),
             kill_all: flags.kill_all || config.kill_all,

@@ -17,7 +17,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType,
 };
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
@@ -334,10 +334,9 @@ pub(crate) fn refusal(step: &str, error: &std::io::Error, program: &str) -> Stri
     )
 }
 
-/// The environment of a command: ours, with the job's cookie under `name`.
-pub(crate) fn environment(name: &str, cookie: &OsStr) -> Vec<(OsString, OsString)> {
-    let others = std::env::vars_os().filter(|(other, _)| other != name);
-    others.chain([(name.into(), cookie.to_owned())]).collect()
+/// Our environment without the variable `name`, which is the command's own.
+pub(crate) fn environment_without(name: &str) -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(other, _)| other != name).collect()
 }
 
 #[cfg(test)]

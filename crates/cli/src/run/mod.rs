@@ -12,8 +12,9 @@ mod job_control;
 pub(crate) mod keep;
 mod looks;
 mod outputs;
-mod recording;
+pub(crate) mod recording;
 pub(crate) mod settle;
+pub(crate) mod told;
 
 use crate::exit_code::{self, CommandEnd, Finish, RunEnd};
 use crate::options::run::{COOKIE, RunOptions, refuse};
@@ -33,6 +34,7 @@ use kobj_host::watch::{Choice, Watches};
 use kobj_platform::late_close::close_late;
 use kobj_platform::signals::{Signals, die_by};
 use kobj_platform::spawn::{Child, Launch, SpawnError};
+use kobj_platform::startup::inherited_objects;
 use looks::Before;
 use recording::Recording;
 use rustix::fd::BorrowedFd;
@@ -71,9 +73,11 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
         .map_err(|e| format!("cannot become the reaper of the job's orphans: {e}"))?;
     // From here on nothing returns but by `put_away`.
-    let (mut record, koid) = begin_record(options)?;
+    let mut environment = isolate::environment_without(COOKIE);
+    let (mut record, koid) = begin_record(options, &environment)?;
     let cookie = cookie_of(koid);
     let line = cookie_line(&cookie);
+    environment.push((COOKIE.into(), cookie));
     // Both are written down before they are used: the end of kobj at any instant leaves none that is not known.
     record.say(|record| record.set_cookie(&line));
     let mut containment = Containment::choose(&view, koid, |path| record.say(|record| record.set_group(path)));
@@ -83,7 +87,7 @@ fn keep_job(options: &RunOptions) -> Result<Finish, String> {
     let mut watches = Watches::open(&view, Some(std::process::id()), Choice::default());
     let before = Before::take(&view, &mut watches);
     let started = time::now();
-    let (child, isolated) = match start(options, &mut containment, &cookie) {
+    let (child, isolated) = match start(options, &mut containment, &environment) {
         Ok(child) => child,
         Err(error) => {
             put_away(&containment, watches, before, record);
@@ -148,12 +152,16 @@ fn see_through(
 }
 
 /// Claims the job's koid by making its record. Without a record the run goes on, and cannot be recovered.
-fn begin_record(options: &RunOptions) -> Result<(Recording, Koid), String> {
+fn begin_record(options: &RunOptions, environment: &[(OsString, OsString)]) -> Result<(Recording, Koid), String> {
     let parent = outer_koid();
     let command_line: Vec<Vec<u8>> = options.command.iter().map(|word| word.as_bytes().to_vec()).collect();
     let name = options.name.as_ref().map_or(&b""[..], |name| name.as_bytes());
-    let settings = [options.scrub as u64, u64::from(options.kill_all)];
-    let beginning = Beginning { parent, name, cookie: b"", command_line: &command_line, settings };
+    // A working folder that was removed leaves nothing that could lie in it.
+    let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let (inherited, told) = (inherited_objects(), told::encode(options, environment, &folder));
+    let (settings, inherited) = (recording::settings(options), &inherited);
+    let beginning =
+        Beginning { parent, name, cookie: b"", command_line: &command_line, settings, inherited, told: &told };
     match RuntimeFolder::open().and_then(|folder| Record::create(folder, &beginning)) {
         Ok(record) => {
             let koid = record.koid();
@@ -262,12 +270,11 @@ fn cookie_of_job(outer: Option<OsString>, koid: Koid) -> OsString {
 fn start(
     options: &RunOptions,
     containment: &mut Containment,
-    cookie: &OsStr,
+    environment: &[(OsString, OsString)],
 ) -> Result<(Child, Option<Isolated>), SpawnError> {
-    let environment = isolate::environment(COOKIE, cookie);
     let path = std::env::var_os("PATH");
     let begin = |group: Option<BorrowedFd<'_>>| {
-        let (command, environment) = (&options.command, environment.clone());
+        let (command, environment) = (&options.command, environment.to_vec());
         if options.isolate {
             return isolate::start(command, environment, group).map(|(child, isolated)| (child, Some(isolated)));
         }
