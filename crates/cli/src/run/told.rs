@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Told {
     /// The command's working folder.
     pub(crate) folder: PathBuf,
-    /// The command and its arguments.
+    /// The command, its arguments, and the files that reports were to be written to.
     pub(crate) arguments: Vec<OsString>,
     /// The variables of its environment that can name a path.
     pub(crate) environment: Vec<(OsString, OsString)>,
@@ -44,6 +44,8 @@ pub(crate) fn encode(options: &RunOptions, environment: &[(OsString, OsString)],
     };
     say(FOLDER, &[folder.as_os_str().as_bytes()]);
     options.command.iter().for_each(|argument| say(ARGUMENT, &[argument.as_bytes()]));
+    // Where a report was to be written the job may have made the folder.
+    options.reports.iter().for_each(|report| say(ARGUMENT, &[report.path.as_os_str().as_bytes()]));
     for (name, value) in environment.iter().filter(|(name, value)| may_name_a_path(name, value)) {
         say(VARIABLE, &[name.as_bytes(), b"=", value.as_bytes()]);
     }
@@ -116,7 +118,8 @@ mod tests {
 
     #[test]
     fn what_was_told_comes_back() {
-        let options = options(&["--keep", "segment:a*", "--ignore", "b:c", "--", "cc", "", "-o/tmp/x"]);
+        let options =
+            options(&["--keep", "segment:a*", "--ignore", "b:c", "--report", "r.json", "--", "cc", "", "-o/tmp/x"]);
         let bytes = OsString::from_vec(b"/tmp/\xff".to_vec());
         let variables = [
             ("HOME", OsStr::new("")),
@@ -128,7 +131,7 @@ mod tests {
             variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let told = Told::decode(&encode(&options, &variables, Path::new("/work tree"))).unwrap();
         assert_eq!(told.folder, Path::new("/work tree"));
-        assert_eq!(told.arguments, ["cc", "", "-o/tmp/x"]);
+        assert_eq!(told.arguments, ["cc", "", "-o/tmp/x", "r.json"]);
         assert_eq!(told.environment, variables[..2], "the others name nothing");
         assert_eq!((told.keep, told.ignore, told.baseline), (options.keep, options.ignore, None));
     }
