@@ -580,6 +580,14 @@ fn a_segment_that_a_killed_scrub_had_closed_is_opened_by_the_next() {
     assert_eq!(closed, Ok(0), "a dry run touches nothing: {dry:?}");
     assert_eq!(opened, Ok(0o640), "{output:?}");
     assert!(runtime.records().is_empty(), "the record of a scrub is of no further use: {output:?}");
+    // What is wrong with a runtime folder is news where jobs are asked for, and said once.
+    std::fs::set_permissions(runtime.0.join("kobj"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let said = |arguments: &[&str]| {
+        let output = runtime.kobj(arguments);
+        String::from_utf8_lossy(&output.stderr).matches("has mode 0755").count()
+    };
+    assert_eq!(said(&["scrub", "/dev/shm/kobj-no-such-segment"]), 0);
+    assert_eq!(said(&["scrub", "--job", "kobj-no-such-job"]), 1);
 }
 
 /// A user of its own, whose runtime folders no other test shares.

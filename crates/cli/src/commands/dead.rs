@@ -273,7 +273,7 @@ fn restore_notes(contents: &Contents) -> Vec<String> {
 /// not be undone. Records that were kept for nothing else are removed.
 pub(crate) fn restore_all(view: &View) {
     let mut sentences = restore_rooms(view);
-    for job in records::list() {
+    for job in records::list_silently() {
         let is_of_use = |contents: &Contents| !contents.notes.is_empty() || contents.closed_segment.is_some();
         let is_noted = job.record.contents.as_ref().is_ok_and(|contents| is_of_use(contents) || is_own(contents));
         if job.is_living() || !is_noted {

@@ -44,6 +44,15 @@ impl Job {
 
 /// Every job of this user, oldest first; folders that cannot be read are told on standard error.
 pub(crate) fn list() -> Vec<Job> {
+    list_and(tell)
+}
+
+/// The same for whoever asked for no list: a folder that cannot be read is not its matter.
+pub(crate) fn list_silently() -> Vec<Job> {
+    list_and(|_| ())
+}
+
+fn list_and(tell_of_folder: impl Fn(&str)) -> Vec<Job> {
     let mut found = Vec::new();
     for folder in RuntimeFolder::existing() {
         match folder.and_then(|folder| record::list(&folder)) {
@@ -51,7 +60,7 @@ pub(crate) fn list() -> Vec<Job> {
                 found.extend(records.found);
                 records.unrestored.iter().for_each(|sentence| tell(sentence));
             }
-            Err(why) => tell(&why),
+            Err(why) => tell_of_folder(&why),
         }
     }
     found.sort_by_key(|record| record.era);
