@@ -463,7 +463,15 @@ fn what_a_broken_off_scrub_was_moving_goes_home() {
 struct KilledRun {
     runtime: Runtime,
     name: String,
+    group: Vec<u8>,
     _input: std::process::ChildStdin,
+}
+
+impl Drop for KilledRun {
+    fn drop(&mut self) {
+        let group = PathBuf::from(std::ffi::OsString::from_vec(std::mem::take(&mut self.group)));
+        _ = std::fs::write(group.join("cgroup.kill"), "1");
+    }
 }
 
 impl KilledRun {
@@ -489,10 +497,11 @@ impl KilledRun {
             (contents.creations.len() >= made).then_some(())
         };
         await_some("the events of its files", written);
+        let group = runtime.records().remove(0).contents.unwrap().group;
         let input = run.stdin.take().unwrap();
         run.kill().unwrap();
         run.wait().unwrap();
-        Self { runtime, name, _input: input }
+        Self { runtime, name, group, _input: input }
     }
 
     fn scrub(&self) -> (Option<i32>, Vec<serde_json::Value>) {
