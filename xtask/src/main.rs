@@ -1,9 +1,10 @@
-//! The project's own tasks: `cargo xtask tidy`, `ci`, `bench`, `miri`, `picture`.
+//! The project's own tasks: `cargo xtask tidy`, `ci`, `bench`, `miri`, `mutants`, `picture`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod ci;
 mod miri;
+mod mutants;
 mod picture;
 mod shell;
 mod tidy;
@@ -17,6 +18,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   bench [NAME or GROUP...] [--json]
                             run the benchmarks, ours and the rivals alternating
   miri                      run the unit tests of memory and core under Miri, where it is installed
+  mutants [WORD...]         plant mistakes in a copy of memory and core, one by one, and see a test fail
   picture                   make what README shows: docs/run.svg by a real run, the table of what programs leave";
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(rest),
         "bench" => bench::run(rest),
         "miri" => miri::run(rest),
+        "mutants" => mutants::run(rest),
         "picture" => picture::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
