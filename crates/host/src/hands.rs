@@ -70,10 +70,6 @@ struct Room {
 /// Dropping them removes their private folders.
 pub struct Hands<'a> {
     note: &'a mut dyn FnMut(QuarantineNote),
-    /// Whether the caller knows that every process which could ever open the objects at hand (the job's) is dead.
-    ///
-    /// The only way in which a fifo, that has no judge, may go.
-    pub openers_are_dead: bool,
     /// Says of an entry inside a folder that goes as a whole whether it is the folder's owner's own, by its identity.
     ///
     /// Without it an entry is taken for the owner's own if it belongs to the same user and was there when the hands were
@@ -100,7 +96,7 @@ pub struct Hands<'a> {
 impl fmt::Debug for Hands<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rooms: Vec<_> = self.rooms.iter().map(|room| &room.path).collect();
-        f.debug_struct("Hands").field("openers_are_dead", &self.openers_are_dead).field("rooms", &rooms).finish()
+        f.debug_struct("Hands").field("rooms", &rooms).finish()
     }
 }
 
@@ -109,7 +105,6 @@ impl<'a> Hands<'a> {
     pub fn new(note: &'a mut dyn FnMut(QuarantineNote)) -> Self {
         Self {
             note,
-            openers_are_dead: false,
             is_own: None,
             since: places::file_clock(rustix::time::ClockId::Realtime),
             rooms: Vec::new(),

@@ -15,6 +15,7 @@ pub mod kinds;
 mod listing;
 pub mod makers;
 pub mod members;
+mod openers;
 pub mod output;
 pub mod outside;
 mod owner;

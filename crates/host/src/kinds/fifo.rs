@@ -1,28 +1,29 @@
 //! Named pipes.
 //!
 //! No judge: a pipe has no lease, a process that waits in opening one shows no descriptor, and a probing open would wake
-//! it and lose its write. So a pipe is never opened; it goes only if the caller knows that every process which could open
-//! it was the job's and is dead, and nobody holds it open now.
+//! it and lose its write. So a pipe is never opened; it goes only if every process that could open it is dead
+//! ([`crate::openers`]) and nobody is seen to hold it, asked again when it has no name any more.
 
 use crate::classify::path_of;
 use crate::hands::Hands;
 use crate::holders::Holders;
+use crate::identity::Stat;
 use crate::kind::{Facts, Kind, Maker, NewIn, Outcome, Verdict, Visibility};
+use crate::openers;
 use crate::places;
 use crate::quarantine::{self, Place, Refusal};
 use crate::view::View;
 use kobj_abi::HostKind;
 use kobj_core::image::HostImage;
+use kobj_platform::arrival;
 use std::slice;
 
 /// This kind.
 #[derive(Debug)]
 pub struct Fifo;
 
-/// Why the kernel cannot be asked.
-const NO_JUDGE: &str = "no judge: who waits to open a pipe cannot be seen";
-/// Why one goes all the same.
-const ALL_DEAD: &str = "every process that could open it was the job's and is dead";
+/// Why one goes.
+const ALL_DEAD: &str = "every process that could open it is dead, and nobody holds it";
 
 impl Kind for Fifo {
     fn kind(&self) -> HostKind {
@@ -43,8 +44,9 @@ impl Kind for Fifo {
         places::census(view, self.kind(), found)
     }
 
-    fn judge(&self, view: &View, image: &HostImage, _hands: &mut Hands<'_>) -> Verdict {
-        held(view, image).unwrap_or_else(|| Verdict::Unknown(NO_JUDGE.to_owned()))
+    fn judge(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Verdict {
+        let asked = quarantine::place(hands, path_of(image)).and_then(|place| ask(view, &place, image));
+        asked.map_or_else(|verdict| verdict, |()| Verdict::Unused(ALL_DEAD.to_owned()))
     }
 
     fn scrub(&self, view: &View, image: &HostImage, hands: &mut Hands<'_>) -> Outcome {
@@ -59,18 +61,21 @@ impl Kind for Fifo {
     }
 }
 
-/// Who holds it open, if anybody is seen to.
-fn held(view: &View, image: &HostImage) -> Option<Verdict> {
-    let holders = Holders::of(view, slice::from_ref(image)).found.pop().unwrap_or_default();
-    (!holders.is_empty()).then(|| Verdict::InUse(holders, "somebody has it open".to_owned()))
+/// Refuses if anybody is seen to hold it, or could be opening it.
+fn nobody_can(view: &View, image: &HostImage, stat: &Stat) -> Result<(), Verdict> {
+    let mut holders = Holders::of(view, slice::from_ref(image)).found.pop().unwrap_or_default();
+    // We ourselves only point at it.
+    holders.retain(|holder| holder.pid != std::process::id());
+    if !holders.is_empty() {
+        return Err(Verdict::InUse(holders, "somebody has it open".to_owned()));
+    }
+    openers::none_is_left(view, stat).map_err(|why| Verdict::Unknown(format!("no judge: {why}")))
 }
 
 /// Whether a pipe may go.
-pub(crate) fn ask(view: &View, hands: &Hands<'_>, image: &HostImage) -> Result<(), Verdict> {
-    if !hands.openers_are_dead {
-        return Err(Verdict::Unknown(NO_JUDGE.to_owned()));
-    }
-    held(view, image).map_or(Ok(()), Err)
+pub(crate) fn ask(view: &View, place: &Place<'_>, image: &HostImage) -> Result<(), Verdict> {
+    let (_pointer, stat) = quarantine::point(place, &image.identity)?;
+    if stat.is_fifo() { nobody_can(view, image, &stat) } else { Err(Verdict::Replaced) }
 }
 
 /// Deletes a pipe whose possible openers are dead.
@@ -80,14 +85,19 @@ pub(crate) fn scrub_at(
     place: &Place<'_>,
     image: &HostImage,
 ) -> Result<(), Refusal> {
-    // Asked before we point at it ourselves, which would be seen as a holder.
-    ask(view, hands, image)?;
     let (pointer, stat) = quarantine::point(place, &image.identity)?;
     if !stat.is_fifo() {
         return Err(Verdict::Replaced.into());
     }
+    nobody_can(view, image, &stat)?;
     quarantine::unmounted(view, hands, place)?;
     let moved = quarantine::move_in(hands, place, &stat)?;
+    // Who had found it by its name before has come to wait at it by now.
+    arrival::wait_for_calls_under_way();
+    if let Err(verdict) = nobody_can(view, image, &stat) {
+        quarantine::put_back(hands, place, &moved)?;
+        return Err(verdict.into());
+    }
     quarantine::unlink(hands, place, &moved)?;
     drop(pointer);
     Ok(())

@@ -305,7 +305,7 @@ impl<'v, 'h, 'n> Visit<'v, 'h, 'n> {
             if self.deletes {
                 fifo::scrub_at(self.view, self.hands, place, &image)
             } else {
-                fifo::ask(self.view, self.hands, &image).map_err(Refusal::from)
+                fifo::ask(self.view, place, &image).map_err(Refusal::from)
             }
         } else {
             Err(Verdict::Unknown("a device node is never deleted".to_owned()).into())

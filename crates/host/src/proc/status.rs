@@ -15,6 +15,8 @@ pub struct Status {
     pub real_uid: Option<u32>,
     /// Real, effective, saved and file system's user id.
     pub users: [Option<u32>; 4],
+    /// Capabilities it has or may take, one bit each.
+    pub capabilities: Option<u64>,
     /// Number of threads.
     pub threads: Option<u32>,
     /// Its id in each PID namespace, ours first.
@@ -46,6 +48,7 @@ pub fn parse(text: &[u8]) -> Status {
                 status.users = std::array::from_fn(small);
                 [status.real_uid, status.uid, ..] = status.users;
             }
+            b"CapPrm" => status.capabilities = mask(),
             b"Threads" => status.threads = small(0),
             b"NSpid" => {
                 status.namespace_pids =
@@ -68,13 +71,14 @@ mod tests {
     #[test]
     fn fields_are_found_and_nonsense_is_none() {
         let text = b"Name:\tPPid: 9\\nUid:\nTgid:\t7\nPPid:\t1\nUid:\t1000\t1001\t1000\t1000\nNSpid:\t7\t1\n\
-                     ShdPnd:\t0000000000004000\nSigIgn:\tzz\nVmRSS:\t12 kB\nThreads:\nnoise\n\xff:\n";
+                     ShdPnd:\t0000000000004000\nSigIgn:\tzz\nCapPrm:\t0000000000000002\nVmRSS:\t12 kB\nThreads:\nnoise\n\xff:\n";
         let status = parse(text);
         assert_eq!(
             (status.process, status.parent, status.uid, status.real_uid),
             (Some(7), Some(1), Some(1001), Some(1000))
         );
         assert_eq!(status.users, [Some(1000), Some(1001), Some(1000), Some(1000)]);
+        assert_eq!(status.capabilities, Some(2));
         assert_eq!(status.namespace_pids, [7, 1]);
         assert_eq!((status.shared_pending, status.ignored, status.threads), (Some(0x4000), None, None));
         assert_eq!(status.resident, Some(12 << 10));
