@@ -74,6 +74,10 @@ impl Drop for Desk {
         for pid in processes(&self.word) {
             kill(pid, "KILL");
         }
+        for end in ["temporary", "made"] {
+            let path = format!("/tmp/{}-{end}", self.word);
+            _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+        }
         _ = std::fs::remove_dir_all(&self.folder);
     }
 }
