@@ -294,6 +294,42 @@ mod tests {
     use crate::file_handle::handle_at;
     use std::ffi::CString;
 
+    /// As a user of its own, since it takes all groups that a user may have.
+    #[test]
+    fn a_group_is_waited_for_while_the_kernel_closes_another() {
+        const TEST: &str = "a_group_is_waited_for_while_the_kernel_closes_another";
+        const INNER: &str = "KOBJ_TEST_GROUPS";
+        if std::env::var_os(INNER).is_none() {
+            let own = std::env::current_exe().expect("own path");
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--reuid=64031", "--clear-groups", "--inh-caps=+sys_admin", "--ambient-caps=+sys_admin", "--"]);
+            command.arg(own).args(["--exact", &format!("fanotify::tests::{TEST}"), "--nocapture"]);
+            let Ok(output) = command.env(INNER, "1").output() else {
+                return println!("skipped: {TEST}: no setpriv here");
+            };
+            let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            if errors.contains("setpriv:") {
+                return println!("skipped: {TEST}: {errors}");
+            }
+            assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
+            return;
+        }
+        let mut all = Vec::new();
+        let refusal = loop {
+            match Fanotify::group() {
+                Ok(group) => all.push(group),
+                Err(why) => break why,
+            }
+        };
+        if !refusal.contains("os error 24") || all.is_empty() {
+            return println!("skipped: {TEST}: {refusal}");
+        }
+        let last = all.pop();
+        let closing = std::thread::spawn(move || drop(last));
+        assert!(Fanotify::group().is_ok(), "one of {} was being closed", all.len() + 1);
+        closing.join().expect("closed");
+    }
+
     #[test]
     fn what_this_process_makes_is_told_with_its_pid_and_handle() {
         let watch = match Fanotify::open([Path::new("/dev/shm"), Path::new("/dev/shm")]) {
