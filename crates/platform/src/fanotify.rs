@@ -302,7 +302,13 @@ mod tests {
         if std::env::var_os(INNER).is_none() {
             let own = std::env::current_exe().expect("own path");
             let mut command = std::process::Command::new("setpriv");
-            command.args(["--reuid=64031", "--clear-groups", "--inh-caps=+sys_admin", "--ambient-caps=+sys_admin", "--"]);
+            command.args([
+                "--reuid=64031",
+                "--clear-groups",
+                "--inh-caps=+sys_admin",
+                "--ambient-caps=+sys_admin",
+                "--",
+            ]);
             command.arg(own).args(["--exact", &format!("fanotify::tests::{TEST}"), "--nocapture"]);
             let Ok(output) = command.env(INNER, "1").output() else {
                 return println!("skipped: {TEST}: no setpriv here");
