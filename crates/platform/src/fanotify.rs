@@ -3,11 +3,11 @@
 //! Root only. One event tells of a name made, taken away or moved; equal events of one process are merged by the kernel,
 //! so that a name made and deleted at once arrives as one event with both marks.
 
+use crate::late_close;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// A name was made in a folder: a new object, or a hard link to an old one.
 pub const CREATE: u64 = 0x100;
@@ -89,19 +89,6 @@ impl Mark {
     }
 }
 
-/// How long a group is waited for while all that a user may have are taken.
-///
-/// The kernel takes about 8 ms to close one, one after the other, and whoever closes late (see [`crate::late_close`]) does
-/// not wait for that: short runs in a fast row use up the 128 that are usual, and then go at the pace of the closing.
-const PATIENCE: Duration = Duration::from_millis(400);
-
-/// Whether it is the user's groups that are used up, and not this process's descriptors.
-fn is_out_of_groups(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EMFILE)
-        && rustix::fs::open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-            .is_ok()
-}
-
 /// A group of watches.
 #[derive(Debug)]
 pub struct Fanotify {
@@ -143,20 +130,12 @@ impl Fanotify {
     fn group() -> Result<Self, String> {
         let flags = CLASS_NOTIFICATION | CLOSE_ON_EXEC | NON_BLOCKING | UNLIMITED_QUEUE | REPORT_NAMES_AND_TARGETS;
         let event_flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE) as u32;
-        let begun = Instant::now();
-        let raw = loop {
+        let open = || {
             // SAFETY: duty: none; two numbers go in. A pointer among them would break it.
             let raw = unsafe { libc::fanotify_init(flags, event_flags) };
-            if raw >= 0 {
-                break raw;
-            }
-            let error = io::Error::last_os_error();
-            if !is_out_of_groups(&error) || begun.elapsed() > PATIENCE {
-                return Err(format!("fanotify: {error}"));
-            }
-            let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-            let _ = rustix::event::poll(&mut [], Some(&pause));
+            if raw < 0 { Err(io::Error::last_os_error()) } else { Ok(raw) }
         };
+        let raw = late_close::patiently(open).map_err(|error| format!("fanotify: {error}"))?;
         // SAFETY: duty: `raw` is an open descriptor that nobody else owns: the kernel has just made it. Another use of the
         // number would break it.
         let group = unsafe { OwnedFd::from_raw_fd(raw) };

@@ -8,8 +8,9 @@
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
 
 /// How many descriptors go into one message, the two ends of the pair included.
 const IN_ONE_MESSAGE: usize = 16;
@@ -23,6 +24,35 @@ pub fn close_late(descriptors: Vec<OwnedFd>) {
     drop(descriptors);
     // The pair's ends are held by the message, so their close was none. This one is, and starts the collector.
     drop(rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None));
+}
+
+/// How long a watch is waited for while all that a user may have are taken.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Opens a watch; while all that the user may have are taken, tries again for 0.4 s.
+///
+/// The kernel takes about 8 ms to close one, one after the other, and whoever closes late does not wait for that: short
+/// runs in a fast row use up the 128 that are usual, and then go at the pace of the closing.
+///
+/// # Errors
+/// What `open` said; "too many open files" at once if it is this process's descriptors that are used up.
+pub fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let begun = Instant::now();
+    loop {
+        let result = open();
+        let is_out_of_watches =
+            result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE) && has_descriptors());
+        if !is_out_of_watches || begun.elapsed() > PATIENCE {
+            return result;
+        }
+        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let _ = rustix::event::poll(&mut [], Some(&pause));
+    }
+}
+
+fn has_descriptors() -> bool {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).is_ok()
 }
 
 fn send_away(group: &[OwnedFd]) -> rustix::io::Result<()> {
@@ -41,7 +71,6 @@ fn send_away(group: &[OwnedFd]) -> rustix::io::Result<()> {
 mod tests {
     use super::*;
     use rustix::fs::inotify;
-    use std::time::Instant;
 
     #[test]
     fn closing_a_watch_does_not_wait_for_the_kernel() {

@@ -17,6 +17,7 @@ use crate::view::View;
 use kobj_abi::{Layer, Strength};
 use kobj_core::image::{FileHandle, Time};
 use kobj_platform::file_handle::handle_at;
+use kobj_platform::late_close::patiently;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::fs::{AtFlags, Statx, StatxFlags, statx};
@@ -134,8 +135,8 @@ impl Look {
     /// Watches the segment folders and the top of the temporary ones. `None`, and why in `absent`, if it cannot.
     pub(super) fn open(view: &View, absent: &mut Vec<String>) -> Option<Self> {
         let mut say = |what: &str, error: std::io::Error| absent.push(format!("inotify: {what}: {error}"));
-        let group = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
-        let group = group.map_err(|error| say("no watch", error.into())).ok()?;
+        let group = patiently(|| Ok(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?));
+        let group = group.map_err(|error| say("no watch", error)).ok()?;
         let proc = Proc::open(&view.proc).map_err(|error| say("no procfs to look at", error)).ok()?;
         let mut folders = HashMap::new();
         for path in view.segment_folders.iter().chain(&view.temporary_folders) {
