@@ -2,7 +2,7 @@
 //!
 //! No judge: a pipe has no lease, a process that waits in opening one shows no descriptor, and a probing open would wake
 //! it and lose its write. So a pipe is never opened; it goes only if every process that could open it is dead
-//! ([`crate::openers`]) and nobody is seen to hold it, asked again when it has no name any more.
+//! (the module `openers`) and nobody is seen to hold it, asked again when it has no name any more.
 
 use crate::classify::path_of;
 use crate::hands::Hands;
