@@ -257,11 +257,16 @@ const WELL_KNOWN: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// The group `own` in the hierarchy at `mount`, if that shows it whole: one look instead of a pass over all mounts.
 fn below_well_known(mount: &Path, own: &[u8]) -> Option<PathBuf> {
-    let magic = rustix::fs::statfs(mount).ok()?.f_type;
-    let group = mount.join(OsStr::from_bytes(own.strip_prefix(b"/")?));
+    let below = own.strip_prefix(b"/")?;
     // The root of the hierarchy has no `cgroup.events`: a mount of an inner group would be told by it.
-    let whole = !mount.join("cgroup.events").exists();
-    (magic == CGROUP2_MAGIC && whole && group.is_dir()).then_some(group)
+    if rustix::fs::statfs(mount).ok()?.f_type != CGROUP2_MAGIC || mount.join("cgroup.events").exists() {
+        return None;
+    }
+    if below.is_empty() {
+        return Some(mount.to_path_buf());
+    }
+    let group = mount.join(OsStr::from_bytes(below));
+    group.is_dir().then_some(group)
 }
 
 /// Where the group `own` is seen through the mount that this mountinfo line describes, if it is a cgroup v2 one.
