@@ -18,7 +18,9 @@ pub(crate) struct Baseline {
 impl Baseline {
     /// Reads an earlier report.json.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let named = |e: String| format!("the baseline '{}': {e}", path.display());
+        let named = |e: String| {
+            format!("the baseline '{}': {e}; give a file that kobj run --report FILE.json wrote", path.display())
+        };
         files::read(path).map(|report| Self::of(&report)).map_err(named)
     }
 
@@ -113,5 +115,7 @@ mod tests {
     fn a_baseline_that_is_no_report_is_named() {
         assert!(Baseline::read(Path::new("/nonexistent/r.json")).unwrap_err().contains("/nonexistent/r.json"));
         assert!(Baseline::read(Path::new("/proc/self/status")).unwrap_err().contains("not a report of kobj"));
+        let absent = Baseline::read(Path::new("/nonexistent/known.json")).unwrap_err();
+        assert!(absent.contains("/nonexistent/known.json") && absent.contains("--report FILE.json"), "{absent}");
     }
 }

@@ -63,14 +63,14 @@ struct Written {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the value is of the wrong kind")]
 enum BoolOr<T> {
     Bool(bool),
     Value(T),
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the value is of the wrong kind")]
 enum NumberOr {
     Whole(u32),
     Text(String),
@@ -234,11 +234,14 @@ fn read(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-/// `FILE line N: what is wrong`, in one line.
+/// `FILE line N: what is wrong; what the key on that line takes`, in one line.
 fn describe(path: &Path, text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map(|span| text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1);
-    let place = line.map_or(String::new(), |line| format!(" line {line}"));
-    format!("{}{place}: {}", path.display(), error.message().replace('\n', " "))
+    let line = error.span().map(|span| text.bytes().take(span.start).filter(|b| *b == b'\n').count());
+    let place = line.map_or(String::new(), |line| format!(" line {}", line + 1));
+    let key = line.and_then(|line| text.lines().nth(line)?.split_once('=')).map(|(key, _)| key.trim());
+    let known = KEYS.iter().find(|(name, ..)| Some(*name) == key);
+    let takes = known.map_or(String::new(), |(name, takes, _)| format!("; {name} takes {takes}"));
+    format!("{}{place}: {}{takes}", path.display(), error.message().replace('\n', " "))
 }
 
 #[cfg(test)]
@@ -334,6 +337,23 @@ mod tests {
             let folder = Folder::new("wrong", &[("kobj.toml", text)]);
             let e = folder.load().expect_err(text);
             assert!(e.contains("kobj.toml") && !e.contains('\n'), "{text}: {e}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_answered_with_what_the_key_takes() {
+        for (text, takes) in [
+            ("\nscrub = 1", "line 2: the value is of the wrong kind; scrub takes true, false, \"runtime\""),
+            ("kill_after = true", "line 1: the value is of the wrong kind; kill_after takes seconds"),
+            (
+                "fail_on_stragglers = 256",
+                "line 1: the value is of the wrong kind; fail_on_stragglers takes true, false",
+            ),
+            ("quiet = 1", "; quiet takes true or false"),
+        ] {
+            let folder = Folder::new("kind", &[("kobj.toml", text)]);
+            let e = folder.load().expect_err(text);
+            assert!(e.contains(takes) && !e.contains("variant"), "{text}: {e}");
         }
     }
 

@@ -53,7 +53,6 @@ pub(crate) enum Command {
     /// Write shell completions to standard output
     Completions(CompletionsFlags),
     /// Write the man pages
-    #[command(hide = true)]
     Man(ManFlags),
 }
 

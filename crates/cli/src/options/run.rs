@@ -196,11 +196,18 @@ impl RunFlags {
             Ok(flags) => Ok(flags),
             Err(e) if !e.use_stderr() => Err(Refusal::Shown(e)),
             Err(e) if from_variables.is_empty() || Self::parse_words(words(&[])).is_err() => Err(Refusal::Flags(e)),
-            // Without the variables all is well: say that one of them is to blame, not the words typed.
+            // Without the variables all is well: say which of them is to blame, not the words typed.
             Err(e) => {
+                let alone = |wanted: &str| {
+                    flags_of_variables(&|name| get(name).filter(|_| name == wanted))
+                        .is_ok_and(|flags| Self::parse_words(words(&flags)).is_err())
+                };
+                let culprit = VARIABLES.iter().map(|(name, ..)| *name).find(|name| alone(name));
                 let text = e.to_string();
-                let first = text.lines().next().unwrap_or_default();
-                Err(Refusal::Sentence(format!("in a KOBJ_... variable: {}", first.trim_start_matches("error: "))))
+                let what: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+                let what = what.join(" ");
+                let (culprit, what) = (culprit.unwrap_or("a KOBJ_... variable"), what.trim_start_matches("error: "));
+                Err(Refusal::Sentence(format!("in {culprit}: {what}")))
             }
         }
     }
@@ -434,9 +441,13 @@ mod tests {
     fn a_wrong_variable_is_blamed_not_the_words_typed() {
         for (variable, value) in [("KOBJ_SCRUB", "some"), ("KOBJ_KILL_AFTER", "x"), ("KOBJ_QUIET", "maybe")] {
             match parse_with(&[(variable, value)], &["true"]) {
-                Err(Refusal::Sentence(sentence)) => assert!(sentence.contains("KOBJ_"), "{sentence}"),
+                Err(Refusal::Sentence(sentence)) => assert!(sentence.contains(variable), "{sentence}"),
                 other => panic!("{other:?}"),
             }
+        }
+        match parse_with(&[("KOBJ_KILL_AFTER", "3s"), ("KOBJ_SCRUB", "some")], &["true"]) {
+            Err(Refusal::Sentence(s)) => assert!(s.starts_with("in KOBJ_SCRUB: ") && s.contains("runtime, all"), "{s}"),
+            other => panic!("{other:?}"),
         }
     }
 
