@@ -1,18 +1,20 @@
 //! `--baseline FILE`: what an earlier report names is hidden, so that only what is new is news.
 //!
 //! Matched by kind, the creator's command, and the name with its runs of digits and hexadecimal digits folded:
-//! `/dev/shm/psm_1a2b3c` and `/dev/shm/psm_99ff00` are the same leak.
+//! `/dev/shm/psm_1a2b3c` and `/dev/shm/psm_99ff00` are the same leak. A command that ended before its name was read matches
+//! each: whether it is read in time is chance.
 
 use crate::report::files;
 use crate::report::schema::{Report, Straggler};
 use kobj_abi::HostKind;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// What is known to be left.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Baseline {
-    known: HashSet<(HostKind, Option<String>, Vec<u8>)>,
+    /// By kind and folded name, the creators' commands; empty for one that was not read.
+    known: HashMap<(HostKind, Vec<u8>), HashSet<Option<String>>>,
 }
 
 impl Baseline {
@@ -26,26 +28,39 @@ impl Baseline {
 
     /// What that report names.
     pub(crate) fn of(report: &Report) -> Self {
-        Self { known: report.stragglers.iter().chain(&report.unattributed).map(key).collect() }
+        let mut known: HashMap<_, HashSet<_>> = HashMap::new();
+        for row in report.stragglers.iter().chain(&report.unattributed) {
+            known.entry((row.kind, fold(&row.name.bytes()))).or_default().insert(command_of(row));
+        }
+        Self { known }
     }
 
     /// Whether the row was there before, as far as kind, creator's command and folded name say.
     pub(crate) fn knows(&self, row: &Straggler) -> bool {
-        !self.known.is_empty() && self.known.contains(&key(row))
+        self.has(row.kind, &row.name.bytes(), command_of(row))
     }
-}
 
-impl Baseline {
     /// The same of a process, before it is a row: one that is known is left alone.
     pub(crate) fn knows_process(&self, name: &[u8], parent_command: Option<&[u8]>) -> bool {
         let command = parent_command.map(|command| String::from_utf8_lossy(command).into_owned());
-        !self.known.is_empty() && self.known.contains(&(HostKind::Process, command, fold(name)))
+        self.has(HostKind::Process, name, command)
+    }
+
+    fn has(&self, kind: HostKind, name: &[u8], command: Option<String>) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
+        let unread = Some(String::new());
+        self.known.get(&(kind, fold(name))).is_some_and(|commands| {
+            commands.contains(&command)
+                || command.is_some() && commands.contains(&unread)
+                || command == unread && commands.iter().any(Option::is_some)
+        })
     }
 }
 
-fn key(row: &Straggler) -> (HostKind, Option<String>, Vec<u8>) {
-    let command = row.creator.as_ref().map(|creator| creator.command.clone());
-    (row.kind, command, fold(&row.name.bytes()))
+fn command_of(row: &Straggler) -> Option<String> {
+    row.creator.as_ref().map(|creator| creator.command.clone())
 }
 
 /// Each run of digits, and each longer run of hexadecimal digits that holds a digit, becomes `#`.
@@ -105,6 +120,15 @@ mod tests {
         let mut other = row.clone();
         other.creator = None;
         assert!(!baseline.knows(&other), "another creator");
+        let mut other = row.clone();
+        other.creator.as_mut().expect("it has one").command = "another".into();
+        assert!(!baseline.knows(&other), "another command");
+        let mut unread = row.clone();
+        unread.creator.as_mut().expect("it has one").command = String::new();
+        assert!(baseline.knows(&unread), "a command whose name was not read may be the same");
+        let mut earlier = known.clone();
+        earlier.stragglers[1].creator.as_mut().expect("it has one").command = String::new();
+        assert!(Baseline::of(&earlier).knows(&row), "the same the other way round");
         let mut other = row;
         other.kind = HostKind::PosixSemaphore;
         assert!(!baseline.knows(&other), "another kind");

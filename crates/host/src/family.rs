@@ -84,8 +84,13 @@ pub struct Life {
     pub started_at_ns: u64,
     /// Who forked it (with `CLONE_PARENT`, that one's parent).
     pub parent: u32,
-    /// Its command's name: a script's where an interpreter runs one. Inherited until read.
+    /// Its command's name: a script's where an interpreter runs one. Inherited until it runs another program; empty if that
+    /// one's name could not be read before it ended.
     pub command: Arc<[u8]>,
+    /// When that was asked for last, in nanoseconds of the monotonic clock; 0 if it is inherited.
+    command_read_at_ns: u64,
+    /// It is the job's command, whose first start of a program may be told after its name was read.
+    is_spawned: bool,
     threads: u32,
 }
 
@@ -160,7 +165,17 @@ impl Family {
         if !self.living.contains_key(&pid) && (self.keeper.is_none() || !self.ours.contains(pid)) {
             let command = self.intern(b"");
             self.expected = Some(pid);
-            self.begin(pid, Life { started_at_ns: 0, parent: self.keeper.unwrap_or(0), command, threads: 1 });
+            self.begin(
+                pid,
+                Life {
+                    started_at_ns: 0,
+                    parent: self.keeper.unwrap_or(0),
+                    command,
+                    command_read_at_ns: 0,
+                    is_spawned: true,
+                    threads: 1,
+                },
+            );
         }
         self.read_command(pid);
     }
@@ -178,7 +193,7 @@ impl Family {
             }
             // A thread that executes takes the leader's number. The other threads end, the leader too, each with an event
             // of its own that may come after this one: they are counted there.
-            ProcessEvent::Exec { tgid } => self.read_command(tgid),
+            ProcessEvent::Exec { tgid, at_ns } => self.executed(tgid, at_ns),
             ProcessEvent::Exit { tgid, .. } => self.exited(tgid),
             ProcessEvent::Lost => self.lost = true,
         }
@@ -205,7 +220,10 @@ impl Family {
             return;
         }
         let command = inherited.unwrap_or_else(|| self.intern(b""));
-        self.begin(pid, Life { started_at_ns: at_ns, parent, command, threads: 1 });
+        self.begin(
+            pid,
+            Life { started_at_ns: at_ns, parent, command, command_read_at_ns: 0, is_spawned: false, threads: 1 },
+        );
     }
 
     fn exited(&mut self, tgid: u32) {
@@ -334,19 +352,39 @@ impl Family {
         name
     }
 
-    fn read_command(&mut self, pid: u32) {
-        let Some(life) = self.living.get(&pid) else { return };
-        let at_ns = life.started_at_ns;
-        let read = self.proc.as_ref().and_then(|proc| command_of(&proc.life(pid).ok()?, at_ns));
-        if let Some(name) = read {
-            if let Some(client) = DAEMON_CLIENTS.iter().find(|client| client.as_bytes() == name) {
-                self.daemon_clients.insert(client);
-            }
-            let name = self.intern(&name);
+    /// A process runs another program: if that has ended before its name could be read, its name is not known.
+    fn executed(&mut self, pid: u32, at_ns: u64) {
+        let Some(life) = self.living.get_mut(&pid) else { return };
+        // What was read since is the new program's name.
+        if life.command_read_at_ns >= at_ns {
+            return;
+        }
+        let has_name = std::mem::take(&mut life.is_spawned) && life.command_read_at_ns > 0;
+        if !self.read_command(pid) && !has_name && self.proc.is_some() {
+            let unknown = self.intern(b"");
             if let Some(life) = self.living.get_mut(&pid) {
-                life.command = name;
+                life.command = unknown;
             }
         }
+    }
+
+    /// Whether the name could be read.
+    fn read_command(&mut self, pid: u32) -> bool {
+        let Some(life) = self.living.get(&pid) else { return false };
+        let started_at_ns = life.started_at_ns;
+        let asked = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let asked_at_ns = asked.tv_sec.unsigned_abs().saturating_mul(1_000_000_000) + asked.tv_nsec.unsigned_abs();
+        let read = self.proc.as_ref().and_then(|proc| command_of(&proc.life(pid).ok()?, started_at_ns));
+        let Some(name) = read else { return false };
+        if let Some(client) = DAEMON_CLIENTS.iter().find(|client| client.as_bytes() == name) {
+            self.daemon_clients.insert(client);
+        }
+        let name = self.intern(&name);
+        if let Some(life) = self.living.get_mut(&pid) {
+            life.command = name;
+            life.command_read_at_ns = asked_at_ns;
+        }
+        true
     }
 }
 
@@ -471,7 +509,7 @@ mod tests {
         }
         // One end is told after the new program has begun to run.
         family.apply(exit(12));
-        family.apply(ProcessEvent::Exec { tgid: 12 });
+        family.apply(ProcessEvent::Exec { tgid: 12, at_ns: 1 });
         family.apply(ProcessEvent::Exit { pid: 13, tgid: 12 });
         assert_eq!(family.living(), [12]);
         family.apply(exit(12));

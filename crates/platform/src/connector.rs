@@ -44,6 +44,8 @@ pub enum ProcessEvent {
     Exec {
         /// The process.
         tgid: u32,
+        /// When, in nanoseconds of the monotonic clock.
+        at_ns: u64,
     },
     /// A thread has ended.
     Exit {
@@ -244,7 +246,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<ProcessEvent> {
             child_tgid: word(event, 28)?,
             at_ns,
         }),
-        EVENT_EXEC => Some(ProcessEvent::Exec { tgid: word(event, 20)? }),
+        EVENT_EXEC => Some(ProcessEvent::Exec { tgid: word(event, 20)?, at_ns }),
         EVENT_EXIT => Some(ProcessEvent::Exit { pid: word(event, 16)?, tgid: word(event, 20)? }),
         _ => None,
     }
@@ -284,7 +286,9 @@ mod tests {
         let own = std::process::id();
         assert!(seen.iter().any(|event| matches!(event,
             ProcessEvent::Fork { parent_tgid, child_tgid, .. } if *parent_tgid == own && *child_tgid == pid)));
-        assert!(seen.contains(&ProcessEvent::Exec { tgid: pid }));
+        assert!(
+            seen.iter().any(|event| matches!(event, ProcessEvent::Exec { tgid, at_ns } if *tgid == pid && *at_ns > 0))
+        );
         assert!(seen.contains(&ProcessEvent::Exit { pid, tgid: pid }));
     }
 }

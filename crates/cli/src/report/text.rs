@@ -137,7 +137,8 @@ fn name_cell(row: &Straggler) -> String {
 }
 
 fn creator_cell(creator: Option<&CreatorRow>, command_max: usize) -> String {
-    creator.map_or("-".into(), |it| format!("{} ({})", short(&it.command, command_max), it.pid))
+    let name = |command: &str| if command.is_empty() { "?".into() } else { short(command, command_max) };
+    creator.map_or("-".into(), |it| format!("{} ({})", name(&it.command), it.pid))
 }
 
 fn holders_cell(holders: &[HolderRow], command_max: usize) -> String {

@@ -163,7 +163,10 @@ pub(crate) fn creator_of(made: &Made) -> Creator {
 }
 
 fn evidence_of(made: &Made, strength: Strength) -> Evidence {
-    let command = String::from_utf8_lossy(&made.command).into_owned();
+    let command = match &made.command[..] {
+        b"" => "of a name that was not read in time".to_owned(),
+        name => String::from_utf8_lossy(name).into_owned(),
+    };
     let (from, to) = (clock(made.window_start.0), clock(made.window_end.0));
     let (kind, how) = match made.layer {
         Layer::Fanotify => (EvidenceKind::Fanotify, "a file event names its maker"),
