@@ -21,6 +21,17 @@ impl Pattern {
         let colon = bytes.iter().position(|b| *b == b':');
         let word = colon.and_then(|at| std::str::from_utf8(&bytes[..at]).ok());
         let kind = word.and_then(HostKind::from_name);
+        if let (None, Some(word), Some(at)) = (kind, word, colon)
+            && is_like_a_kind(word)
+            && matches!(bytes.get(at + 1), Some(b'/' | b'@'))
+        {
+            // A mistyped kind would protect nothing, and say nothing.
+            let rest = String::from_utf8_lossy(&bytes[at + 1..]);
+            return Err(format!(
+                "'{word}' is no kind of object (as segment, posix-semaphore, temporary-file); for a name with a colon \
+                 write '{word}\\:{rest}'"
+            ));
+        }
         let name = match (kind, colon) {
             (Some(_), Some(at)) => bytes[at + 1..].to_vec(),
             _ => bytes,
@@ -28,7 +39,7 @@ impl Pattern {
         Ok(Self { kind, name })
     }
 
-    /// As it may be typed.
+    /// As it may be typed again.
     pub(crate) fn text(&self) -> Vec<u8> {
         match self.kind {
             Some(kind) => [kind.name().as_bytes(), b":", &self.name].concat(),
@@ -40,6 +51,11 @@ impl Pattern {
     pub(crate) fn matches(&self, kind: HostKind, name: &[u8]) -> bool {
         self.kind.is_none_or(|wanted| wanted == kind) && glob(&self.name, name)
     }
+}
+
+/// Whether a word is spelled as kinds are.
+fn is_like_a_kind(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
 /// Whether any of the patterns means an object of that kind and name.
@@ -144,6 +160,9 @@ mod tests {
         assert!(!by_kind.matches(HostKind::PosixSemaphore, b"/dev/shm/x"));
         assert!(pattern("nokind:*").matches(HostKind::Segment, b"nokind:x"));
         assert!(pattern("sysv-queue:*").matches(HostKind::SysvQueue, b"7"));
+        let mistyped = Pattern::parse("segmnt:/dev/shm/k_*".into()).expect_err("no such kind");
+        assert!(mistyped.contains("'segmnt' is no kind") && mistyped.contains("segmnt\\:/dev/shm/k_*"), "{mistyped}");
+        assert!(pattern("segmnt\\:/dev/shm/k_*").matches(HostKind::Segment, b"segmnt:/dev/shm/k_1"));
     }
 
     #[test]
