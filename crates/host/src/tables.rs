@@ -16,6 +16,7 @@ use kobj_platform::{mount_ids, sysv};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -261,7 +262,7 @@ fn fresh(view: &View, source: Source, before: &Look, after: Look) -> Result<Vec<
             _ => Ok(without(&source.images(before), source.images(&after))),
         },
         (Look::Objects(before), Look::Objects(after)) => Ok(without(before, after)),
-        (Look::Mounts(before), Look::Table(after)) => Ok(mounts_without(before, &after)),
+        (Look::Mounts(before), Look::Table(after)) => mounts_without(before, &after),
         _ => Ok(Vec::new()),
     }
 }
@@ -289,13 +290,20 @@ fn fresh_mounts(before: &[u8], after: &[u8]) -> Vec<HostImage> {
 }
 
 /// Those in the table whose lasting ids were not there before.
-fn mounts_without(before: &[u64], after: &[u8]) -> Vec<HostImage> {
+fn mounts_without(before: &[u64], after: &[u8]) -> Result<Vec<HostImage>, String> {
     let known: HashSet<u64> = before.iter().copied().collect();
-    let now = mount_ids::all().unwrap_or_default();
-    let new = now.into_iter().filter(|id| !known.contains(id));
-    // One that is gone again is in no table either.
-    let new: HashSet<u64> = new.filter_map(|id| mount_ids::in_mountinfo(id).ok()).collect();
-    images_of_mounts(mountinfo::parse(after).filter(|mount| new.contains(&mount.id)))
+    let say =
+        |error: Errno| format!("the mounts could be listed before and cannot now: {}", std::io::Error::from(error));
+    let mut new = HashSet::new();
+    for id in mount_ids::all().map_err(say)?.into_iter().filter(|id| !known.contains(id)) {
+        match mount_ids::in_mountinfo(id) {
+            Ok(number) => _ = new.insert(number),
+            // Gone again: in no table either.
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(say(error)),
+        }
+    }
+    Ok(images_of_mounts(mountinfo::parse(after).filter(|mount| new.contains(&mount.id))))
 }
 
 /// Lasting ids are asked for new mounts alone: asking takes two calls each.

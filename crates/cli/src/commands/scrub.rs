@@ -168,7 +168,12 @@ fn of_names(view: &View, flags: &ScrubFlags) -> Result<(Vec<HostImage>, usize), 
             }
         }
         match found.len() {
-            0 => return Err(format!("'{}' names nothing that can be seen from here", wanted.shown())),
+            0 => {
+                return Err(format!(
+                    "'{}' names nothing that can be seen from here; kobj census lists what is",
+                    wanted.shown()
+                ));
+            }
             1 => plan.extend(found.into_iter().filter(|image| !plan.contains(image)).collect::<Vec<_>>()),
             _ => return Err(ambiguous(&wanted, &found)),
         }
@@ -186,7 +191,9 @@ fn ambiguous(wanted: &Wanted, found: &[HostImage]) -> String {
 fn of_report(view: &View, path: &Path) -> Result<(Vec<HostImage>, usize), String> {
     let report = match path.as_os_str().as_bytes() {
         b"last" => state::load_last()?.ok_or("no report was kept yet; give --from a report.json")?,
-        _ => files::read(path).map_err(|e| format!("cannot read '{}': {e}", path.display()))?,
+        _ => files::read(path).map_err(|e| {
+            format!("cannot read '{}': {e}; give a file that kobj run --report FILE.json wrote", path.display())
+        })?,
     };
     let is_asked = |row: &&Straggler| {
         !row.action.is_gone() && !matches!(row.action, Action::Kept | Action::Ignored) && row.class != Class::Output

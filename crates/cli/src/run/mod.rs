@@ -297,7 +297,9 @@ fn start(
 fn not_started(program: &OsStr, error: SpawnError) -> Result<Finish, String> {
     let name = crate::report::escape::for_terminal(program.as_bytes());
     let (code, sentence) = match error {
-        SpawnError::NotFound(e) => (exit_code::NOT_FOUND, format!("cannot run '{name}': {e}")),
+        SpawnError::NotFound(e) => {
+            (exit_code::NOT_FOUND, format!("cannot run '{name}': {e}; check its name, its interpreter and PATH"))
+        }
         SpawnError::NotExecutable(e) => (exit_code::NOT_EXECUTABLE, format!("cannot run '{name}': {e}")),
         SpawnError::NotIsolated { step, error } => (exit_code::OWN_FAILURE, isolate::refusal(step, &error, &name)),
         SpawnError::GroupRefused(e) | SpawnError::Refused(e) => {
