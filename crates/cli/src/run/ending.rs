@@ -284,7 +284,9 @@ fn ask_to_end(
         if deadline.is_some_and(|deadline| now >= deadline) {
             return;
         }
-        keep.wait_for_any(&members, deadline.unwrap_or(now + SETTLE));
+        // Nobody can be held (descriptors are scarce, forks too fast): that is to be looked at again, not to be waited for.
+        let until = deadline.filter(|_| !members.is_empty()).unwrap_or(now + SETTLE);
+        keep.wait_for_any(&members, until);
         members = keep.members();
     }
 }
