@@ -4,12 +4,16 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod handle;
 mod host_kind;
 mod koid;
 mod link;
 mod object_type;
+mod rights;
 
+pub use handle::RawHandle;
 pub use host_kind::{Class, EvidenceKind, HoldHow, HostKind, Layer, Strength};
 pub use koid::{Era, Koid};
 pub use link::LinkKind;
 pub use object_type::{ObjectType, Tag};
+pub use rights::{AskedRights, Rights};
