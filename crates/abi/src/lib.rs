@@ -9,11 +9,13 @@ mod host_kind;
 mod koid;
 mod link;
 mod object_type;
+mod operation;
 mod rights;
 
 pub use handle::RawHandle;
 pub use host_kind::{Class, EvidenceKind, HoldHow, HostKind, Layer, Strength};
 pub use koid::{Era, Koid};
 pub use link::LinkKind;
-pub use object_type::{ObjectType, Tag};
+pub use object_type::{ObjectType, Tag, TypeNumber};
+pub use operation::{Denied, Operation, check, rights_needed};
 pub use rights::{AskedRights, Rights};

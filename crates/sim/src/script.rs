@@ -143,6 +143,7 @@ impl Script {
                     ObjectType::Job => self.jobs.push(*koid),
                     ObjectType::Process => self.processes.push(*koid),
                     ObjectType::HostObject => self.hosts.push(*koid),
+                    _ => {}
                 }
             }
             (_, Ok(Answer::Linked(link))) => self.links.push(*link),

@@ -8,9 +8,13 @@ use crate::command::Ticket;
 use crate::error::CreateError;
 use kobj_abi::{LinkKind, ObjectType};
 
+pub mod directory;
 pub mod host_object;
 pub mod job;
 pub mod process;
+pub mod section;
+pub mod symbolic_link;
+pub mod type_object;
 
 /// The procedures of one object type; `docs/add-a-type.md` says when each is called.
 pub(crate) trait Type: Sized {
@@ -154,6 +158,10 @@ registry! {
     Job => job,
     Process => process,
     HostObject => host_object,
+    Directory => directory,
+    SymbolicLink => symbolic_link,
+    Section => section,
+    Type => type_object,
 }
 
 /// The procedure table of a type.

@@ -1,0 +1,75 @@
+//! Directory: names for objects. What it names stands in the namespace, which knows places and no objects.
+
+use super::Type;
+use crate::error::CreateError;
+use kobj_abi::LinkKind;
+
+// What is asked for
+
+/// A new directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {}
+
+// What a question is answered with
+
+/// A directory, as asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {}
+
+// What is stored
+
+/// A directory, as stored; its entries are stored with what they name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Image {}
+
+// State
+
+/// A directory's state.
+#[derive(Debug)]
+pub(crate) struct State {}
+
+const _: () = assert!(size_of::<State>() <= 16);
+
+// Procedures
+
+impl Type for State {
+    type Request = Request;
+    type Detail = Detail;
+    type Image = Image;
+
+    const NEEDS_JOB: bool = false;
+    const SOURCE_OF: &'static [LinkKind] = &[];
+    const TARGET_OF: &'static [LinkKind] =
+        &[LinkKind::Contains, LinkKind::Holds, LinkKind::Owns, LinkKind::DerivedFrom];
+
+    fn create(request: Request) -> Result<Self, CreateError> {
+        let Request {} = request;
+        Ok(Self {})
+    }
+
+    fn delete(self) {}
+
+    fn query(&self) -> Detail {
+        Detail {}
+    }
+
+    fn image(&self) -> Image {
+        Image {}
+    }
+
+    fn charge_bytes(&self) -> u32 {
+        0
+    }
+}
+
+// Tests
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_without_names() {
+        assert_eq!(State::create(Request {}).unwrap().query(), Detail {});
+    }
+}

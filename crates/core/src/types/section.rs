@@ -1,0 +1,101 @@
+//! Section: memory of a fixed size that many processes can map.
+
+use super::Type;
+use crate::error::CreateError;
+use kobj_abi::LinkKind;
+
+// What is asked for
+
+/// A new section. Its memory is the platform's; it is reserved before the section is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its size, in bytes; more than 0.
+    pub size_bytes: u64,
+    /// Whether pages are taken when they are touched, and not when the section is made.
+    pub lazy: bool,
+}
+
+// What a question is answered with
+
+/// A section, as asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// Whether pages are taken when they are touched.
+    pub lazy: bool,
+    /// Views of it that are open.
+    pub views: u32,
+}
+
+// What is stored
+
+/// A section, as stored; what stands in its memory is stored apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// Whether pages are taken when they are touched.
+    pub lazy: bool,
+}
+
+// State
+
+/// A section's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) size_bytes: u64,
+    pub(crate) lazy: bool,
+    /// Open views: each is one reference.
+    pub(crate) views: u32,
+}
+
+const _: () = assert!(size_of::<State>() <= 16);
+
+// Procedures
+
+impl Type for State {
+    type Request = Request;
+    type Detail = Detail;
+    type Image = Image;
+
+    const NEEDS_JOB: bool = false;
+    const SOURCE_OF: &'static [LinkKind] = &[];
+    const TARGET_OF: &'static [LinkKind] =
+        &[LinkKind::Contains, LinkKind::Holds, LinkKind::Owns, LinkKind::DerivedFrom];
+
+    fn create(request: Request) -> Result<Self, CreateError> {
+        if request.size_bytes == 0 {
+            return Err(CreateError::EmptySection {});
+        }
+        Ok(Self { size_bytes: request.size_bytes, lazy: request.lazy, views: 0 })
+    }
+
+    fn delete(self) {}
+
+    fn query(&self) -> Detail {
+        Detail { size_bytes: self.size_bytes, lazy: self.lazy, views: self.views }
+    }
+
+    fn image(&self) -> Image {
+        Image { size_bytes: self.size_bytes, lazy: self.lazy }
+    }
+
+    fn charge_bytes(&self) -> u32 {
+        0
+    }
+}
+
+// Tests
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_of_no_size_is_refused() {
+        assert_eq!(State::create(Request { size_bytes: 0, lazy: false }).unwrap_err(), CreateError::EmptySection {});
+        let section = State::create(Request { size_bytes: 4096, lazy: true }).unwrap();
+        assert_eq!(section.query(), Detail { size_bytes: 4096, lazy: true, views: 0 });
+    }
+}
