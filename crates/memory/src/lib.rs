@@ -11,6 +11,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod buckets;
 mod chunks;
 mod gate;
 #[cfg(not(any(loom, shuttle)))]
@@ -23,6 +24,7 @@ mod reaper;
 mod slab;
 mod sync;
 
+pub use buckets::NoMemory;
 pub use chunks::Chunks;
 pub use gate::{Acquire, Gate, Release, Stamp};
 #[cfg(not(any(loom, shuttle)))]
