@@ -4,6 +4,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod error_code;
 mod handle;
 mod host_kind;
 mod koid;
@@ -12,6 +13,7 @@ mod object_type;
 mod operation;
 mod rights;
 
+pub use error_code::ErrorCode;
 pub use handle::RawHandle;
 pub use host_kind::{Class, EvidenceKind, HoldHow, HostKind, Layer, Strength};
 pub use koid::{Era, Koid};

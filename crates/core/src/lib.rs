@@ -12,6 +12,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod call;
 mod command;
 mod create;
 mod destroy;
@@ -30,6 +31,7 @@ mod tests;
 pub mod types;
 mod why;
 
+pub use call::{Call, CallError, HandleInfo, Resource, What};
 pub use command::{Answer, Command, Effect, Effects, Info, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket, Why};
 pub use error::{
     CloseError, CreateError, DoneError, EndError, EraError, KillError, LinkError, Missing, QueryError, ReferenceError,

@@ -1,0 +1,337 @@
+//! Calls: what a process asks of the manager by its handles, and what it is told.
+//!
+//! `docs/semantics.md` has the same calls as a table. In all of them: the caller's own state is looked at first, then the
+//! handles in the order of the arguments, each wholly (bad handle, wrong type, access denied), then the other arguments,
+//! then the state of what is named, then quotas, then memory. A refusal leaves everything as it was.
+
+use core::fmt;
+use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
+
+/// What to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    SymbolicLink {
+        /// Where it leads: a path, relative to the directory that the link will stand in.
+        target: &'a [u8],
+    },
+}
+
+/// One thing that a process asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call<'a> {
+    /// Give a handle up. NT: `NtClose`; Zircon: `zx_handle_close`.
+    Close {
+        /// Which.
+        handle: RawHandle,
+    },
+    /// Make an equal handle. NT: `NtDuplicateObject`; Zircon: `zx_handle_duplicate`.
+    Duplicate {
+        /// Of which.
+        handle: RawHandle,
+        /// With which rights.
+        rights: AskedRights,
+    },
+    /// Exchange a handle for one with the same or fewer rights; refused, the old one stays valid (Zircon closes it).
+    /// NT: `NtDuplicateObject` with `DUPLICATE_CLOSE_SOURCE`; Zircon: `zx_handle_replace`.
+    Replace {
+        /// Which.
+        handle: RawHandle,
+        /// With which rights.
+        rights: AskedRights,
+    },
+    /// Make a handle that [`Call::Revoke`] takes back. seL4: `CNode_Mint`; NT and Zircon have none.
+    Derive {
+        /// From which.
+        handle: RawHandle,
+        /// With which rights.
+        rights: AskedRights,
+    },
+    /// Take back all that was derived from a handle, directly or not, wherever it is. seL4: `CNode_Revoke`.
+    Revoke {
+        /// From which.
+        handle: RawHandle,
+    },
+    /// Move a handle to another process. NT: `NtDuplicateObject` into another process; Zircon: a channel write.
+    Transfer {
+        /// Which.
+        handle: RawHandle,
+        /// The handle of the receiving process.
+        process: RawHandle,
+        /// With which rights.
+        rights: AskedRights,
+    },
+    /// Ask what a handle means. NT: `NtQueryObject`; Zircon: `ZX_INFO_HANDLE_BASIC`.
+    HandleInfo {
+        /// Which.
+        handle: RawHandle,
+    },
+    /// Say whether processes made with `inherit` get an equal of this handle. NT: `OBJ_INHERIT`.
+    SetInheritable {
+        /// Which.
+        handle: RawHandle,
+        /// Whether.
+        inheritable: bool,
+    },
+    /// Make an object without a name.
+    Create {
+        /// What.
+        what: What<'a>,
+    },
+    /// Make a job in a job. NT: `NtCreateJobObject`; Zircon: `zx_job_create`.
+    CreateJob {
+        /// In which.
+        job: RawHandle,
+    },
+    /// Make a guest process in a job. Zircon: `zx_process_create`.
+    CreateGuest {
+        /// In which.
+        job: RawHandle,
+        /// Whether it gets equals of the caller's inheritable handles.
+        inherit: bool,
+    },
+    /// End a job with all in it, or a guest process. NT: `NtTerminateJobObject`, `NtTerminateProcess`; Zircon:
+    /// `zx_task_kill`.
+    Kill {
+        /// Which.
+        handle: RawHandle,
+    },
+    /// Name an object in a directory. NT: `ObInsertObject`; Linux: `link`.
+    Link {
+        /// The directory.
+        directory: RawHandle,
+        /// The name.
+        name: &'a [u8],
+        /// The object.
+        handle: RawHandle,
+        /// The most that is granted to whoever opens it.
+        most: AskedRights,
+        /// Whether the name keeps the object though nobody has a handle.
+        permanent: bool,
+    },
+    /// Take a name away. Linux: `unlink`.
+    Unlink {
+        /// The directory.
+        directory: RawHandle,
+        /// The name.
+        name: &'a [u8],
+    },
+    /// Give what has a name another one in the same directory; its place in the list stays.
+    Rename {
+        /// The directory.
+        directory: RawHandle,
+        /// The name that it has.
+        from: &'a [u8],
+        /// The name that it is to have.
+        to: &'a [u8],
+    },
+    /// Make a handle to what has a name. NT: `NtOpenObject`; Linux: `openat2` with `RESOLVE_BENEATH`.
+    Open {
+        /// Where the path starts, and above which it never leads.
+        directory: RawHandle,
+        /// Names with separators between them.
+        path: &'a [u8],
+        /// With which rights, of those that the entry grants.
+        rights: AskedRights,
+        /// The type that is expected, if only one is right.
+        expected: Option<TypeNumber>,
+        /// Whether a symbolic link at the end is followed, too.
+        follow: bool,
+    },
+    /// Make an object under a name, or open what has the name, in one step. NT: `OBJ_OPENIF`.
+    OpenOrCreate {
+        /// The directory.
+        directory: RawHandle,
+        /// The name.
+        name: &'a [u8],
+        /// What to make.
+        what: What<'a>,
+        /// With which rights.
+        rights: AskedRights,
+        /// Whether a name that is taken is refused.
+        exclusive: bool,
+    },
+    /// One entry of a directory, in the order in which they were linked. NT: `NtQueryDirectoryObject`.
+    Enumerate {
+        /// The directory.
+        directory: RawHandle,
+        /// 0 to begin, then what the last answer said.
+        cursor: u64,
+    },
+    /// Make a named object's name permanent or temporary. NT: `NtMakePermanentObject`, `NtMakeTemporaryObject`.
+    SetPermanent {
+        /// Which object.
+        handle: RawHandle,
+        /// Whether.
+        permanent: bool,
+    },
+    /// Where a symbolic link leads. NT: `NtQuerySymbolicLinkObject`.
+    ReadLink {
+        /// Which.
+        handle: RawHandle,
+    },
+}
+
+/// What a handle means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandleInfo {
+    /// The object.
+    pub koid: Koid,
+    /// Its type.
+    pub object_type: TypeNumber,
+    /// What the handle allows.
+    pub rights: Rights,
+    /// Whether processes made with `inherit` get an equal.
+    pub inheritable: bool,
+    /// Whether it was derived, or is an equal of one that was: somebody can take it back.
+    pub derived: bool,
+}
+
+macro_rules! call_errors {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* } $code:ident
+        => $format:literal $(, $argument:expr)*;)*) => {
+        /// Why a call was refused. Nothing has changed then.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum CallError {
+            $($(#[$doc])* $name { $($(#[$field_doc])* $field: $type),* },)*
+        }
+
+        impl CallError {
+            /// Which kind of refusal it is.
+            #[must_use]
+            pub const fn code(self) -> ErrorCode {
+                match self {
+                    $(Self::$name { .. } => ErrorCode::$code,)*
+                }
+            }
+        }
+
+        impl fmt::Display for CallError {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$name { $($field),* } => write!(f, $format $(, $argument)*),)*
+                }
+            }
+        }
+    };
+}
+
+impl core::error::Error for CallError {}
+
+call_errors! {
+    /// The caller is no living guest of this manager.
+    NoProcess { /** Who calls. */ process: Koid } Dying
+        => "process {process} has no handle table here, or no longer; make a guest first";
+    /// The job or process takes nothing new any more.
+    Dying { /** Which. */ koid: Koid } Dying
+        => "object {koid} is being ended and takes nothing new; use another one";
+    /// Not a handle of this table.
+    BadHandle { /** The value. */ handle: RawHandle } BadHandle
+        => "{handle} is none of this process: it was closed, or is another process's; open the object again";
+    /// The type has no such operation.
+    WrongType { /** Which object. */ koid: Koid, /** Its type. */ found: TypeNumber, /** What was asked. */ operation: Operation }
+        WrongType
+        => "object {koid} is of type {} and has no operation {}; use a handle of the right type", found.0, operation.name();
+    /// Another type was expected under that name.
+    UnexpectedType { /** Which object. */ koid: Koid, /** Its type. */ found: TypeNumber, /** What was expected. */ expected: TypeNumber }
+        WrongType
+        => "object {koid} is of type {}, not of type {} as expected; check the path", found.0, expected.0;
+    /// The handle does not allow the operation.
+    AccessDenied { /** Which object. */ koid: Koid, /** What was asked. */ operation: Operation, /** What the handle lacks. */ missing: Rights }
+        AccessDenied
+        => "the handle to object {koid} lacks the rights {missing} that {} needs; ask its giver for them", operation.name();
+    /// More rights were asked for than there are to give.
+    TooManyRights { /** Which object. */ koid: Koid, /** What was asked for. */ asked: Rights, /** The most. */ most: Rights }
+        AccessDenied
+        => "rights {asked} were asked for, at most {most} can be given to object {koid}; ask for fewer";
+    /// Bits that mean nothing.
+    ReservedRights { /** What was asked for. */ asked: Rights } BadArgument
+        => "rights {asked} have bits without a meaning; leave them out";
+    /// A name that can never be one.
+    BadName { /** Its length in bytes. */ bytes: usize } BadArgument
+        => "a name has 1 to 255 bytes, none of them '/' or NUL, and is not . or ..; this one has {bytes} bytes";
+    /// A path that can never lead anywhere.
+    BadPath { /** Its length in bytes. */ bytes: usize } BadArgument
+        => "a path has 1 to 4096 bytes, names with one '/' between them; this one has {bytes} bytes";
+    /// The path leads above the directory where it starts.
+    AboveStart { /** Where it starts. */ directory: Koid } BadArgument
+        => "the path leads above directory {directory}, where it starts; use a handle to a directory further out";
+    /// Nothing has that name.
+    NotFound { /** The directory in which it is missing. */ directory: Koid } NotFound
+        => "directory {directory} has no such name; list it, or create the object";
+    /// The name is taken.
+    NameExists { /** By which object. */ koid: Koid } NameExists
+        => "the name is object {koid}'s; open it, or choose another name";
+    /// An object has one name.
+    AlreadyNamed { /** Which object. */ koid: Koid } WrongName
+        => "object {koid} has a name already; take that one away first";
+    /// The object has no name.
+    NotNamed { /** Which object. */ koid: Koid } WrongName
+        => "object {koid} has no name; link it first";
+    /// Too many symbolic links.
+    LinkLoop { /** Where the path starts. */ directory: Koid } LinkLoop
+        => "more than 32 symbolic links lead on from directory {directory}; look for one that leads to itself";
+    /// The directory would contain itself.
+    Cycle { /** Which directory. */ koid: Koid } Cycle
+        => "directory {koid} contains the one it was to be named in; name it elsewhere";
+    /// Nested too deeply.
+    TooDeep { /** Where. */ koid: Koid, /** The most levels. */ most: u8 } TooDeep
+        => "below object {koid} there would be more than {most} levels; use one further out";
+    /// What the handle was derived from is being taken back.
+    Revoked { /** Which object. */ koid: Koid } Revoked
+        => "the handle to object {koid} is being taken back by whom it was derived from; ask for a new one";
+    /// A quota would be exceeded.
+    Quota { /** The job or process whose quota it is. */ koid: Koid, /** Of what. */ resource: Resource, /** The limit. */ limit: u64, /** What is in use. */ used: u64 }
+        Quota
+        => "{koid} may have {limit} {}, {used} are in use; close some, or raise the quota", resource.name();
+    /// No memory.
+    NoMemory {} NoMemory
+        => "there is not enough memory; nothing was done, so free some and try again";
+    /// Too many references or pins.
+    TooManyReferences { /** Which object. */ koid: Koid } Exhausted
+        => "object {koid} has as many references as can be counted; close some";
+    /// Every slot of the table is used, or used up.
+    TableFull { /** Whose table. */ process: Koid } Exhausted
+        => "the handle table of process {process} is full; close some handles, or use another process";
+    /// Every koid of the era is given out.
+    EraExhausted {} Exhausted
+        => "all ids of this era are given out; open a newer era";
+    /// The root job ends with its manager.
+    RootJob { /** Which. */ koid: Koid } BadState
+        => "job {koid} is the root job and ends with its manager; kill the jobs in it";
+    /// A process of the operating system is not the manager's to end.
+    NotAGuest { /** Which. */ koid: Koid } BadState
+        => "process {koid} is no guest of this manager; end it by the operating system";
+    /// The object is charged to another job.
+    ChargedElsewhere { /** Which object. */ koid: Koid } BadState
+        => "object {koid} is not charged to the job that was named; inspect it to see to which";
+}
+
+/// What a quota limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// Objects of any type.
+    Objects,
+    /// Objects of one type.
+    ObjectsOf(TypeNumber),
+    /// Handles.
+    Handles,
+    /// Bytes.
+    Bytes,
+}
+
+impl Resource {
+    /// The word that people read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Objects => "objects",
+            Self::ObjectsOf(_) => "objects of that type",
+            Self::Handles => "handles",
+            Self::Bytes => "bytes",
+        }
+    }
+}
