@@ -4,6 +4,7 @@
 //! handles in the order of the arguments, each wholly (bad handle, wrong type, access denied), then the other arguments,
 //! then the state of what is named, then quotas, then memory. A refusal leaves everything as it was.
 
+use alloc::vec::Vec;
 use core::fmt;
 use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
 
@@ -187,6 +188,82 @@ pub struct HandleInfo {
     pub inheritable: bool,
     /// Whether it was derived, or is an equal of one that was: somebody can take it back.
     pub derived: bool,
+}
+
+/// What a call gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallAnswer {
+    /// It was done.
+    Done,
+    /// A new handle in the caller's table; in the receiver's for [`Call::Transfer`].
+    Handle(RawHandle),
+    /// A new handle, and whether the object was made by this call.
+    Opened {
+        /// The handle.
+        handle: RawHandle,
+        /// Whether it is new.
+        created: bool,
+    },
+    /// A new guest.
+    Guest {
+        /// The caller's handle to it.
+        handle: RawHandle,
+        /// By which it makes calls of its own.
+        process: Koid,
+    },
+    /// What the handle means.
+    Info(HandleInfo),
+    /// The next entry of a directory; `None` at the end.
+    Entry(Option<Entry>),
+    /// Where a symbolic link leads.
+    Target(Vec<u8>),
+}
+
+/// An entry of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name.
+    pub name: EntryName,
+    /// What it names.
+    pub koid: Koid,
+    /// The object's type.
+    pub object_type: TypeNumber,
+    /// The most that it grants.
+    pub most: Rights,
+    /// Whether it keeps the object though nobody has a handle.
+    pub permanent: bool,
+    /// For the next [`Call::Enumerate`].
+    pub cursor: u64,
+}
+
+/// The bytes of a name, 1 to 255.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct EntryName {
+    length: u8,
+    bytes: [u8; 255],
+}
+
+impl EntryName {
+    /// The name of these bytes; `None` if they can be no name.
+    #[must_use]
+    pub fn new(name: &[u8]) -> Option<Self> {
+        let is_name = !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0);
+        let mut bytes = [0; 255];
+        bytes.get_mut(..name.len()).filter(|_| is_name)?.copy_from_slice(name);
+        Some(Self { length: name.len() as u8, bytes })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
 }
 
 macro_rules! call_errors {

@@ -31,7 +31,7 @@ mod tests;
 pub mod types;
 mod why;
 
-pub use call::{Call, CallError, HandleInfo, Resource, What};
+pub use call::{Call, CallAnswer, CallError, Entry, EntryName, HandleInfo, Resource, What};
 pub use command::{Answer, Command, Effect, Effects, Info, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket, Why};
 pub use error::{
     CloseError, CreateError, DoneError, EndError, EraError, KillError, LinkError, Missing, QueryError, ReferenceError,
