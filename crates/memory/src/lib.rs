@@ -11,8 +11,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(not(any(loom, shuttle)))]
+mod array;
 mod buckets;
 mod chunks;
+mod fallible;
 mod gate;
 #[cfg(not(any(loom, shuttle)))]
 mod header;
@@ -20,16 +23,21 @@ mod header;
 mod models;
 mod place;
 mod reaper;
+mod shared;
 #[cfg(not(any(loom, shuttle)))]
 mod slab;
 mod sync;
 
+#[cfg(not(any(loom, shuttle)))]
+pub use array::{Array, Pool};
 pub use buckets::NoMemory;
 pub use chunks::Chunks;
+pub use fallible::{Bytes, TryPush, try_box, try_collect};
 pub use gate::{Acquire, Gate, Release, Stamp};
 #[cfg(not(any(loom, shuttle)))]
 pub use header::{Birth, Header};
 pub use place::Place;
 pub use reaper::Reaper;
+pub use shared::Shared;
 #[cfg(not(any(loom, shuttle)))]
 pub use slab::{AcquireError, Buried, Full, Reference, Slab, Stale};
