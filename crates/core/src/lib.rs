@@ -12,6 +12,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod account;
 mod call;
 mod command;
 mod create;
@@ -25,6 +26,7 @@ mod kill;
 mod ledger;
 mod link;
 mod manager;
+mod pool;
 mod query;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,7 @@ pub use error::{
     ReleaseError, ScrubError, UnlinkError, WrongType,
 };
 pub use finish::{Ending, Imbalance, Left};
+pub use kobj_memory::NoMemory;
 pub use ledger::{Balance, Tally};
 pub use link::Keeps;
 pub use manager::{Core, Limits};
