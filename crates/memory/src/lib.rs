@@ -17,6 +17,8 @@ mod buckets;
 mod chunks;
 mod fallible;
 mod gate;
+mod handle_entry;
+mod handle_table;
 #[cfg(not(any(loom, shuttle)))]
 mod header;
 #[cfg(all(test, any(loom, shuttle)))]
@@ -26,6 +28,7 @@ mod reaper;
 mod shared;
 #[cfg(not(any(loom, shuttle)))]
 mod slab;
+mod slot_list;
 mod sync;
 
 #[cfg(not(any(loom, shuttle)))]
@@ -34,6 +37,8 @@ pub use buckets::NoMemory;
 pub use chunks::Chunks;
 pub use fallible::{Bytes, TryPush, try_box, try_collect};
 pub use gate::{Acquire, Gate, Release, Stamp};
+pub use handle_entry::Content;
+pub use handle_table::{BadHandle, Closed, Next, Pin, PinError, Released, Reserved, Slots, Table, TableError};
 #[cfg(not(any(loom, shuttle)))]
 pub use header::{Birth, Header};
 pub use place::Place;

@@ -11,6 +11,9 @@ impl Place {
     /// The most slots a pool can have.
     pub const MAX: u32 = u32::MAX;
 
+    /// The last place of the largest pool.
+    pub(crate) const LAST: Self = Self(NonZeroU32::MAX);
+
     /// The place of slot `index`, counted from 0; `None` past [`Place::MAX`].
     #[must_use]
     pub const fn new(index: u32) -> Option<Self> {
