@@ -22,7 +22,7 @@ const fn room(
 }
 
 /// The arrows. A new room is a line here, in ARCHITECTURE.md, and a reason.
-const ROOMS: [Room; 10] = [
+const ROOMS: [Room; 11] = [
     room("kobj-abi", &[], &[], false),
     room("kobj-memory", &["kobj-abi"], &[], true),
     room("kobj-core", &["kobj-abi", "kobj-memory"], &[], true),
@@ -31,6 +31,7 @@ const ROOMS: [Room; 10] = [
     room("kobj-host", &["kobj-abi", "kobj-platform", "kobj-core"], &[], true),
     room("kobj-cli", &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform"], &[], true),
     room("kobj-sim", &["kobj-abi", "kobj-core"], &[], true),
+    room("kobj-conformance", &["kobj-abi", "kobj-core"], &[], true),
     room("kobj-e2e", &[], &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform"], true),
     room(
         "kobj-benches",
