@@ -21,8 +21,10 @@ mod handle_entry;
 mod handle_table;
 #[cfg(not(any(loom, shuttle)))]
 mod header;
+mod lock;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+mod nodes;
 mod place;
 mod reaper;
 mod shared;
@@ -41,6 +43,8 @@ pub use handle_entry::Content;
 pub use handle_table::{BadHandle, Closed, Next, Pin, PinError, Released, Reserved, Slots, Table, TableError};
 #[cfg(not(any(loom, shuttle)))]
 pub use header::{Birth, Header};
+pub use lock::{Lock, Locked, Spin, SpinLock};
+pub use nodes::{CountError, Hint, NodeError, NodeLinks, Nodes, Uncounted};
 pub use place::Place;
 pub use reaper::Reaper;
 pub use shared::Shared;

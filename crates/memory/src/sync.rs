@@ -40,3 +40,14 @@ macro_rules! accesses {
 
 accesses!(load_32, store_32, AtomicU32, u32);
 accesses!(load_64, store_64, AtomicU64, u64);
+
+/// Lets others go on while this thread waits for one of them.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn pause() {
+    core::hint::spin_loop();
+}
+
+#[cfg(loom)]
+pub(crate) use loom::thread::yield_now as pause;
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread::yield_now as pause;
