@@ -26,6 +26,7 @@ mod kill;
 mod ledger;
 mod link;
 mod manager;
+pub mod names;
 mod pool;
 mod query;
 #[cfg(test)]

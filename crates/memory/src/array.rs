@@ -150,6 +150,9 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T> Pool<T> {
+    /// Bytes that one value takes: its size, if the type has a bit pattern to spare.
+    pub const SLOT_BYTES: usize = size_of::<Entry<T>>();
+
     /// How many values there are.
     #[must_use]
     pub fn len(&self) -> u32 {
