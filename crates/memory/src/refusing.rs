@@ -27,7 +27,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for RefusingAllocator<A> {
         if (self.refuse)(layout) {
             return ptr::null_mut();
         }
-        // SAFETY: the layout must not be empty: the caller's duty.
+        // SAFETY: the layout must not be empty: the caller's duty. Changing the layout here would break it.
         unsafe { self.inner.alloc(layout) }
     }
 
@@ -35,12 +35,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for RefusingAllocator<A> {
         if (self.refuse)(layout) {
             return ptr::null_mut();
         }
-        // SAFETY: the layout must not be empty: the caller's duty.
+        // SAFETY: the layout must not be empty: the caller's duty. Changing the layout here would break it.
         unsafe { self.inner.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: it must be memory of `inner` of that layout: all that was given out is.
+        // SAFETY: it must be memory of `inner` of that layout: all that was given out is. A second allocator behind it would
+        // break this.
         unsafe { self.inner.dealloc(memory, layout) };
     }
 
@@ -48,7 +49,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for RefusingAllocator<A> {
         if (self.refuse)(layout) {
             return ptr::null_mut();
         }
-        // SAFETY: as in `dealloc`, and the new size must be good for the layout: the caller's duty.
+        // SAFETY: as in `dealloc`, and the new size must be good for the layout, by the caller's duty: changing it would
+        // break this.
         unsafe { self.inner.realloc(memory, layout, bytes) }
     }
 }
