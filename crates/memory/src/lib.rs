@@ -24,6 +24,8 @@ mod header;
 mod lock;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models_table;
 mod nodes;
 mod place;
 mod reaper;
