@@ -187,7 +187,7 @@ impl Bench {
         let at = self.next_random(self.ring.len());
         self.core.begin_scrub(self.ring[at]).expect("what is in the ring lives");
         for effect in self.core.take_effects().list {
-            let (Effect::Scrub { ticket, .. } | Effect::EndProcess { ticket, .. }) = effect;
+            let (Effect::Scrub { ticket, .. } | Effect::EndProcess { ticket, .. }) = effect else { continue };
             black_box(self.core.done(ticket, Outcome::Destroyed)).expect("the ticket is under way");
         }
         self.replace(at);

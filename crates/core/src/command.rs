@@ -172,6 +172,24 @@ pub enum Effect {
         /// Its start time in clock ticks since boot: with another one it is another process, and not to be touched.
         started: u64,
     },
+    /// A guest has ended: its handles are closed and its charges returned. What it ran is the embedder's to stop.
+    Killed {
+        /// Which process.
+        koid: Koid,
+        /// Why.
+        reason: KillReason,
+    },
+}
+
+/// Why a guest was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillReason {
+    /// By a call, or by the embedder, who says that it died.
+    Killed,
+    /// Its job was killed.
+    JobKilled,
+    /// It used a bad handle, and its job's policy is to kill.
+    BadHandle,
 }
 
 /// What a step wants done.

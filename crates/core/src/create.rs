@@ -1,5 +1,7 @@
 //! Creation: checked first, then done as a whole: slot, tag, books, links.
 
+use crate::account::{Charge, NoLeases};
+use crate::call::CallError;
 use crate::error::{CreateError, EraError, ReferenceError, ReleaseError};
 use crate::image::Time;
 use crate::manager::{Body, Core};
@@ -7,7 +9,39 @@ use crate::types::{Request, State, job, procedures};
 use kobj_abi::{Era, Koid, LinkKind, ObjectType, Tag};
 use kobj_memory::{AcquireError, Birth, Reference, Slab};
 
+/// An object to be made, all checks passed.
+pub(crate) struct Making<'a> {
+    /// The job that contains it and is charged.
+    pub(crate) owner: Option<Reference>,
+    /// The process that is linked as owner.
+    pub(crate) maker: Option<Reference>,
+    /// The process that is noted as its maker.
+    pub(crate) creator: Option<Koid>,
+    pub(crate) name: Option<&'a [u8]>,
+    pub(crate) state: State,
+    /// Whether its first reference is its job's hold; else it is the caller's, who makes a handle of it.
+    pub(crate) hold: bool,
+}
+
+/// Why an object was not made.
+pub(crate) enum NotMade {
+    /// No koid is left.
+    EraExhausted,
+    /// Its job may not have it.
+    Charge(CallError),
+    /// No slot is left.
+    NoMemory,
+}
+
 impl Core {
+    pub(crate) fn not_made(&self, refused: NotMade) -> CallError {
+        match refused {
+            NotMade::EraExhausted => CallError::EraExhausted {},
+            NotMade::Charge(error) => error,
+            NotMade::NoMemory => CallError::NoMemory {},
+        }
+    }
+
     pub(crate) fn do_open_era(&mut self, era: Era) -> Result<(), EraError> {
         if era <= self.era {
             return Err(EraError::NotNewer { era, present: self.era });
@@ -40,26 +74,66 @@ impl Core {
         if self.issued >= self.limits.koids_per_era {
             return Err(CreateError::EraExhausted { era: self.era });
         }
-        let koid = Koid::new(self.era, self.issued + 1).ok_or(CreateError::EraExhausted { era: self.era })?;
-        if !self.links.has_room(2) {
-            return Err(CreateError::NoMemory { job });
-        }
         let mut state = (table.create)(request)?;
         if let (State::Job(new), Some(owner)) = (&mut state, owner) {
             new.depth = self.job(owner).map_or(0, |job| job.depth + 1);
         }
+        let object = self.make(now, Making { owner, maker, creator, name, state, hold: true });
+        object.map(Reference::koid).map_err(|refused| match refused {
+            NotMade::EraExhausted => CreateError::EraExhausted { era: self.era },
+            NotMade::Charge(_) | NotMade::NoMemory => CreateError::NoMemory { job },
+        })
+    }
+
+    /// Makes an object that may be made: slot, tag, books, links. Refused, it has changed nothing.
+    pub(crate) fn make(&mut self, now: Time, making: Making<'_>) -> Result<Reference, NotMade> {
+        let Making { owner, maker, creator, name, mut state, hold } = making;
+        if self.issued >= self.limits.koids_per_era {
+            return Err(NotMade::EraExhausted);
+        }
+        let koid = Koid::new(self.era, self.issued + 1).ok_or(NotMade::EraExhausted)?;
+        if !self.links.has_room(2) {
+            return Err(NotMade::NoMemory);
+        }
+        let object_type = state.object_type();
         let out_of_line = name.map_or(0, <[u8]>::len) as u32;
-        let charge_bytes =
-            (table.charge_bytes)(&state).saturating_add(Slab::<Body>::SLOT_BYTES).saturating_add(out_of_line);
+        let charge_bytes = (procedures(object_type).charge_bytes)(&state)
+            .saturating_add(Slab::<Body>::SLOT_BYTES)
+            .saturating_add(out_of_line);
         let birth = Birth { creator, created_us: now.0, owner: owner.map(Reference::place), charge_bytes, name };
-        let body = Body { home: None, hold: true, state };
+        let account = owner.and_then(|owner| self.job(owner)?.account);
+        let charge = Charge::object(object_type.number(), u64::from(charge_bytes));
+        self.charge(account, charge).map_err(NotMade::Charge)?;
+        // A job or guest inside what has an account gets one, and so does the root job of an embedded manager.
+        let own = match &mut state {
+            State::Job(job) if account.is_some() || job.is_root => Some(&mut job.account),
+            State::Process(process) => process.guest.as_mut().map(|guest| &mut guest.account),
+            _ => None,
+        };
+        let opened = match own {
+            Some(own) => match self.accounts.open(account, koid) {
+                Ok(opened) => Some(*own.insert(opened)),
+                Err(_) => {
+                    self.refund(account, charge);
+                    return Err(NotMade::NoMemory);
+                }
+            },
+            None => None,
+        };
+        let body = Body { home: None, hold, handles: 0, account, state };
         let tag = Tag { letters: object_type.letters(), koid };
-        let object = self.slab.create(tag, &birth, body).map_err(|_| CreateError::NoMemory { job })?;
+        let Ok(object) = self.slab.create(tag, &birth, body) else {
+            if let Some(opened) = opened {
+                self.accounts.close(opened, &mut NoLeases);
+            }
+            self.refund(account, charge);
+            return Err(NotMade::NoMemory);
+        };
         self.issued += 1;
         self.index.insert(koid, object.place());
         self.balance.create(object_type, charge_bytes);
         if let Some(owner) = owner {
-            // The first reference is the job's hold; the link itself counts none.
+            // The first reference is the job's hold, or its maker's handle; the link itself counts none.
             let home = self.links.insert(&mut self.slab, owner.place(), LinkKind::Contains, object.place());
             if let Ok(body) = self.slab.body_mut(object) {
                 body.home = home.map(|link| link.place);
@@ -71,7 +145,7 @@ impl Core {
         if let Some(maker) = maker {
             self.links.insert(&mut self.slab, maker.place(), LinkKind::Owns, object.place());
         }
-        Ok(koid)
+        Ok(object)
     }
 
     /// The job that is to contain a new object, if it may.

@@ -4,9 +4,11 @@
 //! that goes on in bounded pieces; each link that is cut may free another object, which waits its turn in a list and not
 //! on the stack.
 
+use crate::account::{Charge, NoLeases};
 use crate::command::{Answer, Effect, LooseEnds, Outcome, Ticket};
 use crate::error::{CloseError, DoneError, EndError, ScrubError};
 use crate::manager::{Body, Core};
+use crate::types::job;
 use crate::types::process::Life;
 use crate::types::{State, Type, procedures};
 use kobj_abi::{Koid, LinkKind, ObjectType};
@@ -19,6 +21,12 @@ impl Core {
         let mut next = Some(object);
         // Up the tree: a dying job ends with the last object in it. No deeper than jobs nest.
         while let Some(object) = next {
+            if self.job(object).is_some() && self.handles_to(object) > 0 {
+                // Somebody has a handle to the job: its books are closed, and it stays to be asked.
+                self.end_job(object);
+                self.left_by_the_dying(object);
+                break;
+            }
             let owner = self.owner(object);
             let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes);
             let Ok(body) = self.slab.condemn(object) else { break };
@@ -30,7 +38,11 @@ impl Core {
     /// Books the end of an object whose tag was just taken and gives up its job's hold. Gives the job that ends with it.
     fn took_tag(&mut self, place: Place, owner: Option<Reference>, charge_bytes: u32, body: Body) -> Option<Reference> {
         let object_type = body.state.object_type();
+        if let State::Job(job::State { account: Some(account), .. }) = &body.state {
+            self.accounts.close(*account, &mut NoLeases);
+        }
         (procedures(object_type).delete)(body.state);
+        self.refund(body.account, Charge::object(object_type.number(), u64::from(charge_bytes)));
         self.balance.destroy(object_type, charge_bytes);
         if let Some(header) = self.slab.any_header_mut(place) {
             header.owner = None;
@@ -43,6 +55,44 @@ impl Core {
         let job = self.job_mut(owner)?;
         job.balance.destroy(object_type, charge_bytes);
         job.is_over().then_some(owner)
+    }
+
+    /// Its job (or the manager) does not keep an object any longer: what nothing else keeps is buried.
+    pub(crate) fn let_go(&mut self, object: Reference) {
+        if let Ok(body) = self.slab.body_mut(object)
+            && core::mem::replace(&mut body.hold, false)
+        {
+            let _last_is_queued = self.slab.release(object.place());
+        }
+    }
+
+    /// A job contains nothing any more and is dying, or nobody has a handle to it: it takes nothing new, and its job lets go.
+    pub(crate) fn end_job(&mut self, job: Reference) {
+        let Some(state) = self.job_mut(job) else { return };
+        state.die();
+        if let Some(account) = state.account.take() {
+            self.accounts.close(account, &mut NoLeases);
+        }
+        self.let_go(job);
+    }
+
+    /// What outlives its job goes to the job around it: its place in the tree and its books. Its charge stays at the closed
+    /// account, which counts for the outer ones as before.
+    pub(crate) fn leave_behind(&mut self, object: Reference, job: Reference) {
+        let Some(around) = self.owner(job) else { return };
+        let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes);
+        let object_type = self.type_of(object);
+        let Some(home) = self.body(object).and_then(|body| body.home) else { return };
+        self.links.change_source(&mut self.slab, home, around.place());
+        if let Ok(header) = self.slab.header_mut(object) {
+            header.owner = Some(around.place());
+        }
+        if let Some(state) = self.job_mut(job) {
+            state.balance.leave(object_type, charge_bytes);
+        }
+        if let Some(state) = self.job_mut(around) {
+            state.balance.take_over(object_type, charge_bytes);
+        }
     }
 
     /// Who keeps an object besides its job.

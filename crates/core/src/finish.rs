@@ -82,6 +82,13 @@ pub enum Imbalance {
         /// Which object.
         koid: Koid,
     },
+    /// The handles that objects count are not the handles in the tables.
+    Handles {
+        /// What the objects count.
+        counted: u64,
+        /// What is in the tables.
+        found: u64,
+    },
     /// An object's reference count is not the number of those who refer to it.
     References {
         /// Which object.
@@ -117,6 +124,9 @@ impl fmt::Display for Imbalance {
                 write!(f, "{books} bytes are charged, but {counted} are there")
             }
             Self::Orphan { koid } => write!(f, "object {koid} outlived its job"),
+            Self::Handles { counted, found } => {
+                write!(f, "objects count {counted} handles, but {found} are in the tables")
+            }
             Self::References { koid, count, found } => {
                 write!(f, "object {koid} has {count} references counted, but {found} are there")
             }
@@ -161,7 +171,11 @@ impl Core {
                 Self::compare(Some(object.koid()), &job.balance, &census)?;
             }
         }
-        if self.has_work() { Ok(()) } else { self.audit_references() }
+        if self.has_work() {
+            return Ok(());
+        }
+        self.audit_handles()?;
+        self.audit_references()
     }
 
     fn compare(job: Option<Koid>, balance: &Balance, census: &Census) -> Result<(), Imbalance> {
@@ -177,6 +191,15 @@ impl Core {
         if books == counted { Ok(()) } else { Err(Imbalance::Charge { job, books, counted }) }
     }
 
+    fn audit_handles(&self) -> Result<(), Imbalance> {
+        let (mut counted, mut found) = (0, 0);
+        for object in self.slab.iter() {
+            counted += u64::from(self.handles_to(object));
+            found += self.guest(object).map_or(0, |guest| u64::from(guest.table.live()));
+        }
+        if counted == found { Ok(()) } else { Err(Imbalance::Handles { counted, found }) }
+    }
+
     fn audit_references(&self) -> Result<(), Imbalance> {
         let mut pending: BTreeMap<Place, u32> = BTreeMap::new();
         for effect in self.tickets.values() {
@@ -185,6 +208,7 @@ impl Core {
         for object in self.slab.iter() {
             let (Ok(header), Some(body)) = (self.slab.header(object), self.body(object)) else { continue };
             let found = header.held
+                + self.handles_to(object)
                 + u32::from(body.hold)
                 + pending.get(&object.place()).copied().unwrap_or(0)
                 + self.count_keepers(object.place(), header.first_in, |record| record.next_in)
@@ -210,6 +234,17 @@ impl Core {
             at = next(record);
         }
         found
+    }
+
+    /// Ends the root job with all in it: what an embedded manager does before [`Core::finish`]. Ask for a census before, if
+    /// you want to know what was left.
+    pub fn shut_down(&mut self) {
+        let root = self.slab.iter().find(|object| self.job(*object).is_some_and(|job| job.is_root));
+        let Some(root) = root else { return };
+        let _begun = self.do_kill_job(root.koid());
+        while self.has_work() {
+            self.work();
+        }
     }
 
     /// Ends the manager: does all work that is left over, checks the books, names what is left.

@@ -6,6 +6,7 @@
 //! is empty, so inner jobs end before outer ones. A process that would not end (`Outcome::Left`)
 //! keeps its job dying; killing again tries again.
 
+use crate::command::KillReason;
 use crate::error::KillError;
 use crate::link::Links;
 use crate::manager::Core;
@@ -116,7 +117,7 @@ impl Core {
             .filter(|record| record.kind() == Some(LinkKind::Contains))
             .and_then(|record| self.slab.at(record.target?).ok());
         if let Some(child) = child {
-            self.kill_child(child, phase);
+            self.kill_child(job, child, phase);
         }
         true
     }
@@ -143,19 +144,41 @@ impl Core {
         }
     }
 
-    fn kill_child(&mut self, child: Reference, phase: Phase) {
+    fn kill_child(&mut self, job: Reference, child: Reference, phase: Phase) {
         let pass = self.kill.pass;
         match (self.state(child), phase) {
             (Some(State::Job(_)), Phase::Jobs) => self.enter(child),
             (Some(State::Process(process)), Phase::Members) => match (process.life, pass) {
+                (Life::Living, Pass::Processes) if process.guest.is_some() => {
+                    self.end_guest(child, Some(KillReason::JobKilled));
+                }
                 // Refused only if it has too many references: tried again by the next kill.
                 (Life::Living, Pass::Processes) => drop(self.do_end_process(child.koid())),
-                (Life::Ended, Pass::Others) => drop(self.destroy(child)),
+                (Life::Ended, Pass::Others) => self.end_or_leave_behind(job, child),
                 _ => {}
             },
+            (Some(State::Job(_)), Phase::Members) if pass == Pass::Others => self.leave_ended_job(job, child),
             (Some(State::Job(_)), Phase::Members) | (_, Phase::Jobs) => {}
-            (_, Phase::Members) if pass == Pass::Others => drop(self.destroy(child)),
+            (_, Phase::Members) if pass == Pass::Others => self.end_or_leave_behind(job, child),
             _ => {}
+        }
+    }
+
+    /// What nobody has a handle to is destroyed; what somebody has lives on in the job around, unnamed.
+    fn end_or_leave_behind(&mut self, job: Reference, child: Reference) {
+        if self.handles_to(child) > 0 {
+            self.let_go(child);
+            self.leave_behind(child, job);
+        } else {
+            let _loose_ends = self.destroy(child);
+        }
+    }
+
+    /// An inner job that has ended, and stays because somebody has a handle to it, goes to the job around.
+    fn leave_ended_job(&mut self, job: Reference, child: Reference) {
+        let has_ended = self.body(child).is_some_and(|body| !body.hold);
+        if has_ended {
+            self.leave_behind(child, job);
         }
     }
 }

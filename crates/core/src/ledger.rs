@@ -13,6 +13,10 @@ pub struct Tally {
     pub live: u64,
     /// The most that ever lived at once.
     pub peak: u64,
+    /// Of a job: objects that outlived an inner job and came here.
+    pub taken_over: u64,
+    /// Of a job: objects that outlived it and went to the job around it.
+    pub left_behind: u64,
 }
 
 impl Tally {
@@ -30,7 +34,7 @@ impl Tally {
     /// Whether the books agree with themselves.
     #[must_use]
     pub const fn is_even(&self) -> bool {
-        self.created - self.destroyed == self.live
+        self.created + self.taken_over - self.destroyed - self.left_behind == self.live
     }
 }
 
@@ -74,6 +78,23 @@ impl Balance {
     pub(crate) fn destroy(&mut self, object_type: ObjectType, charge_bytes: u32) {
         self.tallies[Self::row(object_type)].destroy();
         self.charge_bytes -= u64::from(charge_bytes);
+    }
+
+    /// An object goes to the books of the job around.
+    pub(crate) fn leave(&mut self, object_type: ObjectType, charge_bytes: u32) {
+        let tally = &mut self.tallies[Self::row(object_type)];
+        tally.left_behind += 1;
+        tally.live -= 1;
+        self.charge_bytes -= u64::from(charge_bytes);
+    }
+
+    /// An object comes from the books of an inner job.
+    pub(crate) fn take_over(&mut self, object_type: ObjectType, charge_bytes: u32) {
+        let tally = &mut self.tallies[Self::row(object_type)];
+        tally.taken_over += 1;
+        tally.live += 1;
+        tally.peak = tally.peak.max(tally.live);
+        self.charge_bytes += u64::from(charge_bytes);
     }
 
     /// Types are numbered from 1, without gaps (checked below).

@@ -16,11 +16,12 @@ pub mod account;
 mod call;
 mod command;
 mod create;
-pub mod derivation;
 mod destroy;
 mod error;
 mod facade;
 mod finish;
+mod guests;
+mod handles;
 pub mod image;
 mod index;
 mod kill;
@@ -36,12 +37,15 @@ pub mod types;
 mod why;
 
 pub use call::{Call, CallAnswer, CallError, Entry, EntryName, HandleInfo, Resource, What};
-pub use command::{Answer, Command, Effect, Effects, Info, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket, Why};
+pub use command::{
+    Answer, Command, Effect, Effects, Info, KillReason, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket, Why,
+};
 pub use error::{
     CloseError, CreateError, DoneError, EndError, EraError, KillError, LinkError, Missing, QueryError, ReferenceError,
     ReleaseError, ScrubError, UnlinkError, WrongType,
 };
 pub use finish::{Ending, Imbalance, Left};
+pub use guests::Boot;
 pub use kobj_memory::NoMemory;
 pub use ledger::{Balance, Tally};
 pub use link::Keeps;

@@ -139,6 +139,27 @@ impl Links {
         Some(place)
     }
 
+    /// Lets a link start elsewhere; counts no reference.
+    pub(crate) fn change_source(&mut self, slab: &mut Slab<Body>, place: Place, source: Place) -> Option<()> {
+        let record = *self.get(place)?;
+        match record.previous_out {
+            Some(previous) => self.records.get_mut(previous)?.next_out = record.next_out,
+            None => slab.any_header_mut(record.source?)?.first_out = record.next_out,
+        }
+        if let Some(next) = record.next_out.and_then(|next| self.records.get_mut(next)) {
+            next.previous_out = record.previous_out;
+        }
+        let next_out = slab.any_header_mut(source)?.first_out.replace(place);
+        if let Some(next) = next_out.and_then(|next| self.records.get_mut(next)) {
+            next.previous_out = Some(place);
+        }
+        let moved = self.records.get_mut(place)?;
+        moved.source = Some(source);
+        moved.next_out = next_out;
+        moved.previous_out = None;
+        Some(())
+    }
+
     /// Takes a link away; gives up no reference.
     pub(crate) fn remove(&mut self, slab: &mut Slab<Body>, place: Place) -> Option<Record> {
         let record = *self.get(place)?;

@@ -1,7 +1,9 @@
 //! The manager itself: what it consists of, how a command is looked up and dispatched, how left-over work goes on.
 
+use crate::account::{AccountId, Accounts};
 use crate::command::{Answer, Command, Effect, Effects, Refusal, Reply, Ticket};
 use crate::error::{Missing, WrongType};
+use crate::guests;
 use crate::image::Time;
 use crate::index::Index;
 use crate::kill::Kill;
@@ -22,11 +24,13 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Koids given out in one era.
     pub koids_per_era: u32,
+    /// Where the masks of handle tables come from: random in the field, printed in simulation.
+    pub seed: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { work_per_step: 256, name_bytes: 4096, koids_per_era: u32::MAX }
+        Self { work_per_step: 256, name_bytes: 4096, koids_per_era: u32::MAX, seed: 0 }
     }
 }
 
@@ -36,6 +40,10 @@ pub(crate) struct Body {
     pub(crate) home: Option<Place>,
     /// Whether its job (or, without one, the manager) keeps it. Closing ends that, and the link stays.
     pub(crate) hold: bool,
+    /// Handles to it, in all tables; each is a reference.
+    pub(crate) handles: u32,
+    /// What is charged for it, where its job has an account.
+    pub(crate) account: Option<AccountId>,
     pub(crate) state: State,
 }
 
@@ -58,9 +66,16 @@ pub struct Core {
     pub(crate) slab: Slab<Body>,
     pub(crate) links: Links,
     pub(crate) balance: Balance,
+    pub(crate) accounts: Accounts,
     pub(crate) tickets: BTreeMap<Ticket, Pending>,
     pub(crate) last_ticket: u64,
     pub(crate) kill: Kill,
+    /// Guests that are being ended.
+    pub(crate) ending: guests::Ending,
+    /// Guests whose end was not told yet.
+    pub(crate) guests: u32,
+    /// The state of the random numbers for the masks of handle tables.
+    pub(crate) seed: u64,
     pub(crate) effects: Vec<Effect>,
     /// The last search through the graph.
     pub(crate) mark: u32,
@@ -95,9 +110,13 @@ impl Core {
             slab: Slab::default(),
             links: Links::default(),
             balance: Balance::default(),
+            accounts: Accounts::default(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
             kill: Kill::default(),
+            ending: guests::Ending::default(),
+            guests: 0,
+            seed: limits.seed,
             effects: Vec::new(),
             mark: 0,
             finished: false,
@@ -146,7 +165,7 @@ impl Core {
     /// Does left-over work, at most [`Limits::work_per_step`] units: burials first, then killing.
     pub(crate) fn work(&mut self) {
         for _ in 0..self.limits.work_per_step {
-            if !self.bury_one() && !self.kill_one() {
+            if !self.bury_one() && !self.end_one() && !self.kill_one() {
                 return;
             }
         }
@@ -155,13 +174,27 @@ impl Core {
     /// Whether work is left over.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.slab.has_queued() || self.kill.is_busy()
+        self.slab.has_queued() || self.ending.is_busy() || self.kill.is_busy()
     }
 
     /// Takes what the steps so far want done.
     #[must_use]
     pub fn take_effects(&mut self) -> Effects {
         Effects { list: core::mem::take(&mut self.effects), more: self.has_work() }
+    }
+
+    /// Takes one of what the steps so far want done; allocates nothing.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        if self.effects.is_empty() { None } else { Some(self.effects.remove(0)) }
+    }
+
+    /// A random number (SplitMix64, Steele, Lea and Flood 2014).
+    pub(crate) fn random(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     /// What `koid` being absent means.

@@ -634,6 +634,16 @@ impl Pin<'_> {
         self.entry.set_node(node)
     }
 
+    /// Says whether a new process that inherits gets the handle.
+    pub fn set_inheritable(&self, inheritable: bool) {
+        // Relaxed: the flag orders nothing. Read-modify-write, as all that changes the word.
+        if inheritable {
+            self.entry.word.fetch_or(INHERITABLE, Ordering::Relaxed);
+        } else {
+            self.entry.word.fetch_and(!INHERITABLE, Ordering::Relaxed);
+        }
+    }
+
     /// Where it stands in the table, for [`Table::pin_at`] and [`Table::close_at`].
     #[inline]
     #[must_use]
@@ -665,18 +675,6 @@ impl Drop for Pin<'_> {
 impl fmt::Debug for Pin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pin").field("index", &self.index).field("content", &self.content()).finish()
-    }
-}
-
-/// What tests look at.
-#[cfg(test)]
-impl Table {
-    pub(crate) fn word(&self, index: u32) -> u64 {
-        self.entry(index).map_or(0, Entry::look)
-    }
-
-    pub(crate) fn pop_free(&self) -> Option<u32> {
-        self.pop(&self.slack.free)
     }
 }
 

@@ -163,7 +163,7 @@ impl Script {
             _ => {}
         }
         for effect in &effects.list {
-            let (Effect::Scrub { ticket, .. } | Effect::EndProcess { ticket, .. }) = effect;
+            let (Effect::Scrub { ticket, .. } | Effect::EndProcess { ticket, .. }) = effect else { continue };
             self.tickets.push(*ticket);
         }
     }

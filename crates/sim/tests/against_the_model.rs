@@ -172,7 +172,10 @@ fn whatever_was_done_everything_can_be_ended() {
                 held.push(*koid);
             }
             for effect in &effects.list {
-                let (kobj_core::Effect::Scrub { ticket, .. } | kobj_core::Effect::EndProcess { ticket, .. }) = effect;
+                let (kobj_core::Effect::Scrub { ticket, .. } | kobj_core::Effect::EndProcess { ticket, .. }) = effect
+                else {
+                    continue;
+                };
                 tickets.push(*ticket);
             }
         };

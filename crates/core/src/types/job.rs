@@ -1,6 +1,7 @@
 //! Job: a tree of processes and of what they made. It contains, is charged, and ends all that it contains.
 
 use super::Type;
+use crate::account::AccountId;
 use crate::error::CreateError;
 use crate::ledger::Balance;
 use alloc::boxed::Box;
@@ -43,6 +44,12 @@ pub(crate) struct State {
     pub(crate) depth: u8,
     /// Takes no new objects, for ever.
     pub(crate) dying: bool,
+    /// It ends with its manager and by nothing else.
+    pub(crate) is_root: bool,
+    /// It was made by a handle and has none any more: it ends when it is empty.
+    pub(crate) unattended: bool,
+    /// What is charged for what it contains; jobs of the operating system's processes have none.
+    pub(crate) account: Option<AccountId>,
     /// What it contains.
     pub(crate) balance: Box<Balance>,
 }
@@ -64,7 +71,7 @@ impl Type for State {
     const TARGET_OF: &'static [LinkKind] = &[LinkKind::Contains, LinkKind::Holds, LinkKind::WaitsOn];
 
     fn create(_: Request) -> Result<Self, CreateError> {
-        Ok(Self { depth: 0, dying: false, balance: Box::default() })
+        Ok(Self { depth: 0, dying: false, is_root: false, unattended: false, account: None, balance: Box::default() })
     }
 
     fn delete(self) {
@@ -92,9 +99,9 @@ impl State {
         self.dying = true;
     }
 
-    /// Whether it is dying and contains nothing any more: the moment of its end.
+    /// Whether it is dying or left alone, and contains nothing any more: the moment of its end.
     pub(crate) fn is_over(&self) -> bool {
-        self.dying && self.balance.live() == 0
+        (self.dying || self.unattended) && self.balance.live() == 0
     }
 }
 

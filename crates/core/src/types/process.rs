@@ -1,9 +1,12 @@
 //! Process: an operating-system process, a maker and a holder of objects.
 
 use super::Type;
-use crate::command::Ticket;
+use crate::account::AccountId;
+use crate::command::{KillReason, Ticket};
 use crate::error::CreateError;
+use alloc::boxed::Box;
 use kobj_abi::LinkKind;
+use kobj_memory::{NoMemory, Place, Shared, Table, try_box};
 
 // What is asked for
 
@@ -63,9 +66,27 @@ pub(crate) struct State {
     pub(crate) pid: u32,
     pub(crate) started: u64,
     pub(crate) life: Life,
+    /// What makes it a guest: the embedder's process, and not the operating system's.
+    pub(crate) guest: Option<Box<Guest>>,
 }
 
-const _: () = assert!(size_of::<State>() <= 32);
+const _: () = assert!(size_of::<State>() <= 40);
+
+/// What a guest has besides.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) table: Shared<Table>,
+    /// What is charged for its handles.
+    pub(crate) account: Option<AccountId>,
+    /// Takes no new handles, for ever.
+    pub(crate) dying: bool,
+    /// Why it ends; without a reason the embedder is not told.
+    pub(crate) reason: Option<KillReason>,
+    /// The next guest that is being ended.
+    pub(crate) next: Option<Place>,
+    /// The slot of its table that is closed next.
+    pub(crate) cursor: u32,
+}
 
 // Procedures
 
@@ -85,7 +106,7 @@ impl Type for State {
             return Err(CreateError::NoSuchPid { pid: request.pid });
         }
         let life = if request.ended { Life::Ended } else { Life::Living };
-        Ok(Self { pid: request.pid, started: request.started, life })
+        Ok(Self { pid: request.pid, started: request.started, life, guest: None })
     }
 
     fn delete(self) {}
@@ -119,6 +140,12 @@ impl Type for State {
 // Operations
 
 impl State {
+    /// A guest with that table.
+    pub(crate) fn guest(table: Shared<Table>) -> Result<Self, NoMemory> {
+        let guest = try_box(Guest { table, account: None, dying: false, reason: None, next: None, cursor: 0 })?;
+        Ok(Self { pid: 0, started: 0, life: Life::Living, guest: Some(guest) })
+    }
+
     /// Whether it can hold things, and is a root of what it keeps.
     pub(crate) fn is_living(&self) -> bool {
         self.life != Life::Ended

@@ -1,0 +1,268 @@
+//! Guests: processes that are the embedder's, each with a handle table; how they are made, and how they end.
+//!
+//! A guest that is ended takes no new handles from that instant on. Its table is closed in bounded steps, oldest slot first;
+//! with the last handle the embedder is told ([`Effect::Killed`]), and the process object stays for as long as somebody
+//! has a handle to it. Nothing of this allocates: what it needs was taken when the guest was made.
+
+use crate::account::NoLeases;
+use crate::call::{CallAnswer, CallError};
+use crate::command::{Effect, KillReason};
+use crate::create::Making;
+use crate::handles::Caller;
+use crate::image::Time;
+use crate::manager::Core;
+use crate::types::process::{Guest, Life};
+use crate::types::{State, Type, directory, job, process};
+use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle};
+use kobj_memory::{Closed, Content, Next, Reference, Shared, Table};
+
+/// Guests that are being ended, threaded through their states.
+#[derive(Default)]
+pub(crate) struct Ending {
+    first: Option<Reference>,
+}
+
+impl Ending {
+    pub(crate) fn is_busy(&self) -> bool {
+        self.first.is_some()
+    }
+}
+
+/// Slots of a table that are looked at in one unit of work.
+const SLOTS_PER_UNIT: u32 = 64;
+
+/// What an embedded manager begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// The job in which all others are.
+    pub root_job: Koid,
+    /// The embedder's own process, a guest in the root job.
+    pub process: Koid,
+    /// The embedder's handle to the root job.
+    pub job: RawHandle,
+    /// The embedder's handle to the root directory.
+    pub directory: RawHandle,
+}
+
+impl Core {
+    /// Makes what an embedded manager begins with: the root job, the embedder's process in it, and the root directory,
+    /// which ends with the root job.
+    ///
+    /// # Errors
+    /// [`CallError`]; what was made until then ends with the manager.
+    pub fn boot(&mut self, now: Time) -> Result<Boot, CallError> {
+        let mut root = job::State::create(job::Request {}).map_err(|_| CallError::NoMemory {})?;
+        root.is_root = true;
+        let no_one = |state, owner| Making { owner, maker: None, creator: None, name: None, state, hold: true };
+        let job = self.make(now, no_one(State::Job(root), None)).map_err(|refused| self.not_made(refused))?;
+        let process = self.make_guest(now, job, None)?;
+        let directory = directory::State::create(directory::Request {}).map_err(|_| CallError::NoMemory {})?;
+        let directory =
+            self.make(now, no_one(State::Directory(directory), Some(job))).map_err(|refused| self.not_made(refused))?;
+        let caller = self.caller(process.koid())?;
+        let mut handle = |object: Reference, rights| {
+            let content = Content { object: object.place(), rights, node: None, inheritable: false };
+            self.give_handle(caller.process, &caller.table, object, content)
+        };
+        Ok(Boot {
+            root_job: job.koid(),
+            process: process.koid(),
+            job: handle(job, ObjectType::Job.default_rights())?,
+            directory: handle(directory, ObjectType::Directory.default_rights())?,
+        })
+    }
+
+    /// Gives a guest a handle to any object: the embedder's own act, by koid and past all rights.
+    ///
+    /// # Errors
+    /// [`CallError`]; then nothing changed.
+    pub fn grant(&mut self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, CallError> {
+        let caller = self.caller(process)?;
+        let object = self.find(object).map_err(|missing| CallError::Dying { koid: missing.koid })?;
+        let rights = Self::within(object, rights, self.type_of(object).default_rights())?;
+        let content = Content { object: object.place(), rights, node: None, inheritable: false };
+        self.give_handle(caller.process, &caller.table, object, content)
+    }
+
+    pub(crate) fn call_create_job(
+        &mut self,
+        now: Time,
+        caller: &Caller,
+        job: RawHandle,
+    ) -> Result<RawHandle, CallError> {
+        let meant = self.meant(caller, job, Operation::CreateJob)?;
+        let parent = meant.object;
+        self.takes_children(parent)?;
+        let depth = self.job(parent).map_or(0, |job| job.depth);
+        if depth >= job::DEPTH_MOST {
+            return Err(CallError::TooDeep { koid: parent.koid(), most: job::DEPTH_MOST });
+        }
+        let mut state = job::State::create(job::Request {}).map_err(|_| CallError::NoMemory {})?;
+        state.depth = depth + 1;
+        self.make_handle(now, caller, parent, State::Job(state))
+    }
+
+    pub(crate) fn call_create_guest(
+        &mut self,
+        now: Time,
+        caller: &Caller,
+        job: RawHandle,
+        inherit: bool,
+    ) -> Result<CallAnswer, CallError> {
+        let meant = self.meant(caller, job, Operation::CreateProcess)?;
+        self.takes_children(meant.object)?;
+        let guest = self.make_guest(now, meant.object, Some(caller.process.koid()))?;
+        let made = if inherit { self.inherit(caller, guest) } else { Ok(()) };
+        let rights = ObjectType::Process.default_rights();
+        let content = Content { object: guest.place(), rights, node: None, inheritable: false };
+        match made.and_then(|()| self.give_handle(caller.process, &caller.table, guest, content)) {
+            Ok(handle) => Ok(CallAnswer::Guest { handle, process: guest.koid() }),
+            Err(error) => {
+                // Nobody has seen it: it goes as a whole, with what it inherited so far, and nobody is told.
+                self.end_guest(guest, None);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a guest with an empty table in a job.
+    pub(crate) fn make_guest(
+        &mut self,
+        now: Time,
+        job: Reference,
+        creator: Option<Koid>,
+    ) -> Result<Reference, CallError> {
+        // Its end shall need no memory: the place of what is said of it then is taken now.
+        let told = self.guests as usize + self.effects.len() + 1;
+        self.effects.try_reserve(told).map_err(|_| CallError::NoMemory {})?;
+        let mask = self.random();
+        let table = Shared::try_new(Table::new(mask)).map_err(|_| CallError::NoMemory {})?;
+        let state = process::State::guest(table).map_err(|_| CallError::NoMemory {})?;
+        let making =
+            Making { owner: Some(job), maker: None, creator, name: None, state: State::Process(state), hold: true };
+        let guest = self.make(now, making).map_err(|refused| self.not_made(refused))?;
+        self.guests += 1;
+        Ok(guest)
+    }
+
+    /// Equals of the caller's inheritable handles, under numbers of the new table.
+    fn inherit(&mut self, caller: &Caller, guest: Reference) -> Result<(), CallError> {
+        let to = self.caller(guest.koid())?;
+        let mut from = 0;
+        loop {
+            match caller.table.next_from(from, u32::MAX) {
+                Next::Found(pin) => {
+                    from = pin.index() + 1;
+                    let content = pin.content();
+                    if let (true, Ok(object)) = (content.inheritable, self.slab.at(content.object)) {
+                        self.give_handle(to.process, &to.table, object, content)?;
+                    }
+                }
+                Next::GoOn(index) => from = index,
+                Next::End => return Ok(()),
+            }
+        }
+    }
+
+    pub(crate) fn call_kill(&mut self, caller: &Caller, handle: RawHandle) -> Result<(), CallError> {
+        let object = self.meant(caller, handle, Operation::Kill)?.object;
+        let koid = object.koid();
+        if self.job(object).is_some() {
+            if self.owner(object).is_none() {
+                return Err(CallError::RootJob { koid });
+            }
+            return self.do_kill_job(koid).map_err(|_| CallError::Dying { koid });
+        }
+        if self.guest(object).is_none() {
+            return Err(CallError::NotAGuest { koid });
+        }
+        self.end_guest(object, Some(KillReason::Killed));
+        Ok(())
+    }
+
+    /// Begins the end of a guest: nothing new from now on. Again: nothing. Without a reason nobody is told.
+    pub(crate) fn end_guest(&mut self, process: Reference, reason: Option<KillReason>) {
+        let first = self.ending.first;
+        if let Some(guest) = self.guest_mut(process)
+            && !guest.dying
+        {
+            guest.dying = true;
+            guest.reason = reason;
+            guest.next = first.map(Reference::place);
+            self.ending.first = Some(process);
+        }
+    }
+
+    /// One unit of ending guests; `false` if none is being ended.
+    pub(crate) fn end_one(&mut self) -> bool {
+        let Some(process) = self.ending.first else { return false };
+        let Some(guest) = self.guest_mut(process) else {
+            self.ending.first = None;
+            return true;
+        };
+        let (table, cursor) = (guest.table.clone(), guest.cursor);
+        if let Some(content) = table.take_closed() {
+            self.gave_up(process, content);
+            return true;
+        }
+        let end = table.used().min(cursor.saturating_add(SLOTS_PER_UNIT));
+        let found = (cursor..end).find_map(|index| Some((index, table.close_at(index)?)));
+        let next = found.map_or(end, |(index, _)| index + 1);
+        if let Some(guest) = self.guest_mut(process) {
+            guest.cursor = next;
+        }
+        match found {
+            Some((_, Closed::Now(content))) => self.gave_up(process, content),
+            // Somebody looks at it this moment; what the last look hands over is taken in by whoever ends it.
+            Some((_, Closed::Later(_))) => {}
+            None if end < table.used() => {}
+            None => self.guest_ended(process),
+        }
+        true
+    }
+
+    /// A guest's table is empty: its process ends, and the embedder is told.
+    fn guest_ended(&mut self, process: Reference) {
+        let Some(guest) = self.guest_mut(process) else { return };
+        let (reason, next) = (guest.reason, guest.next);
+        self.ending.first = next.and_then(|place| self.slab.at(place).ok());
+        if let Some(State::Process(state)) = self.state_mut(process) {
+            state.life = Life::Ended;
+        }
+        self.guests -= 1;
+        if let Some(reason) = reason {
+            // The room was taken when the guest was made.
+            self.effects.push(Effect::Killed { koid: process.koid(), reason });
+        }
+        if let Some(account) = self.guest_mut(process).and_then(|guest| guest.account.take()) {
+            self.accounts.close(account, &mut NoLeases);
+        }
+        self.let_go(process);
+        self.left_by_the_dying(process);
+    }
+
+    /// Something has ended and stays for those who have handles to it: a dying job does not wait for them.
+    pub(crate) fn left_by_the_dying(&mut self, ended: Reference) {
+        let Some(job) = self.owner(ended).filter(|job| self.job(*job).is_some_and(|job| job.dying)) else { return };
+        if self.handles_to(ended) > 0 {
+            self.leave_behind(ended, job);
+            if self.job(job).is_some_and(|job| job.is_over()) {
+                let _loose_ends = self.destroy(job);
+            }
+        }
+    }
+
+    pub(crate) fn guest(&self, process: Reference) -> Option<&Guest> {
+        match self.state(process)? {
+            State::Process(state) => state.guest.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn guest_mut(&mut self, process: Reference) -> Option<&mut Guest> {
+        match self.state_mut(process)? {
+            State::Process(state) => state.guest.as_deref_mut(),
+            _ => None,
+        }
+    }
+}

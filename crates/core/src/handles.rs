@@ -1,0 +1,395 @@
+//! Handles: how a call is taken, what a handle means, and the calls that make, move and give up handles.
+
+use crate::account::{AccountId, Charge, ChargeError, NoLeases};
+use crate::call::{Call, CallAnswer, CallError, HandleInfo, What};
+use crate::create::Making;
+use crate::image::Time;
+use crate::manager::Core;
+use crate::types::{State, Type, symbolic_link};
+use kobj_abi::{AskedRights, Denied, Koid, ObjectType, Operation, RawHandle, Rights, check};
+use kobj_memory::{Closed, Content, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError};
+
+/// What a handle is charged.
+pub(crate) const HANDLE: Charge = Charge::handle(24);
+
+/// Who calls: a living guest and its table.
+pub(crate) struct Caller {
+    pub(crate) process: Reference,
+    pub(crate) table: Shared<Table>,
+}
+
+/// What a handle means, held for as long as this is.
+pub(crate) struct Meant<'t> {
+    pub(crate) object: Reference,
+    pub(crate) object_type: ObjectType,
+    pub(crate) rights: Rights,
+    /// Its derivation node, if it was derived or derived from.
+    pub(crate) node: Option<Place>,
+    pub(crate) inheritable: bool,
+    /// The slot cannot be given to another handle meanwhile, nor the object end.
+    pin: Pin<'t>,
+}
+
+impl Core {
+    /// Does what a process asks for by its handles, and a bounded amount of left-over work.
+    ///
+    /// # Errors
+    /// [`CallError`]; then nothing changed.
+    pub fn call(&mut self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
+        let caller = self.caller(process)?;
+        let result = self.dispatch_call(now, &caller, call);
+        self.take_in(&caller);
+        self.work();
+        result
+    }
+
+    fn dispatch_call(&mut self, now: Time, caller: &Caller, call: Call<'_>) -> Result<CallAnswer, CallError> {
+        match call {
+            Call::Close { handle } => self.call_close(caller, handle).map(|()| CallAnswer::Done),
+            Call::Duplicate { handle, rights } => self.call_duplicate(caller, handle, rights).map(CallAnswer::Handle),
+            Call::Replace { handle, rights } => self.call_replace(caller, handle, rights).map(CallAnswer::Handle),
+            Call::Transfer { handle, process, rights } => {
+                self.call_transfer(caller, handle, process, rights).map(CallAnswer::Handle)
+            }
+            Call::HandleInfo { handle } => self.call_handle_info(caller, handle).map(CallAnswer::Info),
+            Call::SetInheritable { handle, inheritable } => {
+                self.call_set_inheritable(caller, handle, inheritable).map(|()| CallAnswer::Done)
+            }
+            Call::Create { what } => self.call_create(now, caller, what).map(CallAnswer::Handle),
+            Call::CreateJob { job } => self.call_create_job(now, caller, job).map(CallAnswer::Handle),
+            Call::CreateGuest { job, inherit } => self.call_create_guest(now, caller, job, inherit),
+            Call::Kill { handle } => self.call_kill(caller, handle).map(|()| CallAnswer::Done),
+            // Their modules take these on in the next changes.
+            _ => Err(CallError::NotFound { directory: caller.process.koid() }),
+        }
+    }
+
+    /// The living guest that calls.
+    pub(crate) fn caller(&self, koid: Koid) -> Result<Caller, CallError> {
+        let process = self.find(koid).map_err(|_| CallError::NoProcess { process: koid })?;
+        let guest = self.guest(process).ok_or(CallError::NoProcess { process: koid })?;
+        if guest.dying {
+            return Err(CallError::Dying { koid });
+        }
+        Ok(Caller { process, table: guest.table.clone() })
+    }
+
+    /// What a handle means, if it allows the operation: bad handle, wrong type and access denied in that order.
+    pub(crate) fn meant<'t>(
+        &self,
+        caller: &'t Caller,
+        handle: RawHandle,
+        operation: Operation,
+    ) -> Result<Meant<'t>, CallError> {
+        let pin = caller.table.pin(handle).map_err(|error| match error {
+            PinError::BadHandle => CallError::BadHandle { handle },
+            PinError::TooManyPins => CallError::TooManyReferences { koid: caller.process.koid() },
+        })?;
+        let Content { object: place, rights, node, inheritable } = pin.content();
+        // A handle is a reference: the slot is the object's as long as the handle is pinned. Its tag may be gone.
+        let object = self.slab.at(place).map_err(|_| match self.koid_at(place) {
+            Some(koid) => CallError::Dying { koid },
+            None => CallError::BadHandle { handle },
+        })?;
+        let object_type = self.type_of(object);
+        match check(object_type.number(), rights, operation) {
+            Ok(()) => Ok(Meant { object, object_type, rights, node, inheritable, pin }),
+            Err(Denied::WrongType) => {
+                Err(CallError::WrongType { koid: object.koid(), found: object_type.number(), operation })
+            }
+            Err(Denied::AccessDenied { missing }) => {
+                Err(CallError::AccessDenied { koid: object.koid(), operation, missing })
+            }
+        }
+    }
+
+    /// The rights that are given where at most `most` can be.
+    pub(crate) fn within(object: Reference, asked: AskedRights, most: Rights) -> Result<Rights, CallError> {
+        asked.within(most).ok_or_else(|| {
+            let AskedRights::Exactly(asked) = asked else { return CallError::ReservedRights { asked: most } };
+            if asked.intersection(Rights::RESERVED).is_empty() {
+                CallError::TooManyRights { koid: object.koid(), asked, most }
+            } else {
+                CallError::ReservedRights { asked }
+            }
+        })
+    }
+
+    /// The job that is charged for what a process makes, unless it is being killed.
+    pub(crate) fn job_of(&self, process: Reference) -> Result<Reference, CallError> {
+        let dying = CallError::Dying { koid: process.koid() };
+        let job = self.owner(process).ok_or(dying)?;
+        self.takes_children(job)?;
+        Ok(job)
+    }
+
+    /// Refused if a job, or one around it, is being killed. Depth is bounded, so is this walk.
+    pub(crate) fn takes_children(&self, job: Reference) -> Result<(), CallError> {
+        let mut around = Some(job);
+        while let Some(outer) = around {
+            if self.job(outer).is_none_or(|outer| outer.dying) {
+                return Err(CallError::Dying { koid: job.koid() });
+            }
+            around = self.owner(outer);
+        }
+        Ok(())
+    }
+
+    /// A slot for a handle to come in the table of `process`, which is charged for it.
+    pub(crate) fn reserve_handle(&mut self, process: Reference, table: &Table) -> Result<Reserved, CallError> {
+        let account = self.guest(process).and_then(|guest| guest.account);
+        self.charge(account, HANDLE)?;
+        table.reserve().map_err(|error| {
+            self.refund(account, HANDLE);
+            match error {
+                TableError::NoMemory => CallError::NoMemory {},
+                TableError::Full => CallError::TableFull { process: process.koid() },
+            }
+        })
+    }
+
+    /// Gives back a slot of which no handle was made, and its charge.
+    pub(crate) fn give_back_handle(&mut self, process: Reference, table: &Table, reserved: Reserved) {
+        table.give_back(reserved);
+        let account = self.guest(process).and_then(|guest| guest.account);
+        self.refund(account, HANDLE);
+    }
+
+    /// Counts one handle more of an object that is held: a handle is a reference, too.
+    pub(crate) fn count_handle(&mut self, object: Reference) -> Result<(), CallError> {
+        self.slab.acquire(object).map_err(|_| CallError::TooManyReferences { koid: object.koid() })?;
+        if let Ok(body) = self.slab.body_mut(object) {
+            body.handles += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was counted for a handle that was not made; others remain.
+    pub(crate) fn uncount_handle(&mut self, object: Reference) {
+        if let Ok(body) = self.slab.body_mut(object) {
+            body.handles -= 1;
+        }
+        let _not_the_last = self.slab.release(object.place());
+    }
+
+    /// How many handles to an object there are in all tables.
+    pub(crate) fn handles_to(&self, object: Reference) -> u32 {
+        self.body(object).map_or(0, |body| body.handles)
+    }
+
+    /// Charges an account and all around it; what has no account is not charged.
+    pub(crate) fn charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
+        let Some(account) = account else { return Ok(()) };
+        self.accounts.charge(account, charge, &mut NoLeases).map_err(|error| match error {
+            ChargeError::Quota(error) => {
+                CallError::Quota { koid: error.owner, resource: error.resource, limit: error.limit, used: error.used }
+            }
+            ChargeError::Closed => match self.accounts.owner(account) {
+                Some(koid) => CallError::Dying { koid },
+                None => CallError::NoMemory {},
+            },
+            ChargeError::NoMemory => CallError::NoMemory {},
+        })
+    }
+
+    pub(crate) fn refund(&mut self, account: Option<AccountId>, charge: Charge) {
+        if let Some(account) = account {
+            self.accounts.refund(account, charge);
+        }
+    }
+
+    fn call_close(&mut self, caller: &Caller, handle: RawHandle) -> Result<(), CallError> {
+        match caller.table.close(handle) {
+            Ok(Closed::Now(content)) => self.gave_up(caller.process, content),
+            // Somebody looks at it this moment: whoever ends the last look hands it over.
+            Ok(Closed::Later(_)) => {}
+            Err(_) => return Err(CallError::BadHandle { handle }),
+        }
+        Ok(())
+    }
+
+    /// A handle of that process is no more: its charge and its reference go.
+    pub(crate) fn gave_up(&mut self, process: Reference, content: Content) {
+        let account = self.guest(process).and_then(|guest| guest.account);
+        self.refund(account, HANDLE);
+        let place = content.object;
+        let last = self.slab.at(place).ok().filter(|object| {
+            self.slab.body_mut(*object).is_ok_and(|body| {
+                body.handles -= 1;
+                body.handles == 0
+            })
+        });
+        if let Some(object) = last {
+            self.last_handle_went(object);
+        }
+        let _last_is_queued = self.slab.release(place);
+    }
+
+    /// The last handle of an object went; its reference is still counted.
+    fn last_handle_went(&mut self, object: Reference) {
+        if let Some(job) = self.job_mut(object) {
+            job.unattended = true;
+            if job.balance.live() == 0 {
+                self.end_job(object);
+            }
+        }
+    }
+
+    /// Takes in what the last looks at closing handles handed over.
+    pub(crate) fn take_in(&mut self, caller: &Caller) {
+        while let Some(content) = caller.table.take_closed() {
+            self.gave_up(caller.process, content);
+        }
+    }
+
+    fn call_duplicate(
+        &mut self,
+        caller: &Caller,
+        handle: RawHandle,
+        rights: AskedRights,
+    ) -> Result<RawHandle, CallError> {
+        let meant = self.meant(caller, handle, Operation::Duplicate)?;
+        let rights = Self::within(meant.object, rights, meant.rights)?;
+        let content = Content { object: meant.object.place(), rights, node: meant.node, inheritable: false };
+        self.give_handle(caller.process, &caller.table, meant.object, content)
+    }
+
+    /// One handle more to an object that is held, in the table of `process`.
+    pub(crate) fn give_handle(
+        &mut self,
+        process: Reference,
+        table: &Table,
+        object: Reference,
+        content: Content,
+    ) -> Result<RawHandle, CallError> {
+        let reserved = self.reserve_handle(process, table)?;
+        match self.count_handle(object) {
+            Ok(()) => Ok(table.commit(reserved, content)),
+            Err(error) => {
+                self.give_back_handle(process, table, reserved);
+                Err(error)
+            }
+        }
+    }
+
+    fn call_replace(
+        &mut self,
+        caller: &Caller,
+        handle: RawHandle,
+        rights: AskedRights,
+    ) -> Result<RawHandle, CallError> {
+        let meant = self.meant(caller, handle, Operation::Replace)?;
+        let rights = Self::within(meant.object, rights, meant.rights)?;
+        let content =
+            Content { object: meant.object.place(), rights, node: meant.node, inheritable: meant.inheritable };
+        self.move_handle(caller, handle, &meant, caller.process, &caller.table, content)
+    }
+
+    fn call_transfer(
+        &mut self,
+        caller: &Caller,
+        handle: RawHandle,
+        process: RawHandle,
+        rights: AskedRights,
+    ) -> Result<RawHandle, CallError> {
+        let meant = self.meant(caller, handle, Operation::Transfer)?;
+        let receiver = self.meant(caller, process, Operation::Receive)?.object;
+        let rights = Self::within(meant.object, rights, meant.rights)?;
+        let to = self.caller(receiver.koid()).map_err(|error| match error {
+            CallError::NoProcess { process } => CallError::NotAGuest { koid: process },
+            other => other,
+        })?;
+        let content = Content { object: meant.object.place(), rights, node: meant.node, inheritable: false };
+        self.move_handle(caller, handle, &meant, to.process, &to.table, content)
+    }
+
+    /// Makes the new handle ready, closes the old one, and only then makes the new one valid: refused, the old one is as it
+    /// was. Of a move and a close at the same time one wins.
+    fn move_handle(
+        &mut self,
+        caller: &Caller,
+        handle: RawHandle,
+        meant: &Meant<'_>,
+        receiver: Reference,
+        table: &Table,
+        content: Content,
+    ) -> Result<RawHandle, CallError> {
+        let reserved = self.reserve_handle(receiver, table)?;
+        if let Err(error) = self.count_handle(meant.object) {
+            self.give_back_handle(receiver, table, reserved);
+            return Err(error);
+        }
+        // This call has the old handle pinned: its own count and charge go when the pin does.
+        if caller.table.close(handle).is_err() {
+            self.give_back_handle(receiver, table, reserved);
+            self.uncount_handle(meant.object);
+            return Err(CallError::BadHandle { handle });
+        }
+        Ok(table.commit(reserved, content))
+    }
+
+    fn call_handle_info(&self, caller: &Caller, handle: RawHandle) -> Result<HandleInfo, CallError> {
+        let meant = self.meant(caller, handle, Operation::HandleInfo)?;
+        Ok(HandleInfo {
+            koid: meant.object.koid(),
+            object_type: meant.object_type.number(),
+            rights: meant.rights,
+            inheritable: meant.inheritable,
+            derived: meant.node.is_some(),
+        })
+    }
+
+    fn call_set_inheritable(&self, caller: &Caller, handle: RawHandle, inheritable: bool) -> Result<(), CallError> {
+        let meant = self.meant(caller, handle, Operation::HandleInfo)?;
+        meant.pin.set_inheritable(inheritable);
+        Ok(())
+    }
+
+    fn call_create(&mut self, now: Time, caller: &Caller, what: What<'_>) -> Result<RawHandle, CallError> {
+        let state = Self::state_of(what)?;
+        self.make_handle(now, caller, self.job_of(caller.process)?, state)
+    }
+
+    /// The state of what is to be made.
+    pub(crate) fn state_of(what: What<'_>) -> Result<State, CallError> {
+        match what {
+            What::Directory => Ok(State::Directory(crate::types::directory::State {})),
+            What::SymbolicLink { target } => {
+                symbolic_link::State::create(symbolic_link::Request { target: target.into() })
+                    .map(State::SymbolicLink)
+                    .map_err(|_| CallError::NoMemory {})
+            }
+        }
+    }
+
+    /// Makes an object in a job and the first handle to it, with all that its type can do.
+    pub(crate) fn make_handle(
+        &mut self,
+        now: Time,
+        caller: &Caller,
+        job: Reference,
+        state: State,
+    ) -> Result<RawHandle, CallError> {
+        let rights = state.object_type().default_rights();
+        // A job is kept by the job around it, too, until it has ended.
+        let hold = matches!(state, State::Job(_));
+        let reserved = self.reserve_handle(caller.process, &caller.table)?;
+        let creator = Some(caller.process.koid());
+        let making = Making { owner: Some(job), maker: None, creator, name: None, state, hold };
+        let object = match self.make(now, making) {
+            Ok(object) => object,
+            Err(refused) => {
+                self.give_back_handle(caller.process, &caller.table, reserved);
+                return Err(self.not_made(refused));
+            }
+        };
+        // A new object has few references: one more can be counted.
+        let _counted = self.count_handle(object);
+        if !hold {
+            // The first reference was its maker's, who has the handle now.
+            let _not_the_last = self.slab.release(object.place());
+        }
+        let content = Content { object: object.place(), rights, node: None, inheritable: false };
+        Ok(caller.table.commit(reserved, content))
+    }
+}
