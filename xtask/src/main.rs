@@ -1,8 +1,9 @@
-//! The project's own tasks: `cargo xtask tidy`, `ci`, `bench`, `miri`, `mutants`, `picture`.
+//! The project's own tasks: `cargo xtask tidy`, `ci`, `bench`, `metal`, `miri`, `mutants`, `picture`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod ci;
+mod metal;
 mod miri;
 mod mutants;
 mod picture;
@@ -17,6 +18,8 @@ const USAGE: &str = "usage: cargo xtask TASK
   ci [--install] [STEP...]  run every check and test; STEP alone: see `cargo xtask ci --list`
   bench [NAME or GROUP...] [--json]
                             run the benchmarks, ours and the rivals alternating
+  metal [--plant-leak] [--install]
+                            boot the core without an operating system, in an emulator
   miri                      run the unit tests of memory and core under Miri, where it is installed
   mutants [WORD...]         plant mistakes in a copy of memory and core, one by one, and see a test fail
   picture                   make what README shows: docs/run.svg by a real run, the table of what programs leave";
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "ci" => ci::run(rest),
         "bench" => bench::run(rest),
+        "metal" => metal::run(rest),
         "miri" => miri::run(rest),
         "mutants" => mutants::run(rest),
         "picture" => picture::run(rest),

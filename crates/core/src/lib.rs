@@ -16,6 +16,7 @@ pub mod account;
 mod call;
 mod command;
 mod create;
+pub mod derivation;
 mod destroy;
 mod error;
 mod facade;

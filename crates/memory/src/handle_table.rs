@@ -678,5 +678,17 @@ impl fmt::Debug for Pin<'_> {
     }
 }
 
+/// What tests look at.
+#[cfg(test)]
+impl Table {
+    pub(crate) fn word(&self, index: u32) -> u64 {
+        self.entry(index).map_or(0, Entry::look)
+    }
+
+    pub(crate) fn pop_free(&self) -> Option<u32> {
+        self.pop(&self.slack.free)
+    }
+}
+
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;

@@ -24,9 +24,12 @@ mod header;
 mod lock;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models_table;
 mod nodes;
 mod place;
 mod reaper;
+mod refusing;
 mod shared;
 #[cfg(not(any(loom, shuttle)))]
 mod slab;
@@ -47,6 +50,7 @@ pub use lock::{Lock, Locked, Spin, SpinLock};
 pub use nodes::{CountError, Hint, NodeError, NodeLinks, Nodes, Uncounted};
 pub use place::Place;
 pub use reaper::Reaper;
+pub use refusing::RefusingAllocator;
 pub use shared::Shared;
 #[cfg(not(any(loom, shuttle)))]
 pub use slab::{AcquireError, Buried, Full, Reference, Slab, Stale};

@@ -17,7 +17,7 @@ use shuttle::{rand::Rng, sync::Arc, thread};
 
 /// Runs a model over its interleavings; `preemptions` bounds loom alone, `None` not at all.
 #[cfg(loom)]
-fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.check(model);
@@ -29,7 +29,7 @@ const TRIES: usize = 50_000;
 
 /// Runs a model over random interleavings, then over such as few preemptions give: rare ones come up there.
 #[cfg(shuttle)]
-fn explore(_preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore(_preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let model = std::sync::Arc::new(model);
     let again = model.clone();
     shuttle::check_random(move || model(), TRIES);

@@ -16,10 +16,11 @@ struct Package {
 }
 
 /// What the steps need themselves: package, the program that shows that it or something else brought it, why.
-const PACKAGES: [(&str, &str, &str); 6] = [
+const PACKAGES: [(&str, &str, &str); 7] = [
     ("gcc", "cc", "linking"),
     ("g++", "c++", "the fuzz step: libFuzzer"),
     ("valgrind", "valgrind", "the valgrind step"),
+    ("qemu-system-x86", "qemu-system-x86_64", "the metal step boots an image in it"),
     ("git", "git", "the tidy step reads what git tracks"),
     ("xfsprogs", "mkfs.xfs", "the tests of judges make an xfs to judge on"),
     ("btrfs-progs", "mkfs.btrfs", "the tests of judges make a btrfs to judge on"),
@@ -71,6 +72,24 @@ pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
         }
     }
     if failures.is_empty() { Ok(Outcome::Held) } else { Err(failures.join("\n")) }
+}
+
+/// Installs the package of one program of the table above; an error says what to do where that may not be.
+pub(crate) fn program(program: &str, may_install: bool) -> Result<(), String> {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
+    let Some((name, _, why)) = PACKAGES.iter().find(|(_, of, _)| *of == program) else {
+        return Err(format!("{program}: no package is known for it; install it by hand"));
+    };
+    if let Some(reason) = why_not(may_install, is_root) {
+        return Err(format!("{program}: {reason}; install package {name}, or come again as root with --install"));
+    }
+    println!("  package {name}: {why}");
+    let failures = install_packages(&[name]);
+    if shell::on_path(program) {
+        Ok(())
+    } else {
+        Err(format!("{program}: not there after all. {}", failures.join("\n")))
+    }
 }
 
 fn missing_packages() -> Vec<Package> {

@@ -2,7 +2,7 @@
 
 use super::install::has_tool;
 use super::{Context, Outcome};
-use crate::{miri as miri_task, shell, tidy as tidy_task};
+use crate::{metal as metal_task, miri as miri_task, shell, tidy as tidy_task};
 use serde_json::Value;
 use std::process::Command;
 
@@ -129,6 +129,13 @@ pub(crate) fn miri(_: &mut Context) -> Result<Outcome, String> {
         Some(why) => Ok(Outcome::Skipped(why)),
         None => miri_task::run(&[]).map(|()| Outcome::Held),
     }
+}
+
+pub(crate) fn metal(_: &mut Context) -> Result<Outcome, String> {
+    if !shell::on_path(metal_task::EMULATOR) {
+        return Ok(Outcome::Skipped(format!("{} is not installed", metal_task::EMULATOR)));
+    }
+    metal_task::check().map(|()| Outcome::Held)
 }
 
 #[cfg(test)]

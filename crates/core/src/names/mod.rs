@@ -13,6 +13,7 @@ mod pages;
 pub mod path;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use core::fmt;
 use entry::{Entries, Entry};
@@ -22,6 +23,7 @@ use kobj_memory::{NoMemory, Place, Pool};
 use order::Order;
 use pages::Pages;
 pub use path::{BadName, LinkTarget, Name, Path};
+pub use walk::{Found, LINKS_MOST, WalkError};
 
 /// Directories above a directory, at most.
 pub const DEPTH_MOST: u8 = 64;

@@ -1,0 +1,444 @@
+//! Derivation against a plain model: for each node its parent and its handles.
+
+use super::*;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use std::println;
+
+/// A seeded source of choices (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % most as u64) as usize
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Node {
+    links: NodeLinks,
+    handles: u32,
+    revoked: bool,
+    hint: Position,
+    charged: u32,
+}
+
+/// Nodes in a list.
+#[derive(Default)]
+struct Store {
+    nodes: Vec<Option<Node>>,
+    free: Vec<Place>,
+    live: usize,
+}
+
+impl Store {
+    fn node(&self, node: Place) -> &Node {
+        self.nodes[node.index() as usize].as_ref().expect("the node is there")
+    }
+
+    fn node_mut(&mut self, node: Place) -> &mut Node {
+        self.nodes[node.index() as usize].as_mut().expect("the node is there")
+    }
+}
+
+impl Nodes for Store {
+    fn create(&mut self, charged: u32) -> Result<Place, NoMemory> {
+        let node = Node { links: NodeLinks::default(), handles: 1, revoked: false, hint: FIRST, charged };
+        self.live += 1;
+        if let Some(place) = self.free.pop() {
+            self.nodes[place.index() as usize] = Some(node);
+            return Ok(place);
+        }
+        self.nodes.push(Some(node));
+        Ok(Place::new(self.nodes.len() as u32 - 1).unwrap())
+    }
+
+    fn remove(&mut self, node: Place) {
+        let gone = self.nodes[node.index() as usize].take().expect("a node goes once");
+        assert!(gone.handles == 0 && gone.links.first_child.is_none(), "it went with handles or children");
+        self.free.push(node);
+        self.live -= 1;
+    }
+
+    fn links(&self, node: Place) -> NodeLinks {
+        self.node(node).links
+    }
+
+    fn set_links(&mut self, node: Place, links: NodeLinks) {
+        self.node_mut(node).links = links;
+    }
+
+    fn handles(&self, node: Place) -> u32 {
+        self.node(node).handles
+    }
+
+    fn is_revoked(&self, node: Place) -> bool {
+        self.node(node).revoked
+    }
+
+    fn mark_revoked(&mut self, node: Place) {
+        self.node_mut(node).revoked = true;
+    }
+
+    fn hint(&self, node: Place) -> Position {
+        self.node(node).hint
+    }
+
+    fn set_hint(&mut self, node: Place, hint: Position) {
+        self.node_mut(node).hint = hint;
+    }
+
+    fn charged(&self, node: Place) -> u32 {
+        self.node(node).charged
+    }
+}
+
+/// Handles by where they stand: their node, and the name of it in the model.
+#[derive(Default)]
+struct Handles {
+    open: BTreeMap<Position, (Place, u32)>,
+    /// Closed, and still looked through by somebody.
+    pinned: BTreeSet<Position>,
+    closing: BTreeMap<Position, (Place, u32)>,
+    sweeps: u32,
+}
+
+impl Handles {
+    /// Closes a handle. Looked through, it stays counted.
+    fn close(&mut self, nodes: &mut Store, at: Position) {
+        let (node, name) = self.open.remove(&at).unwrap();
+        if self.pinned.contains(&at) {
+            self.closing.insert(at, (node, name));
+        } else {
+            nodes.node_mut(node).handles -= 1;
+        }
+    }
+}
+
+impl Tables<Store> for Handles {
+    fn take_back(&mut self, nodes: &mut Store, node: Place, at: Position) {
+        if self.open.get(&at).is_some_and(|(on, _)| *on == node) {
+            self.close(nodes, at);
+        }
+    }
+
+    fn sweep(&mut self, nodes: &mut Store, from: Position) -> Option<Position> {
+        self.sweeps += 1;
+        let next: Vec<Position> = self.open.range(from..).map(|(at, _)| *at).take(3).collect();
+        for at in &next {
+            if nodes.is_revoked(self.open[at].0) {
+                self.close(nodes, *at);
+            }
+        }
+        next.last().map(|at| Position { table: at.table, index: at.index + 1 })
+    }
+}
+
+#[derive(Default)]
+struct World {
+    tree: Derivations,
+    nodes: Store,
+    handles: Handles,
+    /// The parent of each node that ever was, by a name that is never used again.
+    parents: BTreeMap<u32, Option<u32>>,
+    /// What is being revoked.
+    revoking: BTreeMap<RevokeId, u32>,
+    /// Whose charges came back.
+    freed: Vec<u32>,
+}
+
+impl World {
+    fn is_below(&self, name: u32, above: u32) -> bool {
+        let mut at = self.parents[&name];
+        while let Some(here) = at {
+            if here == above {
+                return true;
+            }
+            at = self.parents[&here];
+        }
+        false
+    }
+
+    /// One unit of work, and a look at every revoke that ended with it.
+    fn work(&mut self) -> bool {
+        let done = self.tree.work(&mut self.nodes, &mut self.handles);
+        if let Work::Freed { charged } = done {
+            self.freed.push(charged);
+        }
+        let ended: Vec<RevokeId> = self.revoking.keys().copied().filter(|id| !self.tree.is_under_way(*id)).collect();
+        for id in ended {
+            let top = self.revoking.remove(&id).unwrap();
+            let left = self.handles.open.values().filter(|(_, name)| self.is_below(*name, top)).count();
+            assert_eq!(left, 0, "handles below {top} outlive its revoke");
+        }
+        done != Work::None
+    }
+
+    fn settle(&mut self) {
+        let mut units = 0;
+        while self.work() {
+            units += 1;
+            assert!(units < 10_000_000, "work without end");
+        }
+        assert!(!self.tree.has_work() && self.revoking.is_empty());
+    }
+
+    /// The nodes that must be there: with handles, counted or closing, and all above them.
+    fn check(&self) {
+        let mut there = BTreeSet::new();
+        for (_, name) in self.handles.open.values().chain(self.handles.closing.values()) {
+            let mut at = Some(*name);
+            while let Some(here) = at.filter(|here| there.insert(*here)) {
+                at = self.parents[&here];
+            }
+        }
+        assert_eq!(self.nodes.live, there.len(), "nodes that nothing needs, or that are missing");
+        for (place, node) in self.nodes.nodes.iter().enumerate() {
+            let Some(node) = node else { continue };
+            let place = Place::new(place as u32).unwrap();
+            let handles = self.handles.open.values().chain(self.handles.closing.values());
+            assert_eq!(handles.filter(|(on, _)| *on == place).count(), node.handles as usize);
+        }
+    }
+
+    fn position(&self, chance: &mut Chance) -> Position {
+        loop {
+            let at = Position { table: chance.below(4) as u32, index: chance.below(1 << 20) as u32 };
+            if !self.handles.open.contains_key(&at) && !self.handles.pinned.contains(&at) {
+                return at;
+            }
+        }
+    }
+
+    fn pick(&self, chance: &mut Chance) -> Option<(Position, Place, u32)> {
+        let open = &self.handles.open;
+        let (at, (node, name)) = open.iter().nth(chance.below(open.len().max(1)))?;
+        Some((*at, *node, *name))
+    }
+
+    /// A new handle on a new node with a new name.
+    fn enter(&mut self, node: Place, parent: Option<u32>, at: Position) {
+        let name = self.parents.len() as u32;
+        self.parents.insert(name, parent);
+        self.nodes.set_hint(node, at);
+        self.nodes.node_mut(node).charged = name;
+        self.handles.open.insert(at, (node, name));
+    }
+
+    /// The holder closes a handle.
+    fn close(&mut self, at: Position) {
+        let (node, _) = self.handles.open[&at];
+        self.handles.close(&mut self.nodes, at);
+        if self.nodes.handles(node) == 0 {
+            self.tree.let_go(&mut self.nodes, node);
+        }
+    }
+
+    /// Whoever looked through a handle stops.
+    fn unpin(&mut self, at: Position) {
+        self.handles.pinned.remove(&at);
+        if let Some((node, _)) = self.handles.closing.remove(&at) {
+            self.nodes.node_mut(node).handles -= 1;
+            if self.nodes.handles(node) == 0 {
+                self.tree.let_go(&mut self.nodes, node);
+            }
+        }
+    }
+}
+
+fn command(world: &mut World, chance: &mut Chance, done: &mut BTreeMap<&'static str, [u32; 2]>) {
+    let mut count = |name, good: bool| done.entry(name).or_default()[usize::from(!good)] += 1;
+    let picked = world.pick(chance);
+    let at = world.position(chance);
+    match (chance.below(20), picked) {
+        (0, _) | (_, None) => {
+            let node = world.tree.root(&mut world.nodes, 0).unwrap();
+            world.enter(node, None, at);
+            count("root", true);
+        }
+        (1..8, Some((_, parent, name))) => {
+            let revoked = world.revoking.values().any(|top| name == *top || world.is_below(name, *top));
+            let got = world.tree.derive(&mut world.nodes, parent, 0);
+            assert_eq!(got.is_err(), revoked, "derive below a revoke, and nowhere else, is refused");
+            count("derive", got.is_ok());
+            if let Ok(node) = got {
+                world.enter(node, Some(name), at);
+            }
+        }
+        (8..10, Some((_, node, name))) => {
+            let good = !world.nodes.is_revoked(node);
+            let revoked = world.revoking.values().any(|top| world.is_below(name, *top));
+            assert!(good || revoked, "only what is below a revoke is marked");
+            count("duplicate", good);
+            if good {
+                world.nodes.node_mut(node).handles += 1;
+                world.handles.open.insert(at, (node, name));
+            }
+        }
+        (10..12, Some((from, node, name))) => {
+            // A handle on a marked node is not moved: the sweep may have been where it goes.
+            let good = !world.nodes.is_revoked(node) && !world.handles.pinned.contains(&from);
+            count("transfer", good);
+            if good {
+                world.handles.open.remove(&from);
+                world.handles.open.insert(at, (node, name));
+                world.nodes.set_hint(node, at);
+            }
+        }
+        (12..15, Some((at, _, _))) => {
+            world.close(at);
+            count("close", true);
+        }
+        (15, Some((at, _, _))) => {
+            world.handles.pinned.insert(at);
+            count("pin", true);
+        }
+        (16, _) => {
+            let pinned = world.handles.pinned.iter().nth(chance.below(world.handles.pinned.len().max(1))).copied();
+            count("unpin", pinned.is_some());
+            pinned.into_iter().for_each(|at| world.unpin(at));
+        }
+        (_, Some((_, node, name))) => {
+            let got = world.tree.revoke(&world.nodes, node);
+            count("revoke", got.is_ok());
+            if let Ok(Some(id)) = got {
+                world.revoking.insert(id, name);
+            } else {
+                assert!(got.is_ok() || world.revoking.len() == Derivations::REVOKES_MOST);
+            }
+        }
+    }
+}
+
+#[test]
+fn derivation_agrees_with_a_plain_model_whenever_its_work_is_done() {
+    let seed = std::env::var("KOBJ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_124);
+    println!("KOBJ_SEED={seed}");
+    let mut chance = Chance(seed);
+    let (mut done, mut sweeps, mut together) = (BTreeMap::new(), 0, 0);
+    for _ in 0..400 {
+        let mut world = World::default();
+        for _ in 0..250 {
+            command(&mut world, &mut chance, &mut done);
+            together = together.max(world.revoking.len());
+            // Stopped anywhere, gone on with any time later.
+            for _ in 0..[0, 0, 0, 0, 1, 1, 2, 20][chance.below(8)] {
+                world.work();
+            }
+            if chance.below(16) == 0 {
+                world.settle();
+                world.check();
+            }
+        }
+        let all: Vec<Position> = world.handles.open.keys().copied().collect();
+        all.into_iter().for_each(|at| world.close(at));
+        let pinned: Vec<Position> = world.handles.pinned.iter().copied().collect();
+        pinned.into_iter().for_each(|at| world.unpin(at));
+        world.settle();
+        assert_eq!(world.nodes.live, 0, "nodes are left without a handle");
+        world.freed.sort_unstable();
+        assert!(world.freed.iter().copied().eq(0..world.parents.len() as u32), "each charge comes back once");
+        sweeps += world.handles.sweeps;
+    }
+    println!("{done:?}, {sweeps} steps of sweeps, {together} revokes at once");
+    assert!(sweeps > 1000 && together >= 4);
+    for (name, [good, refused]) in done {
+        assert!(good >= 100, "{name} was done {good} times");
+        let never = ["root", "close", "pin", "revoke"].contains(&name);
+        assert!(refused >= 40 || never, "{name} was refused {refused} times");
+    }
+}
+
+/// A chain of nodes, each with one handle; their positions, the root's first.
+fn chain(world: &mut World, length: u32) -> Vec<Position> {
+    let mut positions = Vec::new();
+    let mut parent: Option<(Place, u32)> = None;
+    for index in 0..length {
+        let node = match parent {
+            None => world.tree.root(&mut world.nodes, 0).unwrap(),
+            Some((parent, _)) => world.tree.derive(&mut world.nodes, parent, 0).unwrap(),
+        };
+        let at = Position { table: 0, index };
+        world.enter(node, parent.map(|(_, name)| name), at);
+        parent = Some((node, index));
+        positions.push(at);
+    }
+    positions
+}
+
+#[test]
+fn a_long_chain_goes_one_node_a_step_from_below() {
+    let mut world = World::default();
+    let length = 1_000_000;
+    let positions = chain(&mut world, length);
+    for at in &positions[..positions.len() - 1] {
+        world.close(*at);
+    }
+    assert!(!world.tree.has_work(), "each node has a child");
+    world.close(positions[positions.len() - 1]);
+    let mut units = 0;
+    while world.tree.work(&mut world.nodes, &mut world.handles) != Work::None {
+        units += 1;
+    }
+    assert_eq!((world.nodes.live, units), (0, length));
+}
+
+#[test]
+fn a_revoke_of_a_long_chain_takes_two_steps_a_node_and_no_sweep() {
+    let mut world = World::default();
+    let length = 1_000_000;
+    let positions = chain(&mut world, length);
+    let (top, _) = world.handles.open[&positions[0]];
+    let id = world.tree.revoke(&world.nodes, top).unwrap().unwrap();
+    let mut units = 0;
+    while world.tree.is_under_way(id) {
+        world.tree.work(&mut world.nodes, &mut world.handles);
+        units += 1;
+    }
+    assert_eq!((world.nodes.live, world.handles.open.len(), world.handles.sweeps), (1, 1, 0));
+    assert_eq!(units, 2 * (length - 1) + 1);
+}
+
+#[test]
+fn what_is_derived_below_the_look_back_is_taken_back_too() {
+    let mut world = World::default();
+    let positions = chain(&mut world, Derivations::LOOK_BACK_MOST + 10);
+    let (top, _) = world.handles.open[&positions[0]];
+    let (last, name) = world.handles.open[&positions[positions.len() - 1]];
+    let (near, _) = world.handles.open[&positions[100]];
+    let id = world.tree.revoke(&world.nodes, top).unwrap().unwrap();
+    assert_eq!(world.tree.derive(&mut world.nodes, near, 0), Err(DeriveError::Revoked));
+    let late = world.tree.derive(&mut world.nodes, last, 0).unwrap();
+    world.enter(late, Some(name), Position { table: 1, index: 0 });
+    while world.tree.is_under_way(id) {
+        world.tree.work(&mut world.nodes, &mut world.handles);
+    }
+    assert_eq!((world.nodes.live, world.handles.open.len()), (1, 1));
+}
+
+#[test]
+fn no_more_revokes_begin_than_there_is_room_for_and_none_is_forgotten() {
+    let mut world = World::default();
+    let mut tops = Vec::new();
+    for table in 0..=Derivations::REVOKES_MOST as u32 {
+        let top = world.tree.root(&mut world.nodes, 0).unwrap();
+        world.enter(top, None, Position { table, index: 0 });
+        let child = world.tree.derive(&mut world.nodes, top, 0).unwrap();
+        world.enter(child, Some(2 * table), Position { table, index: 1 });
+        tops.push(top);
+    }
+    for (top, name) in tops[1..].iter().zip(1..) {
+        let id = world.tree.revoke(&world.nodes, *top).unwrap().unwrap();
+        assert_eq!(world.tree.revoke(&world.nodes, *top), Ok(Some(id)), "the same one");
+        world.revoking.insert(id, 2 * name);
+    }
+    assert_eq!(world.tree.revoke(&world.nodes, tops[0]), Err(TooManyRevokes));
+    world.settle();
+    assert_eq!(world.tree.revoke(&world.nodes, tops[1]), Ok(None), "nothing is below it any more");
+    assert!(world.tree.revoke(&world.nodes, tops[0]).unwrap().is_some());
+    assert_eq!(world.nodes.live, tops.len() + 1);
+}

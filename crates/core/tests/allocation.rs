@@ -1,0 +1,188 @@
+//! No memory, at every single allocation: each operation then does nothing, and says so. What takes away allocates nothing.
+//!
+//! To add an operation: [`at_each_allocation`] with how to make what it works on, the operation, and what must hold after
+//! a refusal; or [`without_allocation`] around what must not allocate.
+#![forbid(unsafe_code)]
+
+use kobj_core::names::{InsertError, Name, Names, RenameError};
+use kobj_memory::{Place, RefusingAllocator};
+use std::alloc::{Layout, System};
+use std::cell::Cell;
+
+#[global_allocator]
+static ALLOCATOR: RefusingAllocator<System> = RefusingAllocator::new(System, refuse);
+
+#[derive(Clone, Copy)]
+enum Plan {
+    Give,
+    /// This many more are given, then one is refused, then all are given.
+    RefuseAfter(u32),
+    /// All are refused, and counted.
+    RefuseAll(u32),
+}
+
+thread_local! {
+    static PLAN: Cell<Plan> = const { Cell::new(Plan::Give) };
+}
+
+fn refuse(_: Layout) -> bool {
+    let (plan, refused) = match PLAN.get() {
+        Plan::Give => (Plan::Give, false),
+        Plan::RefuseAfter(0) => (Plan::Give, true),
+        Plan::RefuseAfter(more) => (Plan::RefuseAfter(more - 1), false),
+        Plan::RefuseAll(count) => (Plan::RefuseAll(count + 1), true),
+    };
+    PLAN.set(plan);
+    refused
+}
+
+/// Does an operation with its first allocation refused, then with its second, and so on until none of its allocations
+/// is. Each time on something newly made, and then again, now with memory: it must succeed. Gives how many allocations
+/// were refused.
+fn at_each_allocation<S, T, E>(
+    make: impl Fn() -> S,
+    operation: impl Fn(&mut S) -> Result<T, E>,
+    after_refusal: impl Fn(&S, E),
+) -> u32 {
+    for given in 0..10_000 {
+        let mut state = make();
+        PLAN.set(Plan::RefuseAfter(given));
+        let result = operation(&mut state);
+        let all_given = matches!(PLAN.replace(Plan::Give), Plan::RefuseAfter(_));
+        match result {
+            Ok(_) if all_given => return given,
+            // Refused, and got along: then it did the whole of it.
+            Ok(_) => {}
+            Err(error) => {
+                assert!(!all_given, "an operation fails only where an allocation was refused");
+                after_refusal(&state, error);
+                assert!(operation(&mut state).is_ok(), "with memory it succeeds, after allocation {given} was refused");
+            }
+        }
+    }
+    panic!("an operation takes more allocations than anybody believes");
+}
+
+/// Does something that must not allocate. What it asserts is asserted afterwards: a message needs memory.
+fn without_allocation<T>(operation: impl FnOnce() -> T) -> T {
+    PLAN.set(Plan::RefuseAll(0));
+    let result = operation();
+    let tried = match PLAN.replace(Plan::Give) {
+        Plan::RefuseAll(tried) => tried,
+        Plan::Give | Plan::RefuseAfter(_) => 0,
+    };
+    assert_eq!(tried, 0, "allocations");
+    result
+}
+
+#[test]
+fn the_allocator_refuses_as_planned() {
+    let refused = at_each_allocation(
+        Vec::<u64>::new,
+        |list| {
+            list.try_reserve_exact(1)?;
+            list.try_reserve_exact(1000)
+        },
+        |list, _| assert!(list.is_empty()),
+    );
+    assert_eq!(refused, 2);
+    let caught = std::panic::catch_unwind(|| without_allocation(|| Vec::<u8>::new().try_reserve(1).is_err()));
+    assert!(caught.is_err(), "an allocation is noticed");
+}
+
+mod names {
+    use super::*;
+    use kobj_abi::Rights;
+
+    const LONG: &[u8] = b"a name that has no room in its entry";
+
+    fn name(bytes: &[u8]) -> Name<'_> {
+        Name::new(bytes).unwrap()
+    }
+
+    fn place(index: u32) -> Place {
+        Place::new(index).unwrap()
+    }
+
+    /// A directory with so many names that the next one needs storage of each kind.
+    fn filled(count: u32) -> Names {
+        let mut names = Names::new([1, 2, 3]);
+        names.add_directory(place(0)).unwrap();
+        for number in 1..=count {
+            let text = format!("{} {number}", str::from_utf8(LONG).unwrap());
+            names.insert(place(0), name(text.as_bytes()), place(number), Rights::NONE, false).unwrap();
+        }
+        names
+    }
+
+    /// All that can be seen of the names.
+    fn seen(names: &Names) -> Vec<(Vec<u8>, Place)> {
+        let mut cursor = 0;
+        let next = || {
+            let named = names.after(place(0), cursor)?;
+            cursor = named.cursor;
+            Some((named.name.to_vec(), named.target))
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_directory_is_made_or_not() {
+        let refused = at_each_allocation(
+            || Names::new([1, 2, 3]),
+            |names| names.add_directory(place(0)),
+            |names, _| assert!(!names.is_directory(place(0))),
+        );
+        assert_eq!(refused, 3, "the list of pages, a page, a bucket of directories");
+    }
+
+    #[test]
+    fn a_name_is_given_or_not() {
+        let mut most = 0;
+        for count in [0, 1, 15, 16, 31, 32, 47, 48, 95, 96, 1023] {
+            let refused = at_each_allocation(
+                || filled(count),
+                |names| names.insert(place(0), name(LONG), place(count + 1), Rights::NONE, true),
+                |names, error| {
+                    assert_eq!(error, InsertError::NoMemory);
+                    assert_eq!((names.len(), names.count(place(0))), (count, count));
+                    assert_eq!(seen(names), seen(&filled(count)));
+                    assert_eq!(names.name_of(place(count + 1)), None);
+                    assert!(names.find(place(0), name(LONG)).is_none());
+                },
+            );
+            most = most.max(refused);
+        }
+        assert!(most >= 4, "index, entry, name and its pool: {most}");
+    }
+
+    #[test]
+    fn a_name_is_changed_or_not() {
+        let old = [LONG, b" 1"].concat();
+        let refused = at_each_allocation(
+            || filled(32),
+            |names| names.rename(place(0), name(&old), name(LONG)),
+            |names, error| {
+                assert_eq!(error, RenameError::NoMemory);
+                assert_eq!(seen(names), seen(&filled(32)));
+                assert_eq!(names.find(place(0), name(&old)).map(|named| named.target), Some(place(1)));
+            },
+        );
+        assert_eq!(refused, 2, "the bytes and their pool");
+    }
+
+    #[test]
+    fn taking_away_allocates_nothing() {
+        let mut names = filled(1000);
+        let old = [LONG, b" 500"].concat();
+        let done = without_allocation(|| {
+            let removed = names.remove(place(0), name(&old)).is_some();
+            let taken = names.take(place(7)).is_some();
+            let made_permanent = names.set_permanent(place(8), true).is_some();
+            let path = names.path(place(9), &mut [0; 100]).is_ok();
+            while names.take_first(place(0)).is_some() {}
+            [removed, taken, made_permanent, path, names.remove_directory(place(0)), names.is_empty()]
+        });
+        assert_eq!(done, [true; 6]);
+    }
+}

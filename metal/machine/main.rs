@@ -1,0 +1,7 @@
+//! The machine: entry, serial line, heap. The one place of this workspace with `unsafe`; the rest is `kobj_metal`, safe.
+#![no_std]
+#![no_main]
+
+mod entry;
+mod heap;
+mod serial;
