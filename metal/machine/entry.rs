@@ -53,7 +53,11 @@ extern "C" fn machine_start(information: *const StartInformation) -> ! {
     // SAFETY: the range must be free memory, mapped one to one: the loader says that it is memory, it begins behind the
     // image and ends where `entry.s` stops mapping. A loader that puts modules there would break it; we ask for none.
     unsafe { HEAP.give(start, end) };
-    let machine = Machine { live_bytes: || HEAP.live_bytes(), peak_bytes: || HEAP.peak_bytes() };
+    let machine = Machine {
+        live_bytes: || HEAP.live_bytes(),
+        peak_bytes: || HEAP.peak_bytes(),
+        refuse_after: |count| HEAP.refuse_after(count),
+    };
     exit(kobj_metal::run(&machine, &mut Serial))
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Heap {
     free: [Cell<Option<NonNull<Free>>>; CLASSES],
     live_bytes: Cell<usize>,
     peak_bytes: Cell<usize>,
+    /// Allocations that are still given out; `None`: there is no such end.
+    left: Cell<Option<u64>>,
 }
 
 // SAFETY: no two threads may use the cells at once. One processor runs, with interrupts off, and `alloc` calls nothing
@@ -40,6 +42,7 @@ impl Heap {
             free: [const { Cell::new(None) }; CLASSES],
             live_bytes: Cell::new(0),
             peak_bytes: Cell::new(0),
+            left: Cell::new(None),
         }
     }
 
@@ -60,6 +63,11 @@ impl Heap {
     /// The most that ever lived at once, in bytes.
     pub(crate) fn peak_bytes(&self) -> usize {
         self.peak_bytes.get()
+    }
+
+    /// Refuses every allocation after so many; `None` ends that.
+    pub(crate) fn refuse_after(&self, count: Option<u64>) {
+        self.left.set(count);
     }
 
     /// A block's size and its class; `None` if there is no such block.
@@ -87,6 +95,9 @@ impl Heap {
     }
 
     fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+        if let Some(left) = self.left.get() {
+            self.left.set(Some(left.checked_sub(1)?));
+        }
         let (size, class) = Self::class(layout)?;
         let list = &self.free[class];
         let block = match list.get() {

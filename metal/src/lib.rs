@@ -8,13 +8,15 @@ mod rows;
 
 use core::fmt::Write;
 
-/// What the machine can tell.
+/// What the machine can tell and do.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     /// Heap bytes that were asked for and not given back.
     pub live_bytes: fn() -> usize,
     /// The most of them that ever lived at once.
     pub peak_bytes: fn() -> usize,
+    /// Refuses every allocation after so many; `None` ends that.
+    pub refuse_after: fn(Option<u64>),
 }
 
 /// Does all of it; `true` if all held. The last line on the console is the sum; a rule that is broken panics.

@@ -8,7 +8,7 @@ use kobj_abi::{Koid, LinkKind, ObjectType};
 use kobj_core::{CloseError, CreateError, QueryError, ReferenceError, ReleaseError};
 
 pub(super) const ROWS: &[Row] = &[
-    ("a closed object that nothing keeps is gone", || {
+    ("a closed object that nothing keeps is gone", |_| {
         let mut core = core();
         let job = job(&mut core);
         let object = host(&mut core, job, 1);
@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.query(object), Err(QueryError::NoObject(gone(object))));
         left(core, 1);
     }),
-    ("a held object outlives its job's hold", || {
+    ("a held object outlives its job's hold", |_| {
         let mut core = core();
         let job = job(&mut core);
         let object = host(&mut core, job, 1);
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
         assert!(core.query(object).is_err());
         left(core, 1);
     }),
-    ("an object is closed once", || {
+    ("an object is closed once", |_| {
         let mut core = core();
         let job = job(&mut core);
         let object = host(&mut core, job, 1);
@@ -36,14 +36,14 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.close(object), Err(CloseError::Closed { koid: object }));
         left(core, 2);
     }),
-    ("what is gone is not closed", || {
+    ("what is gone is not closed", |_| {
         let mut core = core();
         let job = job(&mut core);
         core.close(job).unwrap();
         assert_eq!(core.close(job), Err(CloseError::NoObject(gone(job))));
         nothing_left(core);
     }),
-    ("each hold is given back by itself", || {
+    ("each hold is given back by itself", |_| {
         let mut core = core();
         let job = job(&mut core);
         (0..3).for_each(|_| core.reference(job).unwrap());
@@ -52,18 +52,18 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.query(job).unwrap().references, 1);
         left(core, 1);
     }),
-    ("what is not held is not given back", || {
+    ("what is not held is not given back", |_| {
         let mut core = core();
         let job = job(&mut core);
         assert_eq!(core.release(job), Err(ReleaseError::NotHeld { koid: job }));
         left(core, 1);
     }),
-    ("what never was is not held", || {
+    ("what never was is not held", |_| {
         let mut core = core();
         assert_eq!(core.reference(stranger()), Err(ReferenceError::NoObject(never(stranger()))));
         nothing_left(core);
     }),
-    ("a job is closed when it is empty", || {
+    ("a job is closed when it is empty", |_| {
         let mut core = core();
         let job = job(&mut core);
         let object = host(&mut core, job, 1);
@@ -72,7 +72,7 @@ pub(super) const ROWS: &[Row] = &[
         core.close(job).unwrap();
         nothing_left(core);
     }),
-    ("a closed job that is held takes nothing new", || {
+    ("a closed job that is held takes nothing new", |_| {
         let mut core = core();
         let job = job(&mut core);
         core.reference(job).unwrap();
@@ -81,7 +81,7 @@ pub(super) const ROWS: &[Row] = &[
         core.release(job).unwrap();
         nothing_left(core);
     }),
-    ("what lost its last reference is gone before its turn comes", || {
+    ("what lost its last reference is gone before its turn comes", |_| {
         let mut core = small_steps();
         let job = job(&mut core);
         let objects: Vec<Koid> = (0..8).map(|id| host(&mut core, job, id)).collect();
@@ -92,7 +92,7 @@ pub(super) const ROWS: &[Row] = &[
         drain(&mut core);
         left(core, 1);
     }),
-    ("created less destroyed is live, at every moment", || {
+    ("created less destroyed is live, at every moment", |_| {
         let mut core = core();
         let outer = job(&mut core);
         let inner = core.create_job(NOW, Some(outer), None).unwrap();
@@ -107,7 +107,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!((books.created, books.destroyed, books.live, books.peak), (100, 20, 80, 80));
         left(core, 82);
     }),
-    ("a job's books are its own, not its inner job's", || {
+    ("a job's books are its own, not its inner job's", |_| {
         let mut core = core();
         let outer = job(&mut core);
         let inner = core.create_job(NOW, Some(outer), None).unwrap();
@@ -116,13 +116,13 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.job_balance(inner).unwrap().of(ObjectType::HostObject).live, 1);
         left(core, 3);
     }),
-    ("only a job has books", || {
+    ("only a job has books", |_| {
         let mut core = core();
         let process = outsider(&mut core, 7);
         assert!(matches!(core.job_balance(process), Err(QueryError::WrongType(wrong)) if wrong.koid == process));
         left(core, 1);
     }),
-    ("what is left at the end is named, with what keeps it", || {
+    ("what is left at the end is named, with what keeps it", |_| {
         let mut core = core();
         let job = job(&mut core);
         let object = host(&mut core, job, 1);
@@ -130,7 +130,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(ending.left[1].tag.koid, object);
         assert_eq!(ending.left[1].why.chain, [(job, LinkKind::Contains)]);
     }),
-    ("an object with a hundred holders is buried in bounded steps, and gone at once", || {
+    ("an object with a hundred holders is buried in bounded steps, and gone at once", |_| {
         let mut core = small_steps();
         let job = job(&mut core);
         let object = host(&mut core, job, 1);
@@ -144,7 +144,7 @@ pub(super) const ROWS: &[Row] = &[
         assert!(drain(&mut core) >= 100);
         left(core, 101);
     }),
-    ("a chain of ten thousand ends in bounded steps", || {
+    ("a chain of ten thousand ends in bounded steps", |_| {
         let mut core = small_steps();
         let job = job(&mut core);
         let first = host(&mut core, job, 0);

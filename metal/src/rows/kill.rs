@@ -15,7 +15,7 @@ fn asked(effects: &[Effect]) -> Vec<(Koid, kobj_core::Ticket)> {
 }
 
 pub(super) const ROWS: &[Row] = &[
-    ("a kill ends all that the job contains, and the job", || {
+    ("a kill ends all that the job contains, and the job", |_| {
         let mut core = core();
         let outer = job(&mut core);
         let inner = core.create_job(NOW, Some(outer), None).unwrap();
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.balance().charge_bytes, 0);
         nothing_left(core);
     }),
-    ("a dying job takes nothing new, nor do those in it", || {
+    ("a dying job takes nothing new, nor do those in it", |_| {
         let mut core = small_steps();
         let outer = job(&mut core);
         let inner = core.create_job(NOW, Some(outer), None).unwrap();
@@ -38,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
         drain(&mut core);
         nothing_left(core);
     }),
-    ("a kill asks inner processes first, each once", || {
+    ("a kill asks inner processes first, each once", |_| {
         let mut core = core();
         let outer = job(&mut core);
         let inner = core.create_job(NOW, Some(outer), None).unwrap();
@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(asked, [below, above]);
         left(core, 4);
     }),
-    ("a process that would not end keeps its job dying", || {
+    ("a process that would not end keeps its job dying", |_| {
         let mut core = core();
         let outer = job(&mut core);
         core.create_process(NOW, Some(outer), living(1), None).unwrap();
@@ -62,7 +62,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.create_job(NOW, Some(outer), None), Err(CreateError::JobDying { job: outer }));
         left(core, 2);
     }),
-    ("a second kill tries again what is left", || {
+    ("a second kill tries again what is left", |_| {
         let mut core = core();
         let outer = job(&mut core);
         core.create_process(NOW, Some(outer), living(1), None).unwrap();
@@ -75,7 +75,7 @@ pub(super) const ROWS: &[Row] = &[
         drain(&mut core);
         nothing_left(core);
     }),
-    ("a kill meets a scrub under way", || {
+    ("a kill meets a scrub under way", |_| {
         let mut core = core();
         let outer = job(&mut core);
         let object = host(&mut core, outer, 1);
@@ -86,7 +86,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.done(ticket, Outcome::Left), Ok(Answer::Settled));
         nothing_left(core);
     }),
-    ("a kill goes in bounded steps", || {
+    ("a kill goes in bounded steps", |_| {
         let mut core = small_steps();
         let outer = job(&mut core);
         (0..500).map(|id| host(&mut core, outer, id)).for_each(drop);
@@ -94,7 +94,7 @@ pub(super) const ROWS: &[Row] = &[
         assert!(drain(&mut core) >= 500);
         nothing_left(core);
     }),
-    ("a kill touches no bystander", || {
+    ("a kill touches no bystander", |_| {
         let mut core = core();
         let [doomed, other] = [(); 2].map(|()| job(&mut core));
         host(&mut core, doomed, 1);
@@ -104,7 +104,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.job_balance(other).unwrap().of(ObjectType::HostObject).live, 1);
         left(core, 2);
     }),
-    ("only a job is killed", || {
+    ("only a job is killed", |_| {
         let mut core = core();
         let outer = job(&mut core);
         let object = host(&mut core, outer, 1);

@@ -29,13 +29,13 @@ fn target_lives_by(kind: LinkKind, from_process: bool) -> bool {
 }
 
 pub(super) const ROWS: &[Row] = &[
-    ("what a process holds lives", || assert!(target_lives_by(LinkKind::Holds, true))),
-    ("what a process waits on lives", || assert!(target_lives_by(LinkKind::WaitsOn, true))),
-    ("what an object exports lives", || assert!(target_lives_by(LinkKind::Exports, false))),
-    ("what an object is derived from lives", || assert!(target_lives_by(LinkKind::DerivedFrom, false))),
-    ("having made an object keeps it not", || assert!(!target_lives_by(LinkKind::Owns, true))),
-    ("what an object backs does not live by that", || assert!(!target_lives_by(LinkKind::Backs, false))),
-    ("a store lives by what it backs", || {
+    ("what a process holds lives", |_| assert!(target_lives_by(LinkKind::Holds, true))),
+    ("what a process waits on lives", |_| assert!(target_lives_by(LinkKind::WaitsOn, true))),
+    ("what an object exports lives", |_| assert!(target_lives_by(LinkKind::Exports, false))),
+    ("what an object is derived from lives", |_| assert!(target_lives_by(LinkKind::DerivedFrom, false))),
+    ("having made an object keeps it not", |_| assert!(!target_lives_by(LinkKind::Owns, true))),
+    ("what an object backs does not live by that", |_| assert!(!target_lives_by(LinkKind::Backs, false))),
+    ("a store lives by what it backs", |_| {
         let mut core = core();
         let [_, store, mount] = two(&mut core);
         core.link(store, LinkKind::Backs, mount).unwrap();
@@ -45,42 +45,42 @@ pub(super) const ROWS: &[Row] = &[
         assert!(core.query(store).is_err());
         left(core, 1);
     }),
-    ("containment is made by creating alone", || {
+    ("containment is made by creating alone", |_| {
         let mut core = core();
         let [job, object, _] = two(&mut core);
         let refused = core.link(job, LinkKind::Contains, object);
         assert_eq!(refused, Err(LinkError::Containment { target: object }));
         left(core, 3);
     }),
-    ("containment is ended by closing alone", || {
+    ("containment is ended by closing alone", |_| {
         let mut core = core();
         two(&mut core);
         let home = LinkId::from_words(0, 1).unwrap();
         assert_eq!(core.unlink(home), Err(UnlinkError::Containment { link: home }));
         left(core, 3);
     }),
-    ("nothing is linked to itself", || {
+    ("nothing is linked to itself", |_| {
         let mut core = core();
         let [_, object, _] = two(&mut core);
         let refused = core.link(object, LinkKind::Backs, object);
         assert_eq!(refused, Err(LinkError::Itself { koid: object }));
         left(core, 3);
     }),
-    ("types that do not go with a link are refused", || {
+    ("types that do not go with a link are refused", |_| {
         let mut core = core();
         let [_, source, target] = two(&mut core);
         let kind = LinkKind::Holds;
         assert_eq!(core.link(source, kind, target), Err(LinkError::NotAllowed { source, kind, target }));
         left(core, 3);
     }),
-    ("what never was is not linked", || {
+    ("what never was is not linked", |_| {
         let mut core = core();
         let [_, object, _] = two(&mut core);
         let refused = core.link(object, LinkKind::Backs, stranger());
         assert_eq!(refused, Err(LinkError::NoObject(never(stranger()))));
         left(core, 3);
     }),
-    ("a process that has ended holds nothing", || {
+    ("a process that has ended holds nothing", |_| {
         let mut core = core();
         let [job, object, _] = two(&mut core);
         let ended = process::Request { ended: true, ..living(2) };
@@ -88,7 +88,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.link(ended, LinkKind::Holds, object), Err(LinkError::Ended { koid: ended }));
         left(core, 4);
     }),
-    ("a link is cut once", || {
+    ("a link is cut once", |_| {
         let mut core = core();
         let [_, source, target] = two(&mut core);
         let link = core.link(source, LinkKind::Backs, target).unwrap();
@@ -96,7 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.unlink(link), Err(UnlinkError::NoLink { link }));
         left(core, 3);
     }),
-    ("a cut link's id is not the next one's", || {
+    ("a cut link's id is not the next one's", |_| {
         let mut core = core();
         let [_, source, target] = two(&mut core);
         let link = core.link(source, LinkKind::Backs, target).unwrap();
@@ -107,20 +107,20 @@ pub(super) const ROWS: &[Row] = &[
         core.unlink(next).unwrap();
         left(core, 3);
     }),
-    ("why: a job keeps what it contains", || {
+    ("why: a job keeps what it contains", |_| {
         let mut core = core();
         let [job, object, _] = two(&mut core);
         assert_eq!(core.why(object).unwrap().chain, [(job, LinkKind::Contains)]);
         left(core, 3);
     }),
-    ("why: a root is kept by nothing", || {
+    ("why: a root is kept by nothing", |_| {
         let mut core = core();
         let process = outsider(&mut core, 9);
         let why = core.why(process).unwrap();
         assert!(why.rooted && why.chain.is_empty());
         left(core, 1);
     }),
-    ("why: the chain leads from a living process", || {
+    ("why: the chain leads from a living process", |_| {
         let mut core = core();
         let [_, disk, mount] = two(&mut core);
         let holder = outsider(&mut core, 9);
@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.why(disk).unwrap().chain, chain);
         left(core, 4);
     }),
-    ("why: the shorter of two chains", || {
+    ("why: the shorter of two chains", |_| {
         let mut core = core();
         let [job, disk, mount] = two(&mut core);
         let holder = outsider(&mut core, 9);
@@ -140,7 +140,7 @@ pub(super) const ROWS: &[Row] = &[
         assert_eq!(core.why(disk).unwrap().chain, [(job, LinkKind::Contains)]);
         left(core, 4);
     }),
-    ("why: a circle has no root", || {
+    ("why: a circle has no root", |_| {
         let mut core = core();
         let [job, one, other] = two(&mut core);
         core.link(one, LinkKind::DerivedFrom, other).unwrap();
@@ -153,7 +153,7 @@ pub(super) const ROWS: &[Row] = &[
         assert!(core.query(one).is_err(), "a job's end ends circles too");
         nothing_left(core);
     }),
-    ("why: what is gone has no answer", || {
+    ("why: what is gone has no answer", |_| {
         let mut core = core();
         let [_, object, _] = two(&mut core);
         core.close(object).unwrap();

@@ -1,10 +1,12 @@
-//! Rules of the core, each a row that sets up its own manager, and fails by a panic that says where.
+//! Rules of memory and core, each a row that sets up its own manager, and fails by a panic that says where.
 
 mod ends;
 mod keeps;
 mod kill;
 mod links;
 mod made;
+mod memory;
+mod table;
 
 use crate::Machine;
 use alloc::vec::Vec;
@@ -15,9 +17,9 @@ use kobj_core::types::process;
 use kobj_core::{Core, Limits, LooseEnds, Missing};
 
 /// A rule and its check.
-type Row = (&'static str, fn());
+type Row = (&'static str, fn(&Machine));
 
-const TABLES: [&[Row]; 5] = [made::ROWS, keeps::ROWS, links::ROWS, ends::ROWS, kill::ROWS];
+const TABLES: [&[Row]; 7] = [memory::ROWS, table::ROWS, made::ROWS, keeps::ROWS, links::ROWS, ends::ROWS, kill::ROWS];
 
 /// Runs every row, each with its name on the console; none may leave a byte on the heap. Gives how many ran.
 pub(crate) fn run(machine: &Machine, console: &mut dyn Write) -> usize {
@@ -25,7 +27,7 @@ pub(crate) fn run(machine: &Machine, console: &mut dyn Write) -> usize {
     for (name, check) in TABLES.into_iter().flatten() {
         let _ = write!(console, "row: {name} ... ");
         let before = (machine.live_bytes)();
-        check();
+        check(machine);
         let left = (machine.live_bytes)() - before;
         assert!(left == 0, "the row leaves {left} heap bytes");
         let _ = writeln!(console, "ok");
@@ -35,6 +37,24 @@ pub(crate) fn run(machine: &Machine, console: &mut dyn Write) -> usize {
 }
 
 // What the rows share
+
+/// Refuses the first allocation, then the second, and so on, until the action succeeds; each refusal is an error and leaves
+/// not a byte behind.
+fn refused_until_it_succeeds<T, E>(machine: &Machine, mut action: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let before = (machine.live_bytes)();
+    for allocations in 0..1000 {
+        (machine.refuse_after)(Some(allocations));
+        let result = action();
+        (machine.refuse_after)(None);
+        if result.is_ok() {
+            return result;
+        }
+        drop(result);
+        let left = (machine.live_bytes)() - before;
+        assert!(left == 0, "refused after {allocations} allocations, it leaves {left} bytes");
+    }
+    action()
+}
 
 const NOW: Time = Time(1_000_000);
 
