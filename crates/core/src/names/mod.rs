@@ -116,6 +116,8 @@ struct Directory {
     order: Order,
     /// Names in it.
     count: u32,
+    /// Permanent ones among them.
+    permanent: u32,
     /// Names ever given in it.
     serial: u64,
 }
@@ -191,6 +193,12 @@ impl Names {
         self.directory(directory).map_or(0, |directory| directory.count)
     }
 
+    /// How many of a directory's names are permanent.
+    #[must_use]
+    pub fn count_permanent(&self, directory: Place) -> u32 {
+        self.directory(directory).map_or(0, |directory| directory.permanent)
+    }
+
     /// Ends a directory. `false`, and nothing changed, if it has names ([`Names::take_first`] takes them), has a name
     /// ([`Names::take`]), or is none.
     pub fn remove_directory(&mut self, place: Place) -> bool {
@@ -201,6 +209,35 @@ impl Names {
         }
         node.directory = None;
         self.directories.remove(directory).is_some()
+    }
+
+    /// Whether an object could be given a name in a directory; without an object, a new one. A directory that was not
+    /// added yet is one without names.
+    ///
+    /// # Errors
+    /// [`InsertError`], as [`Names::insert`] would say, memory apart.
+    pub fn check(
+        &self,
+        directory: Place,
+        name: Name<'_>,
+        target: Option<Place>,
+        is_directory: bool,
+    ) -> Result<(), InsertError> {
+        if self.index.find(&self.entries, directory, name.bytes()).is_some() {
+            return Err(InsertError::NameExists);
+        }
+        if target.is_some_and(|target| self.node(target).entry.is_some()) {
+            return Err(InsertError::AlreadyNamed);
+        }
+        if !is_directory {
+            return Ok(());
+        }
+        let levels = target.map_or(0, |target| self.levels(target)).max(1);
+        let above = self.above(directory, target).ok_or(InsertError::Cycle)?;
+        if above + u32::from(levels) > u32::from(DEPTH_MOST) {
+            return Err(InsertError::TooDeep);
+        }
+        Ok(())
     }
 
     /// Gives an object a name in a directory, as the last in its order; a directory may be named with all below it.
@@ -218,19 +255,8 @@ impl Names {
         permanent: bool,
     ) -> Result<(), InsertError> {
         self.directory(directory).ok_or(InsertError::NoDirectory)?;
-        if self.index.find(&self.entries, directory, name.bytes()).is_some() {
-            return Err(InsertError::NameExists);
-        }
-        if self.node(target).entry.is_some() {
-            return Err(InsertError::AlreadyNamed);
-        }
         let levels = self.levels(target);
-        if levels > 0 {
-            let above = self.above(directory, target).ok_or(InsertError::Cycle)?;
-            if above + u32::from(levels) > u32::from(DEPTH_MOST) {
-                return Err(InsertError::TooDeep);
-            }
-        }
+        self.check(directory, name, Some(target), levels > 0)?;
         // All that can fail comes first. What was reserved and is not used is room for the next.
         self.nodes.reserve(target.index(), Node::default)?;
         self.index.reserve(&mut self.entries)?;
@@ -240,6 +266,7 @@ impl Names {
             return Err(InsertError::NoDirectory);
         };
         record.count += 1;
+        record.permanent += u32::from(permanent);
         record.serial += 1;
         let entry = Entry {
             directory,
@@ -330,7 +357,12 @@ impl Names {
     /// Makes an object's name permanent, or temporary. Gives what it was; `None` if the object has no name.
     pub fn set_permanent(&mut self, target: Place, permanent: bool) -> Option<bool> {
         let entry = self.entries.get_mut(self.node(target).entry?)?;
-        Some(core::mem::replace(&mut entry.permanent, permanent))
+        let before = core::mem::replace(&mut entry.permanent, permanent);
+        let directory = entry.directory;
+        if let Some(record) = self.node(directory).directory.and_then(|record| self.directories.get_mut(record)) {
+            record.permanent = record.permanent - u32::from(before) + u32::from(permanent);
+        }
+        Some(before)
     }
 
     /// Directories above an object: 0 if it has no name.
@@ -374,15 +406,15 @@ impl Names {
     }
 
     /// Directories above a directory; `None` if `other` is it or one of them.
-    fn above(&self, directory: Place, other: Place) -> Option<u32> {
+    fn above(&self, directory: Place, other: Option<Place>) -> Option<u32> {
         let mut above = 0;
         for named in self.upwards(directory) {
-            if named.target == other {
+            if Some(named.target) == other {
                 return None;
             }
             above += 1;
         }
-        (self.top(directory) != other).then_some(above)
+        (Some(self.top(directory)) != other).then_some(above)
     }
 
     #[inline]
@@ -413,10 +445,11 @@ impl Names {
 
     /// Takes one name out. Allocates nothing.
     fn take_entry(&mut self, place: Place) -> Option<Removed> {
-        let directory = self.entries.get(place)?.directory;
+        let (directory, permanent) = self.entries.get(place).map(|entry| (entry.directory, entry.permanent))?;
         self.index.remove(&mut self.entries, place);
         if let Some(record) = self.node(directory).directory.and_then(|record| self.directories.get_mut(record)) {
             record.count -= 1;
+            record.permanent -= u32::from(permanent);
             record.order.remove(&mut self.entries, place, self.seed);
         }
         let entry = self.entries.remove(place)?;

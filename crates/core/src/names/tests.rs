@@ -164,6 +164,8 @@ fn check_all(names: &Names, model: &Model) {
             known.iter().map(|known| (known.name.clone(), known.target, known.most, known.permanent)).collect();
         assert_eq!(listed(names, *directory), list);
         assert_eq!(names.count(*directory) as usize, list.len());
+        let permanent = list.iter().filter(|(.., permanent)| *permanent).count();
+        assert_eq!(names.count_permanent(*directory) as usize, permanent);
         assert_eq!(usize::from(names.levels(*directory)), model.height(*directory) + 1, "{directory:?}");
         count += list.len();
     }
