@@ -100,7 +100,14 @@ impl Core {
         let charge_bytes = (procedures(object_type).charge_bytes)(&state)
             .saturating_add(Slab::<Body>::SLOT_BYTES)
             .saturating_add(out_of_line);
-        let birth = Birth { creator, created_us: now.0, owner: owner.map(Reference::place), charge_bytes, name };
+        let birth = Birth {
+            object_type: Some(object_type),
+            creator,
+            created_us: now.0,
+            owner: owner.map(Reference::place),
+            charge_bytes,
+            name,
+        };
         let account = owner.and_then(|owner| self.job(owner)?.account);
         let charge = Charge::object(object_type.number(), u64::from(charge_bytes));
         self.charge(account, charge).map_err(NotMade::Charge)?;
@@ -176,12 +183,14 @@ impl Core {
 
     pub(crate) fn do_reference(&mut self, koid: Koid) -> Result<(), ReferenceError> {
         let object = self.find(koid)?;
+        let held = self.slab.header(object).map_or(0, |header| header.held());
+        let more = held.checked_add(1).ok_or(ReferenceError::Full { koid })?;
         self.slab.acquire(object).map_err(|error| match error {
             AcquireError::Stale => ReferenceError::NoObject(self.missing(koid)),
             AcquireError::Full => ReferenceError::Full { koid },
         })?;
         if let Ok(header) = self.slab.header_mut(object) {
-            header.held += 1;
+            header.set_held(more);
         }
         Ok(())
     }
@@ -191,10 +200,10 @@ impl Core {
         let place = self.index.get(koid).filter(|place| self.koid_at(*place) == Some(koid));
         let alive = self.find(koid).is_ok();
         let held = place.and_then(|place| Some((place, self.slab.any_header_mut(place)?)));
-        let Some((place, header)) = held.filter(|(_, header)| alive || header.held > 0) else {
+        let Some((place, header)) = held.filter(|(_, header)| alive || header.held() > 0) else {
             return Err(self.missing(koid).into());
         };
-        header.held = header.held.checked_sub(1).ok_or(ReleaseError::NotHeld { koid })?;
+        header.set_held(header.held().checked_sub(1).ok_or(ReleaseError::NotHeld { koid })?);
         let _last_is_queued = self.slab.release(place);
         Ok(())
     }

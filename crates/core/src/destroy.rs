@@ -28,8 +28,8 @@ impl Core {
                 break;
             }
             let owner = self.owner(object);
-            let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes);
-            let Ok(body) = self.slab.condemn(object) else { break };
+            let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
+            let Ok(Some(body)) = self.slab.condemn(object) else { break };
             next = self.took_tag(object.place(), owner, charge_bytes, body);
         }
         loose_ends
@@ -45,7 +45,7 @@ impl Core {
         self.refund(body.account, Charge::object(object_type.number(), u64::from(charge_bytes)));
         self.balance.destroy(object_type, charge_bytes);
         if let Some(header) = self.slab.any_header_mut(place) {
-            header.owner = None;
+            header.set_owner(None);
         }
         if body.hold {
             // It is pinned by its condemnation, so this is not the last.
@@ -80,12 +80,12 @@ impl Core {
     /// account, which counts for the outer ones as before.
     pub(crate) fn leave_behind(&mut self, object: Reference, job: Reference) {
         let Some(around) = self.owner(job) else { return };
-        let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes);
+        let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
         let object_type = self.type_of(object);
         let Some(home) = self.body(object).and_then(|body| body.home) else { return };
         self.links.change_source(&mut self.slab, home, around.place());
         if let Ok(header) = self.slab.header_mut(object) {
-            header.owner = Some(around.place());
+            header.set_owner(Some(around.place()));
         }
         if let Some(state) = self.job_mut(job) {
             state.balance.leave(object_type, charge_bytes);
@@ -99,7 +99,7 @@ impl Core {
     fn loose_ends(&self, object: Reference) -> LooseEnds {
         let mut found = LooseEnds::default();
         let Ok(header) = self.slab.header(object) else { return found };
-        let mut incoming = header.first_in;
+        let mut incoming = header.first_in();
         let mut outgoing = self.first_that_may_keep(object);
         // Bounded: a few more links are looked at than are named, then it only says that there are more.
         for _ in 0..LooseEnds::MOST * 4 {
@@ -107,7 +107,7 @@ impl Core {
                 (Some(place), _) => (place, true),
                 (None, Some(place)) => (place, false),
                 (None, None) => {
-                    found.more |= header.held > 0;
+                    found.more |= header.held() > 0;
                     return found;
                 }
             };
@@ -134,7 +134,7 @@ impl Core {
     /// First of the links that start at an object, if any of them may keep it: only what backs something is kept so.
     pub(crate) fn first_that_may_keep(&self, object: Reference) -> Option<Place> {
         let may = procedures(self.type_of(object)).source_of.contains(&LinkKind::Backs);
-        self.slab.header(object).ok().filter(|_| may).and_then(|header| header.first_out)
+        self.slab.header(object).ok().filter(|_| may).and_then(|header| header.first_out())
     }
 
     /// One unit of burying; `false` if nobody waits.
@@ -143,8 +143,8 @@ impl Core {
         if let Ok(object) = self.slab.at(place) {
             // Its last reference went: nothing keeps it, so there is no loose end but what keeps nothing.
             let owner = self.owner(object);
-            let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes);
-            if let Ok(body) = self.slab.take_tag(object) {
+            let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
+            if let Ok(Some(body)) = self.slab.take_tag(object) {
                 let over = self.took_tag(place, owner, charge_bytes, body);
                 if let Some(job) = over {
                     self.destroy(job);
@@ -152,7 +152,7 @@ impl Core {
             }
             return true;
         }
-        let link = self.slab.any_header(place).and_then(|header| header.first_out.or(header.first_in));
+        let link = self.slab.any_header(place).and_then(|header| header.first_out().or(header.first_in()));
         if let Some(link) = link {
             self.cut(link);
             return true;

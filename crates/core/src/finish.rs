@@ -155,13 +155,13 @@ impl Core {
         let mut jobs: BTreeMap<Place, Census> = BTreeMap::new();
         for object in self.slab.iter() {
             let Ok(header) = self.slab.header(object) else { continue };
-            if header.owner.is_some() && self.owner(object).is_none() {
+            if header.owner().is_some() && self.owner(object).is_none() {
                 return Err(Imbalance::Orphan { koid: object.koid() });
             }
-            let owner = header.owner.map(|owner| jobs.entry(owner).or_default());
+            let owner = header.owner().map(|owner| jobs.entry(owner).or_default());
             for census in owner.into_iter().chain([&mut all]) {
                 census.live[self.type_of(object) as usize - 1] += 1;
-                census.charge_bytes += u64::from(header.charge_bytes);
+                census.charge_bytes += u64::from(header.charge_bytes());
             }
         }
         Self::compare(None, &self.balance, &all)?;
@@ -207,13 +207,13 @@ impl Core {
         }
         for object in self.slab.iter() {
             let (Ok(header), Some(body)) = (self.slab.header(object), self.body(object)) else { continue };
-            let found = header.held
+            let found = u32::from(header.held())
                 + self.handles_to(object)
                 + u32::from(body.hold)
                 + pending.get(&object.place()).copied().unwrap_or(0)
-                + self.count_keepers(object.place(), header.first_in, |record| record.next_in)
-                + self.count_keepers(object.place(), header.first_out, |record| record.next_out);
-            let count = header.gate().references();
+                + self.count_keepers(object.place(), header.first_in(), |record| record.next_in)
+                + self.count_keepers(object.place(), header.first_out(), |record| record.next_out);
+            let count = header.references();
             if count != found {
                 return Err(Imbalance::References { koid: object.koid(), count, found });
             }

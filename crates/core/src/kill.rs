@@ -91,7 +91,7 @@ impl Core {
 
     fn enter(&mut self, job: Reference) {
         let Ok(header) = self.slab.header(job) else { return };
-        let cursor = header.first_out;
+        let cursor = header.first_out();
         if let Some(state) = self.job_mut(job) {
             state.die();
         }
@@ -123,7 +123,7 @@ impl Core {
     }
 
     fn end_of_children(&mut self, job: Reference, phase: Phase) {
-        let first = self.slab.header(job).ok().and_then(|header| header.first_out);
+        let first = self.slab.header(job).ok().and_then(|header| header.first_out());
         if phase == Phase::Jobs
             && let Some(frame) = self.kill.stack.last_mut()
         {

@@ -5,7 +5,7 @@ use crate::error::{LinkError, UnlinkError};
 use crate::manager::{Body, Core};
 use crate::types::{State, procedures};
 use kobj_abi::{Koid, LinkKind};
-use kobj_memory::{AcquireError, Chunks, Place, Slab};
+use kobj_memory::{AcquireError, Array, Place, Slab};
 
 /// Which end of a link it keeps alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +76,8 @@ impl Record {
 /// All links.
 #[derive(Default)]
 pub(crate) struct Links {
-    records: Chunks<Record>,
+    records: Array<Record>,
     free: Option<Place>,
-    used: u32,
     serial: u64,
 }
 
@@ -93,7 +92,7 @@ impl Links {
 
     /// Whether that many links more find room.
     pub(crate) fn has_room(&self, more: u32) -> bool {
-        Place::MAX - self.used >= more
+        Place::MAX - self.records.len() >= more
     }
 
     /// Makes a link between two occupied places; counts no reference.
@@ -106,8 +105,8 @@ impl Links {
     ) -> Option<LinkId> {
         let place = self.take()?;
         self.serial += 1;
-        let next_out = slab.any_header_mut(source)?.first_out.replace(place);
-        let next_in = slab.any_header_mut(target)?.first_in.replace(place);
+        let next_out = slab.any_header_mut(source)?.set_first_out(Some(place));
+        let next_in = slab.any_header_mut(target)?.set_first_in(Some(place));
         *self.records.get_mut(place)? = Record {
             word: self.serial << 8 | kind as u64,
             source: Some(source),
@@ -131,12 +130,7 @@ impl Links {
             self.free = self.records.get(place)?.next_out;
             return Some(place);
         }
-        let place = Place::new(self.used)?;
-        if self.used as usize == self.records.capacity() {
-            self.records.grow(Record::default);
-        }
-        self.used += 1;
-        Some(place)
+        self.records.push(Record::default()).ok()
     }
 
     /// Lets a link start elsewhere; counts no reference.
@@ -144,12 +138,14 @@ impl Links {
         let record = *self.get(place)?;
         match record.previous_out {
             Some(previous) => self.records.get_mut(previous)?.next_out = record.next_out,
-            None => slab.any_header_mut(record.source?)?.first_out = record.next_out,
+            None => {
+                slab.any_header_mut(record.source?)?.set_first_out(record.next_out);
+            }
         }
         if let Some(next) = record.next_out.and_then(|next| self.records.get_mut(next)) {
             next.previous_out = record.previous_out;
         }
-        let next_out = slab.any_header_mut(source)?.first_out.replace(place);
+        let next_out = slab.any_header_mut(source)?.set_first_out(Some(place));
         if let Some(next) = next_out.and_then(|next| self.records.get_mut(next)) {
             next.previous_out = Some(place);
         }
@@ -165,11 +161,15 @@ impl Links {
         let record = *self.get(place)?;
         match record.previous_out {
             Some(previous) => self.records.get_mut(previous)?.next_out = record.next_out,
-            None => slab.any_header_mut(record.source?)?.first_out = record.next_out,
+            None => {
+                slab.any_header_mut(record.source?)?.set_first_out(record.next_out);
+            }
         }
         match record.previous_in {
             Some(previous) => self.records.get_mut(previous)?.next_in = record.next_in,
-            None => slab.any_header_mut(record.target?)?.first_in = record.next_in,
+            None => {
+                slab.any_header_mut(record.target?)?.set_first_in(record.next_in);
+            }
         }
         if let Some(next) = record.next_out.and_then(|next| self.records.get_mut(next)) {
             next.previous_out = record.previous_out;

@@ -13,7 +13,7 @@ use crate::types::{State, job};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, ObjectType};
-use kobj_memory::{Place, Reference, Slab, Stamp};
+use kobj_memory::{NoMemory, Place, Reference, Slab, Stamp};
 
 /// What bounds a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,24 +90,38 @@ impl core::fmt::Debug for Core {
 
 impl Core {
     /// An empty manager whose koids are of `era`. The caller has claimed the era, so that no other manager has it.
+    ///
+    /// # Panics
+    /// If there is no memory even for an empty manager; see [`Core::try_with_limits`].
     #[must_use]
     pub fn new(era: Era) -> Self {
         Self::with_limits(era, Limits::default())
     }
 
     /// An empty manager with limits of one's own.
+    ///
+    /// # Panics
+    /// If there is no memory even for an empty manager; see [`Core::try_with_limits`].
     #[must_use]
     pub fn with_limits(era: Era, limits: Limits) -> Self {
+        Self::try_with_limits(era, limits).expect("there is memory for an empty manager")
+    }
+
+    /// An empty manager with limits of one's own.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn try_with_limits(era: Era, limits: Limits) -> Result<Self, NoMemory> {
         // A step that does no work would never come to an end.
         let limits = Limits { work_per_step: limits.work_per_step.max(1), ..limits };
         let mut index = Index::default();
         index.open(era);
-        Self {
+        Ok(Self {
             limits,
             era,
             issued: 0,
             index,
-            slab: Slab::default(),
+            slab: Slab::try_new()?,
             links: Links::default(),
             balance: Balance::default(),
             accounts: Accounts::default(),
@@ -120,7 +134,7 @@ impl Core {
             effects: Vec::new(),
             mark: 0,
             finished: false,
-        }
+        })
     }
 
     /// Does one command, and a bounded amount of left-over work.
@@ -251,7 +265,7 @@ impl Core {
 
     /// The job that contains an object.
     pub(crate) fn owner(&self, object: Reference) -> Option<Reference> {
-        self.slab.at(self.slab.header(object).ok()?.owner?).ok()
+        self.slab.at(self.slab.header(object).ok()?.owner()?).ok()
     }
 
     /// The koid of whatever stands at a place.

@@ -24,12 +24,12 @@ impl Core {
             tag: object.tag(),
             object_type,
             name: self.slab.name(object).ok()?.map(ToOwned::to_owned),
-            references: header.gate().references(),
-            held: header.held,
-            creator: header.creator,
-            created: Time(header.created_us),
+            references: header.references(),
+            held: header.held().into(),
+            creator: self.slab.creator(object).ok()?,
+            created: Time(header.created_us()),
             owner: self.owner(object).map(Reference::koid),
-            charge_bytes: header.charge_bytes,
+            charge_bytes: header.charge_bytes(),
             detail: (procedures(object_type).query)(state)?,
         })
     }

@@ -493,8 +493,9 @@ fn the_audit_sees_books_and_counts_that_are_wrong() {
         (core, job, object)
     };
     // A manager's end looks too: each ends by `finish`, since one that is merely dropped panics in a debug build.
-    let (core, _, object) = setup();
-    core.slab.acquire(core.find(object).unwrap()).unwrap();
+    let (mut core, _, object) = setup();
+    let reference = core.find(object).unwrap();
+    core.slab.acquire(reference).unwrap();
     let wrong = Imbalance::References { koid: object, count: 2, found: 1 };
     assert_eq!((core.audit(), core.finish().err()), (Err(wrong), Some(wrong)));
     let (mut core, _, _) = setup();

@@ -63,7 +63,7 @@ impl Core {
     /// Adds each living keeper of `object` that was not reached before.
     fn look_back(&mut self, object: Reference, from: Option<usize>, reached: &mut Vec<Reached>) {
         let Ok(header) = self.slab.header(object) else { return };
-        let mut incoming = header.first_in;
+        let mut incoming = header.first_in();
         let mut outgoing = self.first_that_may_keep(object);
         let held_by_job = self.body(object).is_some_and(|body| body.hold);
         while let Some(record) = incoming.and_then(|place| self.links.get(place)).copied() {
@@ -101,7 +101,7 @@ impl Core {
             let all: Vec<Reference> = self.slab.iter().collect();
             for object in all {
                 if let Ok(header) = self.slab.header_mut(object) {
-                    header.mark = 0;
+                    header.set_mark(0);
                 }
             }
             self.mark = 1;
@@ -111,6 +111,6 @@ impl Core {
     /// Whether this search comes by for the first time.
     fn visit(&mut self, object: Reference) -> bool {
         let mark = self.mark;
-        self.slab.header_mut(object).is_ok_and(|header| core::mem::replace(&mut header.mark, mark) != mark)
+        self.slab.header_mut(object).is_ok_and(|header| header.set_mark(mark) != mark)
     }
 }

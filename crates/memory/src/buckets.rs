@@ -135,27 +135,54 @@ mod memory {
     use alloc::alloc::{alloc_zeroed, dealloc};
     use core::alloc::Layout;
 
+    /// The alignment that is asked for at most: allocators zero memory of a larger one themselves, at once, where the kernel
+    /// would zero each page when it is touched. A bucket of millions would stop its thread for tens of milliseconds.
+    const ALIGN_MOST: usize = 16;
+
+    /// Bytes in front of the first entry, at most, so that it can be aligned here: none, or from [`ALIGN_MOST`] up.
+    const fn slack<T>() -> usize {
+        if align_of::<T>() > ALIGN_MOST { align_of::<T>() } else { 0 }
+    }
+
     fn layout<T: Zeroed>(bucket: u32) -> Result<Layout, NoMemory> {
         const { assert!(size_of::<T>() > 0, "entries have a size") };
         const { assert!(!core::mem::needs_drop::<T>(), "entries are not dropped") };
-        Layout::array::<T>(1 << bucket).map_err(|_| NoMemory)
+        const { assert!(align_of::<T>() <= 128, "the bytes in front of the first entry are kept as one byte") };
+        let entries = Layout::array::<T>(1 << bucket).map_err(|_| NoMemory)?;
+        let bytes = entries.size().checked_add(slack::<T>()).ok_or(NoMemory)?;
+        Layout::from_size_align(bytes, entries.align().min(ALIGN_MOST)).map_err(|_| NoMemory)
     }
 
     pub(super) fn allocate<T: Zeroed>(bucket: u32) -> Result<*mut T, NoMemory> {
         let layout = layout::<T>(bucket)?;
         // SAFETY: the layout must not be empty: entries have a size, and there is one at least. Empty entries would break it.
         let made = unsafe { alloc_zeroed(layout) };
-        if made.is_null() { Err(NoMemory) } else { Ok(made.cast()) }
+        if made.is_null() || slack::<T>() == 0 {
+            return if made.is_null() { Err(NoMemory) } else { Ok(made.cast()) };
+        }
+        let offset = align_of::<T>() - made.addr() % align_of::<T>();
+        // SAFETY: the result must lie in the allocation: the offset is at most the slack that `layout` added.
+        let first = unsafe { made.add(offset) };
+        // SAFETY: one byte in front must be in the allocation and nobody's: the offset is 16 at least, as `made` is aligned
+        // to 16. A smaller ALIGN_MOST than 1 would break it.
+        unsafe { first.sub(1).write(offset as u8) };
+        Ok(first.cast())
     }
 
     /// # Safety
     /// `first` came from [`allocate`] with the same `bucket`, and nobody uses it any more.
     pub(super) unsafe fn give_back<T: Zeroed>(first: *mut T, bucket: u32) {
-        if let Ok(layout) = layout::<T>(bucket) {
-            // SAFETY: pointer and layout must be those of one allocation: the caller's duty, and the layout follows from T
-            // and bucket alone. A layout that changes between the two would break it.
-            unsafe { dealloc(first.cast(), layout) };
+        let Ok(layout) = layout::<T>(bucket) else { return };
+        let mut made: *mut u8 = first.cast();
+        if slack::<T>() > 0 {
+            // SAFETY: it must be the byte that `allocate` wrote: the caller's duty; nobody writes in front of the entries.
+            let offset = unsafe { first.cast::<u8>().sub(1).read() };
+            // SAFETY: the result must lie in the allocation: it is where `allocate` began to count.
+            made = unsafe { made.sub(usize::from(offset)) };
         }
+        // SAFETY: pointer and layout must be those of one allocation: the caller's duty, and the layout follows from T and
+        // bucket alone. A layout that changes between the two would break it.
+        unsafe { dealloc(made, layout) };
     }
 }
 
@@ -206,6 +233,21 @@ mod tests {
             assert_eq!(entry.load(Ordering::Relaxed), u64::from(index) + 1);
         }
         assert_eq!(buckets.capacity(), 32 * ((1 << 8) - 1));
+    }
+
+    #[test]
+    fn entries_of_a_large_alignment_are_aligned() {
+        #[repr(align(128))]
+        struct Line(AtomicU64);
+        // SAFETY: zeroes must be a value: they are the number 0, and padding.
+        unsafe impl Zeroed for Line {}
+        let buckets: Buckets<Line> = Buckets::default();
+        for index in (0..3_000).step_by(31) {
+            buckets.grow_to(index).unwrap();
+            let entry = buckets.get(index).unwrap();
+            assert_eq!(core::ptr::from_ref(entry).addr() % 128, 0);
+            assert_eq!(entry.0.swap(!0, Ordering::Relaxed), 0);
+        }
     }
 
     #[test]

@@ -14,12 +14,10 @@ extern crate std;
 #[cfg(not(any(loom, shuttle)))]
 mod array;
 mod buckets;
-mod chunks;
 mod fallible;
 mod gate;
 mod handle_entry;
 mod handle_table;
-#[cfg(not(any(loom, shuttle)))]
 mod header;
 mod lock;
 #[cfg(all(test, any(loom, shuttle)))]
@@ -27,6 +25,8 @@ mod models;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models_table;
 mod nodes;
+#[cfg(not(any(loom, shuttle)))]
+mod objects;
 mod place;
 mod reaper;
 mod refusing;
@@ -34,23 +34,27 @@ mod shared;
 #[cfg(not(any(loom, shuttle)))]
 mod slab;
 mod slot_list;
+#[cfg(not(any(loom, shuttle)))]
+mod state;
 mod sync;
 
 #[cfg(not(any(loom, shuttle)))]
 pub use array::{Array, Pool};
 pub use buckets::NoMemory;
-pub use chunks::Chunks;
 pub use fallible::{Bytes, TryPush, try_box, try_collect};
-pub use gate::{Acquire, Gate, Release, Stamp};
+pub use gate::{Acquire, AddHandle, Counts, DropHandle, Gate, Release, Stamp};
 pub use handle_entry::Content;
 pub use handle_table::{BadHandle, Closed, Next, Pin, PinError, Released, Reserved, Slots, Table, TableError};
-#[cfg(not(any(loom, shuttle)))]
-pub use header::{Birth, Header};
+pub use header::{Birth, Header, HeaderMut};
 pub use lock::{Lock, Locked, Spin, SpinLock};
 pub use nodes::{CountError, Hint, NodeError, NodeLinks, Nodes, Uncounted};
+#[cfg(not(any(loom, shuttle)))]
+pub use objects::{AcquireError, Dropped, Ended, Held, Objects, Reference, Stale};
 pub use place::Place;
 pub use reaper::Reaper;
 pub use refusing::RefusingAllocator;
 pub use shared::Shared;
 #[cfg(not(any(loom, shuttle)))]
-pub use slab::{AcquireError, Buried, Full, Reference, Slab, Stale};
+pub use slab::{Buried, Slab};
+#[cfg(not(any(loom, shuttle)))]
+pub use state::{RegisterError, StateKey};

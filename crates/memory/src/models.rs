@@ -6,8 +6,8 @@
 //! Each model names the mutant that it catches: plant it, see the model fail, take it out. Orderings weaker than
 //! sequential consistency are argued where they stand (see `sync`).
 
-use crate::sync::{AtomicU32, Ordering, load_32, store_32, store_64};
-use crate::{Acquire, Gate, Place, Reaper, Release, Stamp};
+use crate::sync::{AtomicU32, Ordering, load_32, store_32};
+use crate::{Acquire, Counts, Gate, Place, Reaper, Release, Stamp};
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, Tag};
 #[cfg(loom)]
@@ -93,8 +93,7 @@ impl Shared {
     fn clean(&self, slot: usize) {
         let gate = &self.gates[slot];
         assert_eq!(gate.references(), 0);
-        store_32(&gate.letters, 0, Ordering::Relaxed);
-        store_64(&gate.koid, 0, Ordering::Relaxed);
+        gate.clear();
     }
 }
 
@@ -106,7 +105,7 @@ fn model_the_last_release_against_a_late_acquire() {
     // Three threads: bounded to three preemptions, which takes seconds; the others are not bounded.
     explore(Some(3), || {
         let shared = Shared::new();
-        shared.gates[0].open(tag(1));
+        shared.gates[0].open(tag(1), Counts::KEPT);
         let others: Vec<_> = (0..2)
             .map(|_| {
                 let shared = shared.clone();
@@ -135,7 +134,7 @@ fn model_the_last_release_against_a_late_acquire() {
 fn model_a_late_acquire_against_a_slot_that_lives_again() {
     explore(None, || {
         let shared = Shared::new();
-        shared.gates[0].open(tag(1));
+        shared.gates[0].open(tag(1), Counts::KEPT);
         let late = {
             let shared = shared.clone();
             thread::spawn(move || {
@@ -151,7 +150,7 @@ fn model_a_late_acquire_against_a_slot_that_lives_again() {
             buried += 1;
             shared.gates[0].take_tag();
             shared.clean(0);
-            shared.gates[0].open(tag(2));
+            shared.gates[0].open(tag(2), Counts::KEPT);
             shared.release(0);
         }
         late.join().unwrap();
@@ -168,7 +167,7 @@ fn model_a_late_acquire_against_a_slot_that_lives_again() {
 fn model_an_acquire_against_the_taking_of_the_tag() {
     explore(None, || {
         let shared = Shared::new();
-        shared.gates[0].open(tag(1));
+        shared.gates[0].open(tag(1), Counts::KEPT);
         let taken = Arc::new(AtomicU32::new(0));
         let late = {
             let (shared, taken) = (shared.clone(), taken.clone());
@@ -252,7 +251,7 @@ fn model_many_threads_on_slots_that_live_again() {
     explore(None, || {
         let shared = Shared::new();
         let of = |slot: u32, life: u32| tag(1 + slot + 2 * life);
-        shared.gates.iter().zip(0..).for_each(|(gate, slot)| gate.open(of(slot, 0)));
+        shared.gates.iter().zip(0..).for_each(|(gate, slot)| gate.open(of(slot, 0), Counts::KEPT));
         let others: Vec<_> = (0..4)
             .map(|_| {
                 let shared = shared.clone();
@@ -288,7 +287,7 @@ fn model_many_threads_on_slots_that_live_again() {
                 shared.clean(at);
                 buried[at] += 1;
                 if buried[at] < LIVES {
-                    shared.gates[at].open(of(slot, buried[at]));
+                    shared.gates[at].open(of(slot, buried[at]), Counts::KEPT);
                     shared.release(slot);
                 }
             }

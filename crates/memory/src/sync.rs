@@ -6,11 +6,11 @@
 //! sequentially consistent and has no such fault.
 
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 macro_rules! accesses {
     ($load:ident, $store:ident, $atomic:ty, $value:ty) => {
@@ -38,6 +38,7 @@ macro_rules! accesses {
     };
 }
 
+accesses!(load_16, store_16, AtomicU16, u16);
 accesses!(load_32, store_32, AtomicU32, u32);
 accesses!(load_64, store_64, AtomicU64, u64);
 
