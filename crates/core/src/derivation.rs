@@ -4,77 +4,39 @@
 //! children, so what was derived from a closed handle can still be taken back by whoever gave that one.
 //!
 //! [`Derivations::revoke`] takes back all handles of all nodes below one, and then those nodes. It goes down marking each
-//! node, so that nobody gets an equal of a handle below any more, and takes back what stands where the node's hint says. If
+//! node as revoked, so that nobody gets an equal of a handle below any more, and takes back what stands where the node's hint says. If
 //! handles are left (equals, which a hint does not know), one sweep over all tables finds them by their marked nodes. It
 //! lets the nodes go on the way up. All of this is done in single units by [`Derivations::work`], keeps its place when
 //! nodes go meanwhile, allocates nothing, and neither recurses nor walks back.
 //!
-//! Nothing here counts handles: a thread may count one more on an unmarked node at any time, and one less as long as one is
-//! left. The last one is counted off by the owner of this, who then calls [`Derivations::let_go`].
+//! Nothing here counts handles: any thread may count one more on a node that is not revoked, and one less. Whoever counts the
+//! last one off says so ([`Derivations::let_go`]), and no node goes before that was said.
 
 #[cfg(test)]
 mod tests;
 
+use crate::account::AccountId;
 use core::fmt;
-use kobj_memory::{NoMemory, Place};
+use kobj_memory::{Hint, NodeError, NodeLinks, Nodes, Place};
 
-/// The links of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NodeLinks {
-    /// From what it was derived.
-    pub parent: Option<Place>,
-    /// The newest of what was derived from it.
-    pub first_child: Option<Place>,
-    /// The next older one that was derived from its parent.
-    pub next: Option<Place>,
-    /// The next newer one.
-    pub previous: Option<Place>,
-}
-
-/// Where a handle stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a sweep stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The table's number.
+    /// The number of a table, as far as who has the tables numbers them.
     pub table: u32,
-    /// The handle's index in it.
+    /// An index in it.
     pub index: u32,
-}
-
-/// The memory of nodes.
-pub trait Nodes {
-    /// A node without links or mark, on which one handle is counted. `charged` says who pays for it.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    fn create(&mut self, charged: u32) -> Result<Place, NoMemory>;
-    /// Gives a node's memory back. Cannot fail.
-    fn remove(&mut self, node: Place);
-    /// Its links.
-    fn links(&self, node: Place) -> NodeLinks;
-    /// Changes its links.
-    fn set_links(&mut self, node: Place, links: NodeLinks);
-    /// How many handles are counted on it.
-    fn handles(&self, node: Place) -> u32;
-    /// Whether it is marked.
-    fn is_revoked(&self, node: Place) -> bool;
-    /// Marks it: from now on no handle more is counted on it.
-    fn mark_revoked(&mut self, node: Place);
-    /// Where its handle was last known to stand.
-    fn hint(&self, node: Place) -> Position;
-    /// Says where its handle stands.
-    fn set_hint(&mut self, node: Place, hint: Position);
-    /// Who pays for it.
-    fn charged(&self, node: Place) -> u32;
 }
 
 /// The tables in which handles are taken back.
 ///
-/// A handle that somebody looks through is closed for all others, and counted off its node when that look ends.
-pub trait Tables<N: Nodes> {
-    /// Closes the handle at a position if it stands on that node; counts it off the node, here also as the last one.
-    fn take_back(&mut self, nodes: &mut N, node: Place, at: Position);
-    /// Does so for each handle on a marked node among the next few from a position on. Where to go on; `None` at the end.
-    fn sweep(&mut self, nodes: &mut N, from: Position) -> Option<Position>;
+/// A handle that somebody looks through is closed for all others, and counted off its node when that look ends. Whoever
+/// counts the last one off calls [`Derivations::counted_off`] in here, and [`Derivations::let_go`] elsewhere.
+pub trait Tables {
+    /// Closes the handle at a place if it stands on that node.
+    fn take_back(&mut self, nodes: &Nodes, node: Place, at: Hint);
+    /// Does so for each handle on a revoked node among the next few from a position on. Where to go on; `None` at the end.
+    fn sweep(&mut self, nodes: &Nodes, from: Position) -> Option<Position>;
 }
 
 /// Why nothing was derived.
@@ -82,15 +44,21 @@ pub trait Tables<N: Nodes> {
 pub enum DeriveError {
     /// All that was derived from the handle, or from one that it comes from, is being taken back.
     Revoked,
-    /// No memory for the node.
+    /// No memory for the node, or no place.
     NoMemory,
+}
+
+impl From<NodeError> for DeriveError {
+    fn from(_: NodeError) -> Self {
+        Self::NoMemory
+    }
 }
 
 impl fmt::Display for DeriveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Revoked => f.write_str("what is derived from the handle is being taken back; try when that is done"),
-            Self::NoMemory => NoMemory.fmt(f),
+            Self::NoMemory => NodeError::NoMemory.fmt(f),
         }
     }
 }
@@ -115,7 +83,7 @@ pub enum Work {
     /// A node has gone: who paid for it gets that back.
     Freed {
         /// As given to [`Derivations::derive`].
-        charged: u32,
+        charged: Option<AccountId>,
     },
 }
 
@@ -141,7 +109,7 @@ struct Revoke {
     is_swept: bool,
 }
 
-/// The tree of derivations: what is under way in it. Its nodes are in a [`Nodes`].
+/// The tree of derivations: what is under way in it. The nodes themselves are in a [`Nodes`].
 #[derive(Debug)]
 pub struct Derivations {
     revokes: [Option<Revoke>; Self::REVOKES_MOST],
@@ -160,8 +128,6 @@ impl Default for Derivations {
     }
 }
 
-const FIRST: Position = Position { table: 0, index: 0 };
-
 impl Derivations {
     /// How many revokes can be under way.
     pub const REVOKES_MOST: usize = 32;
@@ -170,36 +136,33 @@ impl Derivations {
     /// derived deeper than that, below a revoke that has not come down there yet, is taken back by it like all else.
     pub const LOOK_BACK_MOST: u32 = 4096;
 
-    /// A node for a handle that has none yet, because something is to be derived from it for the first time.
+    /// A node for a handle that has none yet, because something is to be derived from it for the first time. One handle is
+    /// counted on it.
     ///
     /// # Errors
     /// [`DeriveError::NoMemory`].
-    pub fn root(&self, nodes: &mut impl Nodes, charged: u32) -> Result<Place, DeriveError> {
-        nodes.create(charged).map_err(|NoMemory| DeriveError::NoMemory)
+    pub fn root(&self, nodes: &Nodes, charged: Option<AccountId>) -> Result<Place, DeriveError> {
+        let node = nodes.make()?;
+        nodes.set_process(node, charged.and_then(|charged| Place::from_raw(charged.to_raw())));
+        Ok(node)
     }
 
-    /// A node for a handle that is derived from one on `parent`.
+    /// A node for a handle that is derived from one on `parent`. One handle is counted on it.
     ///
     /// # Errors
     /// [`DeriveError`]; nothing changed.
-    pub fn derive<N: Nodes>(&self, nodes: &mut N, parent: Place, charged: u32) -> Result<Place, DeriveError> {
+    pub fn derive(&self, nodes: &Nodes, parent: Place, charged: Option<AccountId>) -> Result<Place, DeriveError> {
         if self.is_being_revoked(nodes, parent) {
             return Err(DeriveError::Revoked);
         }
-        let node = nodes.create(charged).map_err(|NoMemory| DeriveError::NoMemory)?;
-        let above = nodes.links(parent);
-        nodes.set_links(node, NodeLinks { parent: Some(parent), next: above.first_child, ..NodeLinks::default() });
-        if let Some(next) = above.first_child {
-            let links = nodes.links(next);
-            nodes.set_links(next, NodeLinks { previous: Some(node), ..links });
-        }
-        nodes.set_links(parent, NodeLinks { first_child: Some(node), ..above });
+        let node = self.root(nodes, charged)?;
+        nodes.attach(node, parent);
         Ok(node)
     }
 
     /// Whether all below the node is being taken back, by a revoke of it or of what it comes from.
     #[must_use]
-    pub fn is_being_revoked<N: Nodes>(&self, nodes: &N, node: Place) -> bool {
+    pub fn is_being_revoked(&self, nodes: &Nodes, node: Place) -> bool {
         if nodes.is_revoked(node) {
             return true;
         }
@@ -222,7 +185,7 @@ impl Derivations {
     ///
     /// # Errors
     /// [`TooManyRevokes`]; nothing changed.
-    pub fn revoke<N: Nodes>(&mut self, nodes: &N, top: Place) -> Result<Option<RevokeId>, TooManyRevokes> {
+    pub fn revoke(&mut self, nodes: &Nodes, top: Place) -> Result<Option<RevokeId>, TooManyRevokes> {
         let Some(first) = nodes.links(top).first_child else { return Ok(None) };
         if let Some(revoke) = self.active().find(|revoke| revoke.top == top) {
             return Ok(Some(revoke.id));
@@ -258,30 +221,40 @@ impl Derivations {
         self.leaving.is_some() || self.is_revoking()
     }
 
-    /// The last handle of a node was counted off: the node goes when nothing derived from it is left.
-    pub fn let_go<N: Nodes>(&mut self, nodes: &mut N, node: Place) {
-        if !Self::may_go(nodes, node) {
-            return;
-        }
-        // A handle's index cannot tell this from a hint; that no handle is left does.
-        let index = self.leaving.map_or(0, Place::raw);
-        nodes.set_hint(node, Position { table: 0, index });
-        self.leaving = Some(node);
+    /// The last handle of a node was counted off: the node goes when nothing derived from it is left. Told once for a node.
+    pub fn let_go(&mut self, nodes: &Nodes, node: Place) {
+        Self::counted_off(nodes, node);
+        self.leave_if_bare(nodes, node);
     }
 
-    fn may_go<N: Nodes>(nodes: &N, node: Place) -> bool {
-        nodes.handles(node) == 0 && nodes.links(node).first_child.is_none()
+    /// Inside [`Tables`], where nodes that were let go are looked after, the same.
+    pub fn counted_off(nodes: &Nodes, node: Place) {
+        nodes.let_go(node);
+    }
+
+    fn leave_if_bare(&mut self, nodes: &Nodes, node: Place) {
+        if Self::may_go(nodes, node) {
+            // No handle is left, so the hint is free for this.
+            let index = self.leaving.map_or(0, Place::raw);
+            nodes.set_hint(node, Some(Hint { table: node, index }));
+            self.leaving = Some(node);
+        }
+    }
+
+    /// Not as soon as no handle is counted: whoever counted the last one off may still be on the way here.
+    fn may_go(nodes: &Nodes, node: Place) -> bool {
+        nodes.is_let_go(node) && nodes.links(node).first_child.is_none()
     }
 
     /// One unit of work: a node that goes, a node that a revoke visits, a piece of a sweep.
-    pub fn work<N: Nodes>(&mut self, nodes: &mut N, tables: &mut impl Tables<N>) -> Work {
+    pub fn work(&mut self, nodes: &Nodes, tables: &mut impl Tables) -> Work {
         // These first, so that no revoke ever meets a node that waits here.
         if let Some(node) = self.leaving {
-            self.leaving = Place::from_raw(nodes.hint(node).index);
+            self.leaving = nodes.hint(node).and_then(|next| Place::from_raw(next.index));
             let parent = nodes.links(node).parent;
             let freed = self.free(nodes, node);
             if let Some(parent) = parent {
-                self.let_go(nodes, parent);
+                self.leave_if_bare(nodes, parent);
             }
             return freed;
         }
@@ -295,13 +268,13 @@ impl Derivations {
         Work::None
     }
 
-    fn advance<N: Nodes>(&mut self, nodes: &mut N, tables: &mut impl Tables<N>, mut revoke: Revoke) -> Work {
+    fn advance(&mut self, nodes: &Nodes, tables: &mut impl Tables, mut revoke: Revoke) -> Work {
         let mut goes = None;
         match revoke.cursor {
             Cursor::Enter(node) => {
-                nodes.mark_revoked(node);
-                if !revoke.is_swept && nodes.handles(node) == 1 {
-                    tables.take_back(nodes, node, nodes.hint(node));
+                let handles = nodes.revoke(node);
+                if let (false, 1, Some(hint)) = (revoke.is_swept, handles, nodes.hint(node)) {
+                    tables.take_back(nodes, node, hint);
                 }
                 revoke.is_sweep_due |= nodes.handles(node) > 0;
                 let first = nodes.links(node).first_child;
@@ -326,15 +299,15 @@ impl Derivations {
     }
 
     /// All below the top was visited.
-    fn end_of_visit<N: Nodes>(&mut self, nodes: &mut N, revoke: Revoke) -> Work {
+    fn end_of_visit(&mut self, nodes: &Nodes, revoke: Revoke) -> Work {
         if revoke.is_sweep_due && !revoke.is_swept {
-            self.revokes[self.turn] = Some(Revoke { cursor: Cursor::Sweep(FIRST), ..revoke });
+            self.revokes[self.turn] = Some(Revoke { cursor: Cursor::Sweep(Position::default()), ..revoke });
             return Work::Done;
         }
         self.revokes[self.turn] = None;
         self.shorten();
-        // Its own last handle may have gone meanwhile, and nobody could let it go then.
-        self.let_go(nodes, revoke.top);
+        // Its own last handle may have gone meanwhile, when it still had children.
+        self.leave_if_bare(nodes, revoke.top);
         Work::Done
     }
 
@@ -350,7 +323,7 @@ impl Derivations {
     }
 
     /// Takes a node without handles and children out of the tree. Revokes that stand on it go on.
-    fn free<N: Nodes>(&mut self, nodes: &mut N, node: Place) -> Work {
+    fn free(&mut self, nodes: &Nodes, node: Place) -> Work {
         let links = nodes.links(node);
         for slot in &mut self.revokes[..self.revokes_end] {
             let Some(revoke) = slot else { continue };
@@ -362,19 +335,9 @@ impl Derivations {
             }
         }
         self.shorten();
-        if let Some(previous) = links.previous {
-            let its = nodes.links(previous);
-            nodes.set_links(previous, NodeLinks { next: links.next, ..its });
-        } else if let Some(parent) = links.parent {
-            let its = nodes.links(parent);
-            nodes.set_links(parent, NodeLinks { first_child: links.next, ..its });
-        }
-        if let Some(next) = links.next {
-            let its = nodes.links(next);
-            nodes.set_links(next, NodeLinks { previous: links.previous, ..its });
-        }
-        let charged = nodes.charged(node);
-        nodes.remove(node);
+        let charged = nodes.process(node).and_then(|charged| AccountId::from_raw(charged.raw()));
+        nodes.detach(node);
+        nodes.free(node);
         Work::Freed { charged }
     }
 }

@@ -11,16 +11,16 @@ use core::fmt;
 
 /// Nobody counts itself in any more: all handles of the node are being taken back.
 const REVOKED: u32 = 1 << 31;
-/// Nobody derives below it: what is below is being taken back.
-const BARRED: u32 = 1 << 30;
+/// The core knows that the last handle is gone: the node goes with its last child.
+const LET_GO: u32 = 1 << 30;
 /// How many handles there are.
-const HANDLES: u32 = BARRED - 1;
+const HANDLES: u32 = LET_GO - 1;
 
 /// One node: 32 bytes. All zero is free.
 #[derive(Debug, Default)]
 #[repr(C)]
 struct Node {
-    /// [revoked | barred | handles 30]; threads share it, and it changes by read-modify-write alone.
+    /// [revoked | let go | handles 30]; threads share it, and it changes by read-modify-write alone.
     word: AtomicU32,
     parent: AtomicU32,
     first_child: AtomicU32,
@@ -123,7 +123,7 @@ pub struct Hint {
 
 /// All derivation nodes of a manager.
 ///
-/// `make`, `free`, `count`, `uncount`, `revoke`, `bar` and the looks may be called by any thread. The links, the hint and the
+/// `make`, `free`, `count`, `uncount`, `revoke`, `let_go` and the looks may be called by any thread. The links, the hint and the
 /// process are the core's: others may read them, and what they read is out of date.
 #[derive(Debug, Default)]
 pub struct Nodes {
@@ -256,20 +256,16 @@ impl Nodes {
         self.node(place).is_some_and(|node| load_32(&node.word, Ordering::Relaxed) & REVOKED != 0)
     }
 
-    /// Says that what is below is being taken back, or no more. `true` if that changed something.
-    pub fn bar(&self, place: Place, barred: bool) -> bool {
-        let Some(node) = self.node(place) else { return false };
-        let before = match barred {
-            true => node.word.fetch_or(BARRED, Ordering::Relaxed),
-            false => node.word.fetch_and(!BARRED, Ordering::Relaxed),
-        };
-        (before & BARRED != 0) != barred
+    /// Notes that whoever counted the last handle off has told the core. Until then the node is not freed, though no handle
+    /// is left: a thread is on its way to tell it. `true` the first time.
+    pub fn let_go(&self, place: Place) -> bool {
+        self.node(place).is_some_and(|node| node.word.fetch_or(LET_GO, Ordering::Relaxed) & LET_GO == 0)
     }
 
-    /// Whether nobody may derive below it: what is below is being taken back, or it is itself.
+    /// Whether the core knows that no handle is left.
     #[must_use]
-    pub fn is_barred(&self, place: Place) -> bool {
-        self.node(place).is_none_or(|node| load_32(&node.word, Ordering::Relaxed) & (BARRED | REVOKED) != 0)
+    pub fn is_let_go(&self, place: Place) -> bool {
+        self.node(place).is_some_and(|node| load_32(&node.word, Ordering::Relaxed) & LET_GO != 0)
     }
 
     // ---- the tree, under the core's lock
@@ -393,23 +389,23 @@ mod tests {
         let nodes = Nodes::default();
         let node = nodes.make().unwrap();
         nodes.count(node).unwrap();
-        assert!(!nodes.is_barred(node));
         assert_eq!(nodes.revoke(node), 2);
         assert_eq!(nodes.count(node), Err(CountError::Revoked));
-        assert!(nodes.is_revoked(node) && nodes.is_barred(node));
+        assert!(nodes.is_revoked(node));
         assert_eq!([nodes.uncount(node), nodes.uncount(node)], [Uncounted::Remaining, Uncounted::Last]);
         assert_eq!(nodes.count(node), Err(CountError::Revoked));
     }
 
     #[test]
-    fn a_barred_node_takes_handles_and_no_children() {
+    fn a_node_is_let_go_once_and_for_itself_alone() {
         let nodes = Nodes::default();
-        let node = nodes.make().unwrap();
-        assert!(nodes.bar(node, true) && !nodes.bar(node, true));
-        assert!(nodes.is_barred(node) && !nodes.is_revoked(node));
-        assert_eq!(nodes.count(node), Ok(()));
-        assert!(nodes.bar(node, false) && !nodes.is_barred(node));
-        assert_eq!(nodes.handles(node), 2);
+        let (node, other) = (nodes.make().unwrap(), nodes.make().unwrap());
+        assert_eq!(nodes.uncount(node), Uncounted::Last);
+        assert!(!nodes.is_let_go(node), "that it was the last is not yet known to the core");
+        assert!(nodes.let_go(node) && !nodes.let_go(node));
+        assert!(nodes.is_let_go(node) && !nodes.is_revoked(node) && !nodes.is_let_go(other));
+        nodes.free(node);
+        assert!(!nodes.is_let_go(nodes.make().unwrap()), "a new node is clean");
     }
 
     #[test]
@@ -418,7 +414,6 @@ mod tests {
         let node = nodes.make().unwrap();
         nodes.node(node).unwrap().word.store(HANDLES, Ordering::Relaxed);
         assert_eq!(nodes.count(node), Err(CountError::Full));
-        assert!(!nodes.is_barred(node));
         assert_eq!(nodes.uncount(node), Uncounted::Remaining);
         assert_eq!(nodes.count(node), Ok(()));
         let nowhere = Place::new(5_000).unwrap();

@@ -3,6 +3,7 @@
 use super::*;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use kobj_memory::Uncounted;
 use std::println;
 
 /// A seeded source of choices (splitmix64).
@@ -18,85 +19,6 @@ impl Chance {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Node {
-    links: NodeLinks,
-    handles: u32,
-    revoked: bool,
-    hint: Position,
-    charged: u32,
-}
-
-/// Nodes in a list.
-#[derive(Default)]
-struct Store {
-    nodes: Vec<Option<Node>>,
-    free: Vec<Place>,
-    live: usize,
-}
-
-impl Store {
-    fn node(&self, node: Place) -> &Node {
-        self.nodes[node.index() as usize].as_ref().expect("the node is there")
-    }
-
-    fn node_mut(&mut self, node: Place) -> &mut Node {
-        self.nodes[node.index() as usize].as_mut().expect("the node is there")
-    }
-}
-
-impl Nodes for Store {
-    fn create(&mut self, charged: u32) -> Result<Place, NoMemory> {
-        let node = Node { links: NodeLinks::default(), handles: 1, revoked: false, hint: FIRST, charged };
-        self.live += 1;
-        if let Some(place) = self.free.pop() {
-            self.nodes[place.index() as usize] = Some(node);
-            return Ok(place);
-        }
-        self.nodes.push(Some(node));
-        Ok(Place::new(self.nodes.len() as u32 - 1).unwrap())
-    }
-
-    fn remove(&mut self, node: Place) {
-        let gone = self.nodes[node.index() as usize].take().expect("a node goes once");
-        assert!(gone.handles == 0 && gone.links.first_child.is_none(), "it went with handles or children");
-        self.free.push(node);
-        self.live -= 1;
-    }
-
-    fn links(&self, node: Place) -> NodeLinks {
-        self.node(node).links
-    }
-
-    fn set_links(&mut self, node: Place, links: NodeLinks) {
-        self.node_mut(node).links = links;
-    }
-
-    fn handles(&self, node: Place) -> u32 {
-        self.node(node).handles
-    }
-
-    fn is_revoked(&self, node: Place) -> bool {
-        self.node(node).revoked
-    }
-
-    fn mark_revoked(&mut self, node: Place) {
-        self.node_mut(node).revoked = true;
-    }
-
-    fn hint(&self, node: Place) -> Position {
-        self.node(node).hint
-    }
-
-    fn set_hint(&mut self, node: Place, hint: Position) {
-        self.node_mut(node).hint = hint;
-    }
-
-    fn charged(&self, node: Place) -> u32 {
-        self.node(node).charged
-    }
-}
-
 /// Handles by where they stand: their node, and the name of it in the model.
 #[derive(Default)]
 struct Handles {
@@ -105,33 +27,52 @@ struct Handles {
     pinned: BTreeSet<Position>,
     closing: BTreeMap<Position, (Place, u32)>,
     sweeps: u32,
+    /// Nodes whose last handle was counted off by somebody who has not said so yet.
+    late: Vec<Place>,
+    /// Whether some are late.
+    are_some_late: bool,
+    turn: u32,
 }
 
 impl Handles {
     /// Closes a handle. Looked through, it stays counted.
-    fn close(&mut self, nodes: &mut Store, at: Position) {
+    fn close(&mut self, nodes: &Nodes, at: Position) -> Uncounted {
         let (node, name) = self.open.remove(&at).unwrap();
         if self.pinned.contains(&at) {
             self.closing.insert(at, (node, name));
-        } else {
-            nodes.node_mut(node).handles -= 1;
+            return Uncounted::Remaining;
+        }
+        nodes.uncount(node)
+    }
+
+    /// Takes one back. Who counts the last one off may be another thread, which comes late.
+    fn take(&mut self, nodes: &Nodes, at: Position) {
+        let (node, _) = self.open[&at];
+        if self.close(nodes, at) == Uncounted::Last {
+            self.turn += 1;
+            if self.are_some_late && self.turn.is_multiple_of(3) {
+                self.late.push(node);
+            } else {
+                Derivations::counted_off(nodes, node);
+            }
         }
     }
 }
 
-impl Tables<Store> for Handles {
-    fn take_back(&mut self, nodes: &mut Store, node: Place, at: Position) {
+impl Tables for Handles {
+    fn take_back(&mut self, nodes: &Nodes, node: Place, at: Hint) {
+        let at = Position { table: at.table.index(), index: at.index };
         if self.open.get(&at).is_some_and(|(on, _)| *on == node) {
-            self.close(nodes, at);
+            self.take(nodes, at);
         }
     }
 
-    fn sweep(&mut self, nodes: &mut Store, from: Position) -> Option<Position> {
+    fn sweep(&mut self, nodes: &Nodes, from: Position) -> Option<Position> {
         self.sweeps += 1;
         let next: Vec<Position> = self.open.range(from..).map(|(at, _)| *at).take(3).collect();
         for at in &next {
             if nodes.is_revoked(self.open[at].0) {
-                self.close(nodes, *at);
+                self.take(nodes, *at);
             }
         }
         next.last().map(|at| Position { table: at.table, index: at.index + 1 })
@@ -141,14 +82,14 @@ impl Tables<Store> for Handles {
 #[derive(Default)]
 struct World {
     tree: Derivations,
-    nodes: Store,
+    nodes: Nodes,
     handles: Handles,
     /// The parent of each node that ever was, by a name that is never used again.
     parents: BTreeMap<u32, Option<u32>>,
     /// What is being revoked.
     revoking: BTreeMap<RevokeId, u32>,
     /// Whose charges came back.
-    freed: Vec<u32>,
+    freed: Vec<AccountId>,
 }
 
 impl World {
@@ -165,9 +106,9 @@ impl World {
 
     /// One unit of work, and a look at every revoke that ended with it.
     fn work(&mut self) -> bool {
-        let done = self.tree.work(&mut self.nodes, &mut self.handles);
+        let done = self.tree.work(&self.nodes, &mut self.handles);
         if let Work::Freed { charged } = done {
-            self.freed.push(charged);
+            self.freed.push(charged.unwrap());
         }
         let ended: Vec<RevokeId> = self.revoking.keys().copied().filter(|id| !self.tree.is_under_way(*id)).collect();
         for id in ended {
@@ -179,6 +120,8 @@ impl World {
     }
 
     fn settle(&mut self) {
+        while self.work() {}
+        self.come();
         let mut units = 0;
         while self.work() {
             units += 1;
@@ -196,13 +139,12 @@ impl World {
                 at = self.parents[&here];
             }
         }
-        assert_eq!(self.nodes.live, there.len(), "nodes that nothing needs, or that are missing");
-        for (place, node) in self.nodes.nodes.iter().enumerate() {
-            let Some(node) = node else { continue };
-            let place = Place::new(place as u32).unwrap();
-            let handles = self.handles.open.values().chain(self.handles.closing.values());
-            assert_eq!(handles.filter(|(on, _)| *on == place).count(), node.handles as usize);
+        assert_eq!(self.nodes.live() as usize, there.len(), "nodes that nothing needs, or that are missing");
+        let mut handles: BTreeMap<Place, u32> = BTreeMap::new();
+        for (node, _) in self.handles.open.values().chain(self.handles.closing.values()) {
+            *handles.entry(*node).or_default() += 1;
         }
+        assert!(handles.iter().all(|(node, handles)| self.nodes.handles(*node) == *handles));
     }
 
     fn position(&self, chance: &mut Chance) -> Position {
@@ -220,21 +162,31 @@ impl World {
         Some((*at, *node, *name))
     }
 
+    /// Who pays for the next node.
+    fn payer(&self) -> Option<AccountId> {
+        AccountId::from_raw(self.parents.len() as u32 + 1)
+    }
+
     /// A new handle on a new node with a new name.
     fn enter(&mut self, node: Place, parent: Option<u32>, at: Position) {
         let name = self.parents.len() as u32;
         self.parents.insert(name, parent);
-        self.nodes.set_hint(node, at);
-        self.nodes.node_mut(node).charged = name;
+        self.nodes.set_hint(node, Some(hint(at)));
         self.handles.open.insert(at, (node, name));
     }
 
     /// The holder closes a handle.
     fn close(&mut self, at: Position) {
         let (node, _) = self.handles.open[&at];
-        self.handles.close(&mut self.nodes, at);
-        if self.nodes.handles(node) == 0 {
-            self.tree.let_go(&mut self.nodes, node);
+        if self.handles.close(&self.nodes, at) == Uncounted::Last {
+            self.tree.let_go(&self.nodes, node);
+        }
+    }
+
+    /// Those who come late have come.
+    fn come(&mut self) {
+        for node in core::mem::take(&mut self.handles.late) {
+            self.tree.let_go(&self.nodes, node);
         }
     }
 
@@ -242,12 +194,15 @@ impl World {
     fn unpin(&mut self, at: Position) {
         self.handles.pinned.remove(&at);
         if let Some((node, _)) = self.handles.closing.remove(&at) {
-            self.nodes.node_mut(node).handles -= 1;
-            if self.nodes.handles(node) == 0 {
-                self.tree.let_go(&mut self.nodes, node);
+            if self.nodes.uncount(node) == Uncounted::Last {
+                self.tree.let_go(&self.nodes, node);
             }
         }
     }
+}
+
+fn hint(at: Position) -> Hint {
+    Hint { table: Place::new(at.table).unwrap(), index: at.index }
 }
 
 fn command(world: &mut World, chance: &mut Chance, done: &mut BTreeMap<&'static str, [u32; 2]>) {
@@ -256,13 +211,13 @@ fn command(world: &mut World, chance: &mut Chance, done: &mut BTreeMap<&'static 
     let at = world.position(chance);
     match (chance.below(20), picked) {
         (0, _) | (_, None) => {
-            let node = world.tree.root(&mut world.nodes, 0).unwrap();
+            let node = world.tree.root(&world.nodes, world.payer()).unwrap();
             world.enter(node, None, at);
             count("root", true);
         }
         (1..8, Some((_, parent, name))) => {
             let revoked = world.revoking.values().any(|top| name == *top || world.is_below(name, *top));
-            let got = world.tree.derive(&mut world.nodes, parent, 0);
+            let got = world.tree.derive(&world.nodes, parent, world.payer());
             assert_eq!(got.is_err(), revoked, "derive below a revoke, and nowhere else, is refused");
             count("derive", got.is_ok());
             if let Ok(node) = got {
@@ -274,8 +229,8 @@ fn command(world: &mut World, chance: &mut Chance, done: &mut BTreeMap<&'static 
             let revoked = world.revoking.values().any(|top| world.is_below(name, *top));
             assert!(good || revoked, "only what is below a revoke is marked");
             count("duplicate", good);
+            assert_eq!(world.nodes.count(node).is_ok(), good);
             if good {
-                world.nodes.node_mut(node).handles += 1;
                 world.handles.open.insert(at, (node, name));
             }
         }
@@ -286,7 +241,7 @@ fn command(world: &mut World, chance: &mut Chance, done: &mut BTreeMap<&'static 
             if good {
                 world.handles.open.remove(&from);
                 world.handles.open.insert(at, (node, name));
-                world.nodes.set_hint(node, at);
+                world.nodes.set_hint(node, Some(hint(at)));
             }
         }
         (12..15, Some((at, _, _))) => {
@@ -322,12 +277,16 @@ fn derivation_agrees_with_a_plain_model_whenever_its_work_is_done() {
     let (mut done, mut sweeps, mut together) = (BTreeMap::new(), 0, 0);
     for _ in 0..400 {
         let mut world = World::default();
+        world.handles.are_some_late = true;
         for _ in 0..250 {
             command(&mut world, &mut chance, &mut done);
             together = together.max(world.revoking.len());
             // Stopped anywhere, gone on with any time later.
             for _ in 0..[0, 0, 0, 0, 1, 1, 2, 20][chance.below(8)] {
                 world.work();
+            }
+            if chance.below(3) == 0 {
+                world.come();
             }
             if chance.below(16) == 0 {
                 world.settle();
@@ -339,9 +298,10 @@ fn derivation_agrees_with_a_plain_model_whenever_its_work_is_done() {
         let pinned: Vec<Position> = world.handles.pinned.iter().copied().collect();
         pinned.into_iter().for_each(|at| world.unpin(at));
         world.settle();
-        assert_eq!(world.nodes.live, 0, "nodes are left without a handle");
+        assert_eq!(world.nodes.live() as usize, 0, "nodes are left without a handle");
         world.freed.sort_unstable();
-        assert!(world.freed.iter().copied().eq(0..world.parents.len() as u32), "each charge comes back once");
+        let charged = (0..world.parents.len() as u32).filter_map(|name| AccountId::from_raw(name + 1));
+        assert!(world.freed.iter().copied().eq(charged), "each charge comes back once");
         sweeps += world.handles.sweeps;
     }
     println!("{done:?}, {sweeps} steps of sweeps, {together} revokes at once");
@@ -359,8 +319,8 @@ fn chain(world: &mut World, length: u32) -> Vec<Position> {
     let mut parent: Option<(Place, u32)> = None;
     for index in 0..length {
         let node = match parent {
-            None => world.tree.root(&mut world.nodes, 0).unwrap(),
-            Some((parent, _)) => world.tree.derive(&mut world.nodes, parent, 0).unwrap(),
+            None => world.tree.root(&world.nodes, world.payer()).unwrap(),
+            Some((parent, _)) => world.tree.derive(&world.nodes, parent, world.payer()).unwrap(),
         };
         let at = Position { table: 0, index };
         world.enter(node, parent.map(|(_, name)| name), at);
@@ -381,10 +341,10 @@ fn a_long_chain_goes_one_node_a_step_from_below() {
     assert!(!world.tree.has_work(), "each node has a child");
     world.close(positions[positions.len() - 1]);
     let mut units = 0;
-    while world.tree.work(&mut world.nodes, &mut world.handles) != Work::None {
+    while world.tree.work(&world.nodes, &mut world.handles) != Work::None {
         units += 1;
     }
-    assert_eq!((world.nodes.live, units), (0, length));
+    assert_eq!((world.nodes.live(), units), (0, length));
 }
 
 #[test]
@@ -396,10 +356,10 @@ fn a_revoke_of_a_long_chain_takes_two_steps_a_node_and_no_sweep() {
     let id = world.tree.revoke(&world.nodes, top).unwrap().unwrap();
     let mut units = 0;
     while world.tree.is_under_way(id) {
-        world.tree.work(&mut world.nodes, &mut world.handles);
+        world.tree.work(&world.nodes, &mut world.handles);
         units += 1;
     }
-    assert_eq!((world.nodes.live, world.handles.open.len(), world.handles.sweeps), (1, 1, 0));
+    assert_eq!((world.nodes.live() as usize, world.handles.open.len(), world.handles.sweeps), (1, 1, 0));
     assert_eq!(units, 2 * (length - 1) + 1);
 }
 
@@ -411,13 +371,13 @@ fn what_is_derived_below_the_look_back_is_taken_back_too() {
     let (last, name) = world.handles.open[&positions[positions.len() - 1]];
     let (near, _) = world.handles.open[&positions[100]];
     let id = world.tree.revoke(&world.nodes, top).unwrap().unwrap();
-    assert_eq!(world.tree.derive(&mut world.nodes, near, 0), Err(DeriveError::Revoked));
-    let late = world.tree.derive(&mut world.nodes, last, 0).unwrap();
+    assert_eq!(world.tree.derive(&world.nodes, near, world.payer()), Err(DeriveError::Revoked));
+    let late = world.tree.derive(&world.nodes, last, world.payer()).unwrap();
     world.enter(late, Some(name), Position { table: 1, index: 0 });
     while world.tree.is_under_way(id) {
-        world.tree.work(&mut world.nodes, &mut world.handles);
+        world.tree.work(&world.nodes, &mut world.handles);
     }
-    assert_eq!((world.nodes.live, world.handles.open.len()), (1, 1));
+    assert_eq!((world.nodes.live() as usize, world.handles.open.len()), (1, 1));
 }
 
 #[test]
@@ -425,9 +385,9 @@ fn no_more_revokes_begin_than_there_is_room_for_and_none_is_forgotten() {
     let mut world = World::default();
     let mut tops = Vec::new();
     for table in 0..=Derivations::REVOKES_MOST as u32 {
-        let top = world.tree.root(&mut world.nodes, 0).unwrap();
+        let top = world.tree.root(&world.nodes, world.payer()).unwrap();
         world.enter(top, None, Position { table, index: 0 });
-        let child = world.tree.derive(&mut world.nodes, top, 0).unwrap();
+        let child = world.tree.derive(&world.nodes, top, world.payer()).unwrap();
         world.enter(child, Some(2 * table), Position { table, index: 1 });
         tops.push(top);
     }
@@ -440,5 +400,5 @@ fn no_more_revokes_begin_than_there_is_room_for_and_none_is_forgotten() {
     world.settle();
     assert_eq!(world.tree.revoke(&world.nodes, tops[1]), Ok(None), "nothing is below it any more");
     assert!(world.tree.revoke(&world.nodes, tops[0]).unwrap().is_some());
-    assert_eq!(world.nodes.live, tops.len() + 1);
+    assert_eq!(world.nodes.live() as usize, tops.len() + 1);
 }
