@@ -1,17 +1,17 @@
-//! A million objects, a hundred thousand of them alive at once, and not one left: with `plant-leak`, one is.
+//! A million objects through handles, a hundred thousand of them alive at once, and not one left: with `plant-leak`, one is.
 
-use crate::rows::segment;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::fmt::Write;
-use kobj_abi::{Era, Koid};
-use kobj_core::Core;
+use kobj_abi::{AskedRights, Era, Koid, RawHandle, Rights};
 use kobj_core::image::Time;
+use kobj_core::{Call, CallAnswer, Core, Limits, What};
 
 /// Objects made and destroyed.
-const OBJECTS: i64 = 1_000_000;
+const OBJECTS: usize = 1_000_000;
 /// Of them alive at once.
 const ALIVE: usize = 100_000;
+/// Processes that get them.
+const GUESTS: usize = 4;
 
 /// What the manager's books say at its end.
 pub(crate) struct Books {
@@ -23,37 +23,98 @@ pub(crate) struct Books {
     pub(crate) live: u64,
 }
 
-/// Makes and destroys them in the order of their making; names what is left.
-pub(crate) fn run(console: &mut dyn Write) -> Books {
-    let mut core = Core::new(Era(1));
-    let job = core.create_job(Time(0), None, Some(b"million")).expect("a job");
-    let mut alive: VecDeque<Koid> = VecDeque::with_capacity(ALIVE);
-    for id in 0..OBJECTS {
-        if alive.len() == ALIVE {
-            end(&mut core, alive.pop_front());
+/// A manager with the embedder's process, and guests in a job.
+struct World {
+    core: Core,
+    embedder: Koid,
+    job: RawHandle,
+    /// The embedder's handle to each, and by what it calls.
+    guests: [(RawHandle, Koid); GUESTS],
+}
+
+impl World {
+    fn new() -> Self {
+        let mut core = Core::with_limits(Era(1), Limits { seed: 0x9e37_79b9_7f4a_7c15, ..Limits::default() });
+        let boot = core.boot(Time(0)).expect("an embedded manager");
+        let job = handle(&mut core, boot.process, Call::CreateJob { job: boot.job });
+        let guests = core::array::from_fn(|_| {
+            match core.call(Time(0), boot.process, Call::CreateGuest { job, inherit: false }) {
+                Ok(CallAnswer::Guest { handle, process }) => (handle, process),
+                other => panic!("no guest: {other:?}"),
+            }
+        });
+        Self { core, embedder: boot.process, job, guests }
+    }
+
+    /// Makes an object, gives an equal with fewer rights to a guest, and keeps only that.
+    fn make(&mut self, index: usize) -> (Koid, RawHandle) {
+        let (core, embedder) = (&mut self.core, self.embedder);
+        let what =
+            if index.is_multiple_of(2) { What::Directory } else { What::SymbolicLink { target: b"../elsewhere" } };
+        let own = handle(core, embedder, Call::Create { what });
+        let rights = AskedRights::Exactly(Rights::INSPECT | Rights::TRANSFER);
+        let less = handle(core, embedder, Call::Duplicate { handle: own, rights });
+        let (process, guest) = self.guests[index % GUESTS];
+        let theirs = handle(core, embedder, Call::Transfer { handle: less, process, rights: AskedRights::Same });
+        close(core, embedder, own);
+        (guest, theirs)
+    }
+
+    /// Ends the guests and their job as an embedder does, and the manager.
+    fn end(mut self, console: &mut dyn Write, at_boot: u32) -> Books {
+        while self.core.go_on() {}
+        let kept = self.core.live() - at_boot;
+        if kept == 0 {
+            let _ = self.core.call(Time(0), self.embedder, Call::Kill { handle: self.job }).expect("a kill");
+            self.core.shut_down();
+            while self.core.next_effect().is_some() {}
+        } else {
+            let _ = writeln!(console, "left: {kept} objects that were not there at the beginning; all that lives now:");
         }
-        alive.push_back(core.create_host_object(Time(id), job, segment(id), None).expect("an object"));
-    }
-    if cfg!(feature = "plant-leak") {
-        core.reference(alive[ALIVE / 2]).expect("a hold that nobody gives back");
-    }
-    while let Some(object) = alive.pop_front() {
-        end(&mut core, Some(object));
-    }
-    core.close(job).ok();
-    let ending = core.finish().expect("the books agree");
-    for left in &ending.left {
-        let _ = writeln!(console, "left: {} ({})", left.tag, left.object_type.name());
-    }
-    let sum: Vec<_> = ending.balance.rows().map(|(_, tally)| tally).collect();
-    Books {
-        created: sum.iter().map(|tally| tally.created).sum(),
-        destroyed: sum.iter().map(|tally| tally.destroyed).sum(),
-        live: ending.balance.live(),
+        let ending = self.core.finish().expect("the books agree");
+        for left in &ending.left {
+            let _ = writeln!(console, "left: {} ({})", left.tag, left.object_type.name());
+        }
+        let sum = |of: fn(&kobj_core::Tally) -> u64| ending.balance.rows().map(|(_, tally)| of(&tally)).sum();
+        Books {
+            created: sum(|tally| tally.created),
+            destroyed: sum(|tally| tally.destroyed),
+            live: ending.balance.live(),
+        }
     }
 }
 
-fn end(core: &mut Core, object: Option<Koid>) {
-    let object = object.expect("one is alive");
-    core.close(object).expect("an object that lives");
+/// Makes and destroys them in the order of their making; names what is left.
+pub(crate) fn run(console: &mut dyn Write) -> Books {
+    let mut world = World::new();
+    let at_boot = world.core.live();
+    let mut alive: VecDeque<(Koid, RawHandle)> = VecDeque::with_capacity(ALIVE);
+    for index in 0..OBJECTS {
+        if alive.len() == ALIVE
+            && let Some((guest, handle)) = alive.pop_front()
+        {
+            close(&mut world.core, guest, handle);
+        }
+        alive.push_back(world.make(index));
+    }
+    assert_eq!(world.core.live() as usize, at_boot as usize + ALIVE);
+    if cfg!(feature = "plant-leak") {
+        // A handle that nobody closes.
+        let _ = alive.pop_front();
+    }
+    for (guest, handle) in alive {
+        close(&mut world.core, guest, handle);
+    }
+    world.end(console, at_boot)
+}
+
+fn handle(core: &mut Core, process: Koid, call: Call<'_>) -> RawHandle {
+    match core.call(Time(0), process, call) {
+        Ok(CallAnswer::Handle(handle)) => handle,
+        other => panic!("{call:?}: {other:?}"),
+    }
+}
+
+fn close(core: &mut Core, process: Koid, handle: RawHandle) {
+    core.call(Time(0), process, Call::Close { handle }).expect("a handle that is open");
 }

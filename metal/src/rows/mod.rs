@@ -80,7 +80,7 @@ fn outsider(core: &mut Core, pid: u32) -> Koid {
     core.create_process(NOW, None, living(pid), None).expect("a process")
 }
 
-pub(crate) fn segment(id: i64) -> HostImage {
+fn segment(id: i64) -> HostImage {
     HostImage::new(HostKind::SysvSegment, Vec::from(id.to_le_bytes()), Identity::Ipc { id, key: 0, uid: 0 })
 }
 
