@@ -347,6 +347,7 @@ impl Table {
     /// Takes the pin out again and says why.
     #[cold]
     fn refuse(&self, entry: &Entry, index: u32, of: u32, word: u64) -> PinError {
+        // As it leaves it may be the last one in an entry that was closed meanwhile, also one of another generation.
         self.unpin(entry, index);
         if is_open(word) && generation(word) == of { PinError::TooManyPins } else { PinError::BadHandle }
     }
@@ -532,11 +533,22 @@ impl Table {
 
     /// Ends whatever handle stands at an index now: for a table that goes whole. `None` if there is none.
     pub fn close_at(&self, index: u32) -> Option<Closed> {
+        self.close_where(index, |_| true)
+    }
+
+    /// Ends the handle at an index if it is of this derivation node: for a revoke.
+    pub fn close_of(&self, index: u32, node: Place) -> Option<Closed> {
+        self.close_where(index, |entry| entry.node() == Some(node))
+    }
+
+    fn close_where(&self, index: u32, is_meant: impl Fn(&Entry) -> bool) -> Option<Closed> {
+        let entry = self.entry(index)?;
         loop {
-            let word = self.entry(index)?.look();
-            if !is_open(word) {
+            let word = entry.look();
+            if !is_open(word) || !is_meant(entry) {
                 return None;
             }
+            // What was looked at was this generation's, or the marking fails.
             let Ok(closed) = self.mark(index, generation(word)) else { continue };
             if let Closed::Now(_) = closed {
                 self.recycle(index);
@@ -678,8 +690,8 @@ impl fmt::Debug for Pin<'_> {
     }
 }
 
-/// What tests look at.
-#[cfg(test)]
+/// What models look at.
+#[cfg(all(test, any(loom, shuttle)))]
 impl Table {
     pub(crate) fn word(&self, index: u32) -> u64 {
         self.entry(index).map_or(0, Entry::look)

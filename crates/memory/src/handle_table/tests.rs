@@ -294,6 +294,11 @@ fn a_node_is_given_once_and_stays_with_the_handle() {
     assert_eq!(pin.set_node(one), Ok(()));
     assert_eq!(pin.set_node(two), Err(one));
     drop(pin);
+    let other = table.open(content(8)).unwrap();
+    assert_eq!([table.close_of(0, two), table.close_of(1, one), table.close_of(2, one)], [None; 3]);
+    let derived = table.open(Content { node: Some(two), ..content(9) }).unwrap();
+    assert_eq!(table.close_of(2, two), Some(Closed::Now(Content { node: Some(two), ..content(9) })));
+    assert!(table.pin(derived).is_err() && table.pin(other).is_ok());
     assert_eq!(table.close(handle), Ok(Closed::Now(Content { node: Some(one), ..content(7) })));
 }
 
