@@ -18,6 +18,7 @@ mod command;
 mod create;
 pub mod derivation;
 mod destroy;
+pub mod embed;
 mod error;
 mod facade;
 mod finish;

@@ -1,0 +1,251 @@
+//! Handles with the type of what they mean: closed when they are dropped.
+
+use crate::process::{Caller, Guest};
+use crate::{AskedRights, Call, CallAnswer, Error, HandleInfo, Koid, RawHandle, Rights};
+use kobj_abi::{Operation, TypeNumber};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// The types that handles can have, as markers.
+pub mod types {
+    macro_rules! markers {
+        ($($(#[$text:meta])* $name:ident,)*) => {
+            $(
+                $(#[$text])*
+                #[derive(Clone, Copy, Debug)]
+                pub enum $name {}
+
+                impl super::Typed for $name {
+                    fn number() -> Option<kobj_abi::TypeNumber> {
+                        Some(kobj_abi::ObjectType::$name.number())
+                    }
+                }
+            )*
+        };
+    }
+
+    markers! {
+        /// A directory.
+        Directory,
+        /// A symbolic link.
+        SymbolicLink,
+        /// A job.
+        Job,
+        /// A process.
+        Process,
+    }
+
+    /// An object of any type: what is not known yet.
+    #[derive(Clone, Copy, Debug)]
+    pub enum Any {}
+
+    impl super::Typed for Any {
+        fn number() -> Option<kobj_abi::TypeNumber> {
+            None
+        }
+    }
+}
+
+/// The type of what a handle means.
+pub trait Typed {
+    /// The type's number; `None` if any is right.
+    fn number() -> Option<TypeNumber>;
+}
+
+/// A handle in the table of one process, to an object of type `T`. `Send` and `Sync`; dropped, it is closed.
+///
+/// What it may do is its [rights](Handle::rights). A handle outlives neither its process nor the manager: when its process is
+/// killed, all it is asked gives [`Error::Dying`] or [`Error::NoProcess`].
+pub struct Handle<T> {
+    caller: Caller,
+    raw: RawHandle,
+    /// Whether dropping closes it.
+    owned: bool,
+    means: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({} of process {})", self.raw, self.caller.process)
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        if self.owned {
+            // A process that is gone has no handles left to close.
+            let _gone_already = self.caller.call(Call::Close { handle: self.raw });
+        }
+    }
+}
+
+impl<T> Handle<T> {
+    pub(crate) fn owned(caller: Caller, raw: RawHandle) -> Self {
+        Self { caller, raw, owned: true, means: PhantomData }
+    }
+
+    pub(crate) fn borrowed(caller: Caller, raw: RawHandle) -> Self {
+        Self { caller, raw, owned: false, means: PhantomData }
+    }
+
+    /// The process in whose table it is.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Its number, which stays this handle's: for a look. To hand the handle itself on, see [`Handle::into_raw`].
+    #[must_use]
+    pub fn raw(&self) -> RawHandle {
+        self.raw
+    }
+
+    /// Gives its number, and closing it, to the caller: for what crosses to where Rust's types end.
+    #[must_use]
+    pub fn into_raw(mut self) -> RawHandle {
+        self.owned = false;
+        self.raw
+    }
+
+    pub(crate) fn call(&self, call: Call<'_>) -> Result<CallAnswer, Error> {
+        self.caller.call(call)
+    }
+
+    /// What the handle means. Needs no right. NT: `NtQueryObject`; Zircon: `ZX_INFO_HANDLE_BASIC`.
+    ///
+    /// # Errors
+    /// [`Error::BadHandle`] after somebody closed it by its number; [`Error::Dying`] after its process ended.
+    pub fn info(&self) -> Result<HandleInfo, Error> {
+        match self.call(Call::HandleInfo { handle: self.raw })? {
+            CallAnswer::Info(info) => Ok(info),
+            _ => Err(Error::BadHandle { handle: self.raw }),
+        }
+    }
+
+    /// What the handle allows.
+    ///
+    /// # Errors
+    /// As [`Handle::info`].
+    pub fn rights(&self) -> Result<Rights, Error> {
+        Ok(self.info()?.rights)
+    }
+
+    /// The object's id, which no other object ever has.
+    ///
+    /// # Errors
+    /// As [`Handle::info`].
+    pub fn koid(&self) -> Result<Koid, Error> {
+        Ok(self.info()?.koid)
+    }
+
+    /// An equal handle with these rights, in the same table. Needs DUPLICATE. NT: `NtDuplicateObject`; Zircon:
+    /// `zx_handle_duplicate`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::TooManyRights`], [`Error::Quota`], [`Error::NoMemory`].
+    pub fn duplicate(&self, rights: impl Into<Asked>) -> Result<Self, Error> {
+        self.new_handle(Call::Duplicate { handle: self.raw, rights: rights.into().0 })
+    }
+
+    /// A handle that [`Handle::revoke`] takes back. Needs DUPLICATE. seL4: `CNode_Mint`.
+    ///
+    /// # Errors
+    /// As [`Handle::duplicate`]; [`Error::Revoked`] while this one's own is being taken back.
+    pub fn derive(&self, rights: impl Into<Asked>) -> Result<Self, Error> {
+        self.new_handle(Call::Derive { handle: self.raw, rights: rights.into().0 })
+    }
+
+    /// Takes back all that was derived from this handle, wherever it is; this one and its equals stay. Needs DUPLICATE.
+    /// seL4: `CNode_Revoke`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`].
+    pub fn revoke(&self) -> Result<(), Error> {
+        self.call(Call::Revoke { handle: self.raw }).map(drop)?;
+        self.caller.inner.settle();
+        Ok(())
+    }
+
+    /// Exchanges the handle for one with these rights, all its own or fewer. Needs no right. Zircon: `zx_handle_replace`.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRights`]: then the handle is as it was, and is given back with the error.
+    pub fn replace(mut self, rights: impl Into<Asked>) -> Result<Self, (Self, Error)> {
+        match self.call(Call::Replace { handle: self.raw, rights: rights.into().0 }) {
+            Ok(CallAnswer::Handle(raw)) => {
+                self.raw = raw;
+                Ok(self)
+            }
+            Ok(_) => {
+                let error = Error::BadHandle { handle: self.raw };
+                Err((self, error))
+            }
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// Moves the handle to a guest, all its rights with it. Needs TRANSFER. NT: `NtDuplicateObject` into another process;
+    /// Zircon: a channel write.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::Quota`] of the receiver, [`Error::Dying`]: then nothing has moved, and the handle is
+    /// closed by its drop. Use [`Caller::transfer`] to keep it.
+    pub fn transfer(mut self, receiver: &Guest) -> Result<Self, Error> {
+        let raw = self.caller.transfer(self.raw, receiver, AskedRights::Same)?;
+        self.owned = false;
+        Ok(Self::owned(receiver.caller().clone(), raw))
+    }
+
+    /// Whether guests that are made with `inherit` get an equal.
+    ///
+    /// # Errors
+    /// As [`Handle::info`].
+    pub fn set_inheritable(&self, inheritable: bool) -> Result<(), Error> {
+        self.call(Call::SetInheritable { handle: self.raw, inheritable }).map(drop)
+    }
+
+    fn new_handle(&self, call: Call<'_>) -> Result<Self, Error> {
+        Ok(Self::owned(self.caller.clone(), self.caller.handle(call)?))
+    }
+
+    /// Forgets which type it is.
+    #[must_use]
+    pub fn into_any(mut self) -> Handle<types::Any> {
+        let any = Handle { caller: self.caller.clone(), raw: self.raw, owned: self.owned, means: PhantomData };
+        self.owned = false;
+        any
+    }
+}
+
+impl Handle<types::Any> {
+    /// The handle with its type.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if the object is of another one; the handle is closed then.
+    pub fn into_typed<T: Typed>(mut self) -> Result<Handle<T>, Error> {
+        let info = self.info()?;
+        if T::number().is_some_and(|number| number != info.object_type) {
+            let operation = Operation::HandleInfo;
+            return Err(Error::WrongType { koid: info.koid, found: info.object_type, operation });
+        }
+        let typed = Handle { caller: self.caller.clone(), raw: self.raw, owned: self.owned, means: PhantomData };
+        self.owned = false;
+        Ok(typed)
+    }
+}
+
+/// The rights that are asked for: [`Rights`], or [`AskedRights::Same`] for all that can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked(pub(crate) AskedRights);
+
+impl From<Rights> for Asked {
+    fn from(rights: Rights) -> Self {
+        Self(AskedRights::Exactly(rights))
+    }
+}
+
+impl From<AskedRights> for Asked {
+    fn from(rights: AskedRights) -> Self {
+        Self(rights)
+    }
+}

@@ -1,0 +1,53 @@
+//! Jobs: trees of processes with quotas, ended as a whole.
+
+use crate::process::{Caller, Guest};
+use crate::{Call, CallAnswer, Error, Handle, Job};
+
+impl Job {
+    /// Makes a job in this one. Needs CREATE_CHILD. NT: `NtCreateJobObject`; Zircon: `zx_job_create`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::TooDeep`] (32 levels), [`Error::Dying`], [`Error::Quota`], [`Error::NoMemory`].
+    pub fn create_job(&self) -> Result<Self, Error> {
+        let raw = self.caller().handle(Call::CreateJob { job: self.raw() })?;
+        Ok(Handle::owned(self.caller().clone(), raw))
+    }
+
+    /// Makes a guest in this job, with an empty handle table. Needs CREATE_CHILD. Zircon: `zx_process_create`.
+    ///
+    /// # Errors
+    /// As [`Job::create_job`].
+    pub fn create_guest(&self) -> Result<Guest, Error> {
+        self.guest(false)
+    }
+
+    /// The same with equals of this process's inheritable handles. NT: `CreateProcess` with `bInheritHandles`.
+    ///
+    /// # Errors
+    /// As [`Job::create_job`].
+    pub fn create_guest_inheriting(&self) -> Result<Guest, Error> {
+        self.guest(true)
+    }
+
+    fn guest(&self, inherit: bool) -> Result<Guest, Error> {
+        let caller = self.caller();
+        match self.call(Call::CreateGuest { job: self.raw(), inherit })? {
+            CallAnswer::Guest { handle, process } => {
+                let guest = Caller { inner: caller.inner.clone(), process };
+                Ok(Guest::new(guest, Handle::owned(caller.clone(), handle)))
+            }
+            _ => Err(Error::NoProcess { process: caller.koid() }),
+        }
+    }
+
+    /// Ends the job with all in it, the inner first: guests are killed, names taken away; what others have handles to lives on,
+    /// charged to the job around. Again: nothing. Needs DESTROY. NT: `NtTerminateJobObject`; Zircon: `zx_task_kill`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`]; [`Error::RootJob`].
+    pub fn kill(&self) -> Result<(), Error> {
+        self.call(Call::Kill { handle: self.raw() })?;
+        self.caller().inner.settle();
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Kernel objects for programs: typed objects with rights, names, links and quotas, destroyed when the last user is gone.
+//!
+//! A [`Manager`] keeps the objects of one program. Who acts in it is a *process*: the program itself
+//! ([`Manager::caller`]), or a *guest* that the program made ([`Job::create_guest`](Handle::create_guest)), such as a plug-in, a sandboxed
+//! module, a simulated machine. Each process has a handle table of its own, and a handle is what it may do with one object:
+//!
+//! ```
+//! use kobj::{Manager, Rights};
+//!
+//! let manager = Manager::embedded()?;
+//! let job = manager.root_job().create_job()?;
+//! let (sender, receiver) = (job.create_guest()?, job.create_guest()?);
+//!
+//! // The sender makes a directory, and the receiver gets a handle that can look things up and nothing else.
+//! let inbox = sender.caller().create_directory()?;
+//! let theirs = inbox.duplicate(Rights::LOOKUP | Rights::TRANSFER)?.transfer(&receiver)?;
+//! assert_eq!(theirs.rights()?, Rights::LOOKUP | Rights::TRANSFER);
+//!
+//! // A guest ends, and nothing of it is left.
+//! sender.kill()?;
+//! assert!(inbox.rights().is_err());
+//! # Ok::<(), kobj::Error>(())
+//! ```
+//!
+//! Handles are typed ([`Handle`], [`Directory`], [`Job`], ...) and close themselves when they are dropped. What crosses a
+//! boundary where Rust's types end (a WebAssembly import, a message) is a [`RawHandle`]: a number that means something in one
+//! table alone. A wrong one is an error, whatever it is.
+//!
+//! Nothing here panics, and whatever is refused has changed nothing.
+#![forbid(unsafe_code)]
+
+mod directory;
+mod handle;
+mod job;
+mod lock;
+mod manager;
+mod process;
+mod symbolic_link;
+
+pub use directory::{Create, Entries, Entry, Link, Open};
+pub use handle::{Handle, Typed, types};
+pub use kobj_abi::{AskedRights, ErrorCode, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+pub use kobj_core::{Call, CallAnswer, CallError as Error, HandleInfo, KillReason, Resource};
+pub use lock::Hosted;
+pub use manager::{Builder, Killed, Manager};
+pub use process::{Caller, Guest};
+
+/// A directory: names for objects. NT: a directory object; Zircon has none.
+pub type Directory = Handle<types::Directory>;
+/// A symbolic link: a name that leads to another name. NT: a symbolic link object.
+pub type SymbolicLink = Handle<types::SymbolicLink>;
+/// A job: a tree of processes with quotas. NT: a job object; Zircon: `zx_job`.
+pub type Job = Handle<types::Job>;
+/// A process. NT: a process object; Zircon: `zx_process`.
+pub type Process = Handle<types::Process>;

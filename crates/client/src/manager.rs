@@ -1,0 +1,152 @@
+//! The manager of one program, and what it tells its embedder.
+
+use crate::lock::Hosted;
+use crate::process::Caller;
+use crate::{Directory, Error, Handle, Job};
+use kobj_abi::{AskedRights, Era, Koid, RawHandle};
+use kobj_core::image::Time;
+use kobj_core::{Call, CallAnswer, Effect, KillReason, Limits};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The object manager of this program. Clones are the same manager; it ends with the last of them and of all that came from
+/// it. `Send` and `Sync`.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all that comes from a manager shares.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    manager: kobj_core::embed::Manager<Hosted>,
+}
+
+/// A guest that has ended: its handles are closed and its charges returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Killed {
+    /// Which process.
+    pub process: Koid,
+    /// Why.
+    pub reason: KillReason,
+}
+
+/// How a manager is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Builder {
+    seed: Option<u64>,
+}
+
+impl Builder {
+    /// The seed of the masks of handle tables, for tests that are to run the same again; else it is random.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Makes the manager.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn build(self) -> Result<Manager, Error> {
+        let now = now();
+        // Nobody else gives out koids in the domain of a manager that lives in one process, so any era is its own.
+        let era = Era(u32::try_from(now.0 / 1_000_000).unwrap_or(u32::MAX));
+        let seed = self.seed.unwrap_or_else(random);
+        let manager = kobj_core::embed::Manager::new(now, era, Limits { seed, ..Limits::default() })?;
+        Ok(Manager { inner: Arc::new(Inner { manager }) })
+    }
+}
+
+/// A number that nobody can foretell: the standard library's hash keys, which the operating system seeds.
+fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Microseconds since 1970.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Inner {
+    pub(crate) fn call(&self, process: Koid, call: Call<'_>) -> Result<CallAnswer, Error> {
+        self.manager.call(now(), process, call)
+    }
+
+    pub(crate) fn grant(&self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, Error> {
+        self.manager.grant(process, object, rights)
+    }
+
+    pub(crate) fn settle(&self) {
+        while self.manager.go_on() {}
+    }
+}
+
+impl Manager {
+    /// A manager inside this process.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn embedded() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// Options for [`Manager::embedded`].
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The program itself, as a process of the manager. It has full handles to the root job and the root directory.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        let boot = self.inner.manager.boot();
+        Caller { inner: self.inner.clone(), process: boot.process }
+    }
+
+    /// The root job, in which all others are. Dropping it closes nothing: it ends with the manager.
+    #[must_use]
+    pub fn root_job(&self) -> Job {
+        Handle::borrowed(self.caller(), self.inner.manager.boot().job)
+    }
+
+    /// The root directory, to be given to guests as a start of their paths. Dropping it closes nothing.
+    #[must_use]
+    pub fn root_directory(&self) -> Directory {
+        Handle::borrowed(self.caller(), self.inner.manager.boot().directory)
+    }
+
+    /// Does what is left over of ended jobs and guests: calls do it piece by piece, this until nothing is left.
+    pub fn settle(&self) {
+        self.inner.settle();
+    }
+
+    /// The next guest that has ended and was not told yet. What a guest runs is the embedder's to stop.
+    #[must_use]
+    pub fn next_killed(&self) -> Option<Killed> {
+        loop {
+            match self.inner.manager.next_effect()? {
+                Effect::Killed { koid, reason } => return Some(Killed { process: koid, reason }),
+                // Host objects and their processes are `kobj run`'s; nobody makes them here.
+                _ => {}
+            }
+        }
+    }
+
+    /// How many objects of a type live, Type objects and the manager's own three (root job, root directory, program) included.
+    #[must_use]
+    pub fn live(&self, object_type: kobj_abi::ObjectType) -> u64 {
+        self.inner.manager.with(|core| core.balance().of(object_type).live)
+    }
+
+    /// Compares all books with what is there.
+    ///
+    /// # Errors
+    /// What disagrees: always a mistake in the manager, never in its use.
+    pub fn audit(&self) -> Result<(), kobj_core::Imbalance> {
+        self.inner.manager.with(|core| core.audit())
+    }
+}

@@ -1,0 +1,149 @@
+//! Processes: who acts in a manager.
+
+use crate::handle::Typed;
+use crate::manager::Inner;
+use crate::{
+    AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, Process, RawHandle, Rights, SymbolicLink, types,
+};
+use kobj_core::What;
+use std::fmt;
+use std::sync::Arc;
+
+/// A process of a manager, to act as. Clones act as the same one. `Send` and `Sync`.
+#[derive(Clone)]
+pub struct Caller {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) process: Koid,
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Caller({})", self.process)
+    }
+}
+
+impl Caller {
+    /// The process's id.
+    #[must_use]
+    pub fn koid(&self) -> Koid {
+        self.process
+    }
+
+    /// Does any call, handles as numbers: what a host gives its guests, whose numbers nobody has checked.
+    ///
+    /// # Errors
+    /// [`Error`]; then nothing changed.
+    pub fn call(&self, call: Call<'_>) -> Result<CallAnswer, Error> {
+        self.inner.call(self.process, call)
+    }
+
+    /// A call whose answer is a handle.
+    pub(crate) fn handle(&self, call: Call<'_>) -> Result<RawHandle, Error> {
+        match self.call(call)? {
+            CallAnswer::Handle(handle) | CallAnswer::Opened { handle, .. } => Ok(handle),
+            _ => Err(Error::NoProcess { process: self.process }),
+        }
+    }
+
+    /// Makes a directory without a name. Charged to the process's job. NT: `NtCreateDirectoryObject`.
+    ///
+    /// # Errors
+    /// [`Error::Quota`], [`Error::NoMemory`], [`Error::Dying`].
+    pub fn create_directory(&self) -> Result<Directory, Error> {
+        Ok(Handle::owned(self.clone(), self.handle(Call::Create { what: What::Directory })?))
+    }
+
+    /// Makes a symbolic link without a name; it leads to `target` from the directory that it will stand in. NT:
+    /// `NtCreateSymbolicLinkObject`.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`], and as [`Caller::create_directory`].
+    pub fn create_symbolic_link(&self, target: impl AsRef<[u8]>) -> Result<SymbolicLink, Error> {
+        let what = What::SymbolicLink { target: target.as_ref() };
+        Ok(Handle::owned(self.clone(), self.handle(Call::Create { what })?))
+    }
+
+    /// Takes a number of this process's table as a handle of a type, and with it the duty to close it.
+    ///
+    /// # Errors
+    /// [`Error::BadHandle`], [`Error::WrongType`]: then the number is as it was.
+    pub fn adopt<T: Typed>(&self, raw: RawHandle) -> Result<Handle<T>, Error> {
+        let any: Handle<types::Any> = Handle::borrowed(self.clone(), raw);
+        let checked = any.into_typed::<T>()?;
+        Ok(Handle::owned(self.clone(), checked.raw()))
+    }
+
+    /// Moves a handle of this process, by its number, to a guest; gives the number that it has there.
+    ///
+    /// # Errors
+    /// As [`Handle::transfer`]; then the sender's handle is as it was.
+    pub fn transfer(&self, handle: RawHandle, receiver: &Guest, rights: AskedRights) -> Result<RawHandle, Error> {
+        // A move needs a handle of the receiver in the sender's table: the embedder, who has both, gives it for the moment.
+        let write = AskedRights::Exactly(Rights::WRITE);
+        let process = self.inner.grant(self.process, receiver.caller().process, write)?;
+        let moved = self.handle(Call::Transfer { handle, process, rights });
+        let _closed = self.call(Call::Close { handle: process });
+        moved
+    }
+}
+
+/// A guest: a process that the program made, and its handle to it. Dropped, the guest goes on; [`Guest::kill`] ends it, and so
+/// does the end of its job.
+#[derive(Debug)]
+pub struct Guest {
+    caller: Caller,
+    process: Process,
+}
+
+impl Guest {
+    pub(crate) fn new(caller: Caller, process: Process) -> Self {
+        Self { caller, process }
+    }
+
+    /// The guest, to act as.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The program's handle to the guest.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The guest's id.
+    #[must_use]
+    pub fn koid(&self) -> Koid {
+        self.caller.process
+    }
+
+    /// Ends the guest: no new handles from now on, its table closed, its charges returned. Again: nothing. Zircon:
+    /// `zx_task_kill`.
+    ///
+    /// # Errors
+    /// None for a guest; the program itself is [`Error::NotAGuest`].
+    pub fn kill(&self) -> Result<(), Error> {
+        self.process.kill()
+    }
+
+    /// Gives the guest a handle to what the program has one to, with these rights.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRights`], [`Error::Quota`], [`Error::Dying`].
+    pub fn give<T>(&self, handle: &Handle<T>, rights: Rights) -> Result<Handle<T>, Error> {
+        handle.duplicate(rights | Rights::TRANSFER)?.transfer(self)?.replace(rights).map_err(|(_, error)| error)
+    }
+}
+
+impl Process {
+    /// Ends the process. Needs DESTROY. NT: `NtTerminateProcess`; Zircon: `zx_task_kill`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`]; [`Error::NotAGuest`] for one of the operating system's.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.call(Call::Kill { handle: self.raw() })?;
+        self.caller().inner.settle();
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The manager that threads share: one core under one lock, and what needs no lock beside it.
+//!
+//! Embedded it is used by the threads of one process, in the daemon by one thread. The lock is a parameter: one that sleeps
+//! where there is an operating system, one that spins on bare metal. Nothing of the embedder's runs under it.
+
+use crate::call::{Call, CallAnswer, CallError};
+use crate::command::Effect;
+use crate::guests::Boot;
+use crate::image::Time;
+use crate::manager::{Core, Limits};
+use kobj_abi::{AskedRights, Era, Koid, RawHandle};
+use kobj_memory::{Lock, Locked};
+
+/// The object manager, for threads: all of it takes `&self`.
+pub struct Manager<L: Lock> {
+    core: L::Around<Core>,
+    boot: Boot,
+}
+
+impl<L: Lock> core::fmt::Debug for Manager<L> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Manager").field("boot", &self.boot).finish_non_exhaustive()
+    }
+}
+
+impl<L: Lock> Manager<L> {
+    /// A manager with its root job, the embedder's process and the root directory. The caller has claimed the era, so that
+    /// no other manager of its domain has it; `limits.seed` is random in the field.
+    ///
+    /// # Errors
+    /// [`CallError::NoMemory`].
+    pub fn new(now: Time, era: Era, limits: Limits) -> Result<Self, CallError> {
+        let mut core = Core::with_limits(era, limits);
+        let boot = core.boot(now)?;
+        Ok(Self { core: L::Around::new(core), boot })
+    }
+
+    /// What it began with.
+    #[must_use]
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// Does what a process asks for by its handles.
+    ///
+    /// # Errors
+    /// [`CallError`]; then nothing changed.
+    pub fn call(&self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
+        self.core.with(|core| core.call(now, process, call))
+    }
+
+    /// Gives a guest a handle to any object: the embedder's own act, past all rights.
+    ///
+    /// # Errors
+    /// [`CallError`]; then nothing changed.
+    pub fn grant(&self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, CallError> {
+        self.core.with(|core| core.grant(process, object, rights))
+    }
+
+    /// Does one step's worth of left-over work; `true` while there is more.
+    pub fn go_on(&self) -> bool {
+        self.core.with(Core::go_on)
+    }
+
+    /// What the embedder is to do or to know, one at a time.
+    pub fn next_effect(&self) -> Option<Effect> {
+        self.core.with(Core::next_effect)
+    }
+
+    /// Looks at the core, or does a step that has no method here. Nothing else is done by anybody meanwhile.
+    pub fn with<R>(&self, action: impl FnOnce(&mut Core) -> R) -> R {
+        self.core.with(action)
+    }
+}
