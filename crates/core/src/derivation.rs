@@ -3,11 +3,11 @@
 //! Handles that were derived stand on nodes of a tree; equal handles share one. A node stays while it has handles or
 //! children, so what was derived from a closed handle can still be taken back by whoever gave that one.
 //!
-//! [`Derivations::revoke`] takes back all handles of all nodes below one, and then those nodes. It goes down marking each
-//! node as revoked, so that nobody gets an equal of a handle below any more, and takes back what stands where the node's hint says. If
-//! handles are left (equals, which a hint does not know), one sweep over all tables finds them by their marked nodes. It
-//! lets the nodes go on the way up. All of this is done in single units by [`Derivations::work`], keeps its place when
-//! nodes go meanwhile, allocates nothing, and neither recurses nor walks back.
+//! [`Derivations::revoke`] takes back all handles of all nodes below one. It visits them once, marks each as revoked, so that
+//! nobody gets an equal of its handles any more, and takes back what stands where the node's hint says. If handles are left
+//! (equals, which a hint does not know), one sweep over all tables finds them by their nodes. The nodes go like all others.
+//! All of this is done in single units ([`Derivations::work`]), keeps its place when nodes go meanwhile, allocates nothing,
+//! and does not recurse. A handle through which somebody looks at the time is closed too; its node stays until that look ends.
 //!
 //! Nothing here counts handles: any thread may count one more on a node that is not revoked, and one less. Whoever counts the
 //! last one off says so ([`Derivations::let_go`]), and no node goes before that was said.
@@ -26,17 +26,6 @@ pub struct Position {
     pub table: u32,
     /// An index in it.
     pub index: u32,
-}
-
-/// The tables in which handles are taken back.
-///
-/// A handle that somebody looks through is closed for all others, and counted off its node when that look ends. Whoever
-/// counts the last one off calls [`Derivations::counted_off`] in here, and [`Derivations::let_go`] elsewhere.
-pub trait Tables {
-    /// Closes the handle at a place if it stands on that node.
-    fn take_back(&mut self, nodes: &Nodes, node: Place, at: Hint);
-    /// Does so for each handle on a revoked node among the next few from a position on. Where to go on; `None` at the end.
-    fn sweep(&mut self, nodes: &Nodes, from: Position) -> Option<Position>;
 }
 
 /// Why nothing was derived.
@@ -73,17 +62,29 @@ pub struct TooManyRevokes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RevokeId(u64);
 
-/// What a unit of work was.
+/// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// There was none.
+    /// Nothing.
     None,
-    /// Some; nothing to do for the caller.
+    /// Nothing by the caller; there is more.
     Done,
     /// A node has gone: who paid for it gets that back.
     Freed {
         /// As given to [`Derivations::derive`].
         charged: Option<AccountId>,
+    },
+    /// The handle at a place is to be closed, if it stands on that node.
+    TakeBack {
+        /// The node.
+        node: Place,
+        /// Where its handle was last known to stand.
+        at: Hint,
+    },
+    /// Of the next few handles from a position on, those on revoked nodes are to be closed; then [`Derivations::swept`].
+    Sweep {
+        /// Where to go on.
+        from: Position,
     },
 }
 
@@ -94,7 +95,7 @@ enum Cursor {
     Enter(Place),
     /// All below the node was visited.
     Leave(Place),
-    /// The tables are being swept from there on.
+    /// All was visited; the tables are being swept from there on.
     Sweep(Position),
 }
 
@@ -105,8 +106,6 @@ struct Revoke {
     cursor: Cursor,
     /// Handles were left that no hint knew.
     is_sweep_due: bool,
-    /// The tables were swept.
-    is_swept: bool,
 }
 
 /// The tree of derivations: what is under way in it. The nodes themselves are in a [`Nodes`].
@@ -194,9 +193,19 @@ impl Derivations {
         self.last_id += 1;
         let id = RevokeId(self.last_id);
         self.revokes_end = self.revokes_end.max(free + 1);
-        self.revokes[free] =
-            Some(Revoke { id, top, cursor: Cursor::Enter(first), is_sweep_due: false, is_swept: false });
+        self.revokes[free] = Some(Revoke { id, top, cursor: Cursor::Enter(first), is_sweep_due: false });
         Ok(Some(id))
+    }
+
+    /// Whether the handles on the node are themselves being taken back: no equals are made of them, and none is moved, for a
+    /// sweep may have been where it would go.
+    #[must_use]
+    pub fn is_being_taken_back(&self, nodes: &Nodes, node: Place) -> bool {
+        if nodes.is_revoked(node) {
+            return true;
+        }
+        let parent = nodes.links(node).parent.filter(|_| self.is_revoking());
+        parent.is_some_and(|parent| self.is_being_revoked(nodes, parent))
     }
 
     /// Whether a revoke goes on.
@@ -223,13 +232,8 @@ impl Derivations {
 
     /// The last handle of a node was counted off: the node goes when nothing derived from it is left. Told once for a node.
     pub fn let_go(&mut self, nodes: &Nodes, node: Place) {
-        Self::counted_off(nodes, node);
-        self.leave_if_bare(nodes, node);
-    }
-
-    /// Inside [`Tables`], where nodes that were let go are looked after, the same.
-    pub fn counted_off(nodes: &Nodes, node: Place) {
         nodes.let_go(node);
+        self.leave_if_bare(nodes, node);
     }
 
     fn leave_if_bare(&mut self, nodes: &Nodes, node: Place) {
@@ -247,68 +251,74 @@ impl Derivations {
     }
 
     /// One unit of work: a node that goes, a node that a revoke visits, a piece of a sweep.
-    pub fn work(&mut self, nodes: &Nodes, tables: &mut impl Tables) -> Work {
+    pub fn work(&mut self, nodes: &Nodes) -> Work {
         // These first, so that no revoke ever meets a node that waits here.
         if let Some(node) = self.leaving {
             self.leaving = nodes.hint(node).and_then(|next| Place::from_raw(next.index));
             let parent = nodes.links(node).parent;
-            let freed = self.free(nodes, node);
+            let charged = self.free(nodes, node);
             if let Some(parent) = parent {
                 self.leave_if_bare(nodes, parent);
             }
-            return freed;
+            return Work::Freed { charged };
         }
         // In turn, so that a small one need not wait for a large one.
         for _ in 0..self.revokes_end {
             self.turn = (self.turn + 1) % self.revokes_end;
-            if let Some(revoke) = self.revokes[self.turn] {
-                return self.advance(nodes, tables, revoke);
+            if let Some(revoke) = &mut self.revokes[self.turn] {
+                return match revoke.cursor {
+                    Cursor::Enter(node) => Self::enter(nodes, revoke, node),
+                    Cursor::Leave(node) => {
+                        let is_over = Self::leave(nodes, revoke, node);
+                        self.end_if(is_over)
+                    }
+                    Cursor::Sweep(from) => Work::Sweep { from },
+                };
             }
         }
         Work::None
     }
 
-    fn advance(&mut self, nodes: &Nodes, tables: &mut impl Tables, mut revoke: Revoke) -> Work {
-        let mut goes = None;
-        match revoke.cursor {
-            Cursor::Enter(node) => {
-                let handles = nodes.revoke(node);
-                if let (false, 1, Some(hint)) = (revoke.is_swept, handles, nodes.hint(node)) {
-                    tables.take_back(nodes, node, hint);
-                }
-                revoke.is_sweep_due |= nodes.handles(node) > 0;
-                let first = nodes.links(node).first_child;
-                revoke.cursor = first.map_or(Cursor::Leave(node), Cursor::Enter);
+    fn enter(nodes: &Nodes, revoke: &mut Revoke, node: Place) -> Work {
+        let handles = nodes.revoke(node);
+        revoke.cursor = nodes.links(node).first_child.map_or(Cursor::Leave(node), Cursor::Enter);
+        match nodes.hint(node).filter(|_| handles == 1) {
+            Some(at) => Work::TakeBack { node, at },
+            None => {
+                revoke.is_sweep_due |= handles > 0;
+                Work::Done
             }
-            Cursor::Leave(node) if node == revoke.top => return self.end_of_visit(nodes, revoke),
-            Cursor::Leave(node) => {
-                revoke.cursor = Self::after(nodes.links(node)).unwrap_or(Cursor::Leave(revoke.top));
-                goes = Some(node).filter(|node| Self::may_go(nodes, *node));
-            }
-            Cursor::Sweep(from) => match tables.sweep(nodes, from) {
-                Some(next) => revoke.cursor = Cursor::Sweep(next),
-                None => {
-                    revoke.is_swept = true;
-                    let first = nodes.links(revoke.top).first_child;
-                    revoke.cursor = first.map_or(Cursor::Leave(revoke.top), Cursor::Enter);
-                }
-            },
         }
-        self.revokes[self.turn] = Some(revoke);
-        goes.map_or(Work::Done, |node| self.free(nodes, node))
     }
 
-    /// All below the top was visited.
-    fn end_of_visit(&mut self, nodes: &Nodes, revoke: Revoke) -> Work {
-        if revoke.is_sweep_due && !revoke.is_swept {
-            self.revokes[self.turn] = Some(Revoke { cursor: Cursor::Sweep(Position::default()), ..revoke });
-            return Work::Done;
+    /// Whether the revoke is over.
+    fn leave(nodes: &Nodes, revoke: &mut Revoke, node: Place) -> bool {
+        if node != revoke.top {
+            revoke.is_sweep_due |= nodes.handles(node) > 0;
+            revoke.cursor = Self::after(nodes.links(node)).unwrap_or(Cursor::Leave(revoke.top));
+            return false;
         }
-        self.revokes[self.turn] = None;
-        self.shorten();
-        // Its own last handle may have gone meanwhile, when it still had children.
-        self.leave_if_bare(nodes, revoke.top);
+        revoke.cursor = Cursor::Sweep(Position::default());
+        !revoke.is_sweep_due
+    }
+
+    fn end_if(&mut self, is_over: bool) -> Work {
+        if is_over {
+            self.revokes[self.turn] = None;
+            self.shorten();
+        }
         Work::Done
+    }
+
+    /// What [`Work::Sweep`] asked for was done; go on from `next`. `None`: the tables have come to their end.
+    pub fn swept(&mut self, next: Option<Position>) {
+        if let Some(revoke) = &mut self.revokes[self.turn]
+            && let Cursor::Sweep(from) = &mut revoke.cursor
+        {
+            let is_over = next.is_none();
+            *from = next.unwrap_or_default();
+            let _done = self.end_if(is_over);
+        }
     }
 
     fn shorten(&mut self) {
@@ -322,8 +332,14 @@ impl Derivations {
         links.next.map(Cursor::Enter).or(links.parent.map(Cursor::Leave))
     }
 
-    /// Takes a node without handles and children out of the tree. Revokes that stand on it go on.
-    fn free(&mut self, nodes: &Nodes, node: Place) -> Work {
+    /// Takes back a node on which a handle was counted that was not made. Its charge is the caller's to refund.
+    pub fn discard(&mut self, nodes: &Nodes, node: Place) {
+        nodes.uncount(node);
+        self.free(nodes, node);
+    }
+
+    /// Takes a node without handles and children out of the tree. Revokes that stand on it go on. Gives who pays for it.
+    fn free(&mut self, nodes: &Nodes, node: Place) -> Option<AccountId> {
         let links = nodes.links(node);
         for slot in &mut self.revokes[..self.revokes_end] {
             let Some(revoke) = slot else { continue };
@@ -338,6 +354,6 @@ impl Derivations {
         let charged = nodes.process(node).and_then(|charged| AccountId::from_raw(charged.raw()));
         nodes.detach(node);
         nodes.free(node);
-        Work::Freed { charged }
+        charged
     }
 }

@@ -44,39 +44,6 @@ impl Handles {
         }
         nodes.uncount(node)
     }
-
-    /// Takes one back. Who counts the last one off may be another thread, which comes late.
-    fn take(&mut self, nodes: &Nodes, at: Position) {
-        let (node, _) = self.open[&at];
-        if self.close(nodes, at) == Uncounted::Last {
-            self.turn += 1;
-            if self.are_some_late && self.turn.is_multiple_of(3) {
-                self.late.push(node);
-            } else {
-                Derivations::counted_off(nodes, node);
-            }
-        }
-    }
-}
-
-impl Tables for Handles {
-    fn take_back(&mut self, nodes: &Nodes, node: Place, at: Hint) {
-        let at = Position { table: at.table.index(), index: at.index };
-        if self.open.get(&at).is_some_and(|(on, _)| *on == node) {
-            self.take(nodes, at);
-        }
-    }
-
-    fn sweep(&mut self, nodes: &Nodes, from: Position) -> Option<Position> {
-        self.sweeps += 1;
-        let next: Vec<Position> = self.open.range(from..).map(|(at, _)| *at).take(3).collect();
-        for at in &next {
-            if nodes.is_revoked(self.open[at].0) {
-                self.take(nodes, *at);
-            }
-        }
-        next.last().map(|at| Position { table: at.table, index: at.index + 1 })
-    }
 }
 
 #[derive(Default)]
@@ -106,9 +73,26 @@ impl World {
 
     /// One unit of work, and a look at every revoke that ended with it.
     fn work(&mut self) -> bool {
-        let done = self.tree.work(&self.nodes, &mut self.handles);
-        if let Work::Freed { charged } = done {
-            self.freed.push(charged.unwrap());
+        let done = self.tree.work(&self.nodes);
+        match done {
+            Work::Freed { charged } => self.freed.push(charged.unwrap()),
+            Work::TakeBack { node, at } => {
+                let at = Position { table: at.table.index(), index: at.index };
+                if self.handles.open.get(&at).is_some_and(|(on, _)| *on == node) {
+                    self.take(at);
+                }
+            }
+            Work::Sweep { from } => {
+                self.handles.sweeps += 1;
+                let next: Vec<Position> = self.handles.open.range(from..).map(|(at, _)| *at).take(3).collect();
+                for at in &next {
+                    if self.nodes.is_revoked(self.handles.open[at].0) {
+                        self.take(*at);
+                    }
+                }
+                self.tree.swept(next.last().map(|at| Position { table: at.table, index: at.index + 1 }));
+            }
+            Work::None | Work::Done => {}
         }
         let ended: Vec<RevokeId> = self.revoking.keys().copied().filter(|id| !self.tree.is_under_way(*id)).collect();
         for id in ended {
@@ -175,6 +159,19 @@ impl World {
         self.handles.open.insert(at, (node, name));
     }
 
+    /// Takes a handle back. Who counts the last one off may be another thread, which comes late.
+    fn take(&mut self, at: Position) {
+        let (node, _) = self.handles.open[&at];
+        if self.handles.close(&self.nodes, at) == Uncounted::Last {
+            self.handles.turn += 1;
+            if self.handles.are_some_late && self.handles.turn.is_multiple_of(3) {
+                self.handles.late.push(node);
+            } else {
+                self.tree.let_go(&self.nodes, node);
+            }
+        }
+    }
+
     /// The holder closes a handle.
     fn close(&mut self, at: Position) {
         let (node, _) = self.handles.open[&at];
@@ -193,10 +190,10 @@ impl World {
     /// Whoever looked through a handle stops.
     fn unpin(&mut self, at: Position) {
         self.handles.pinned.remove(&at);
-        if let Some((node, _)) = self.handles.closing.remove(&at) {
-            if self.nodes.uncount(node) == Uncounted::Last {
-                self.tree.let_go(&self.nodes, node);
-            }
+        if let Some((node, _)) = self.handles.closing.remove(&at)
+            && self.nodes.uncount(node) == Uncounted::Last
+        {
+            self.tree.let_go(&self.nodes, node);
         }
     }
 }
@@ -225,18 +222,19 @@ fn command(world: &mut World, chance: &mut Chance, done: &mut BTreeMap<&'static 
             }
         }
         (8..10, Some((_, node, name))) => {
-            let good = !world.nodes.is_revoked(node);
+            let good = !world.tree.is_being_taken_back(&world.nodes, node);
             let revoked = world.revoking.values().any(|top| world.is_below(name, *top));
-            assert!(good || revoked, "only what is below a revoke is marked");
+            assert_eq!(good, !revoked, "equals of what is being taken back, and of nothing else, are refused");
+            assert!(good || world.tree.is_revoking());
             count("duplicate", good);
-            assert_eq!(world.nodes.count(node).is_ok(), good);
             if good {
+                world.nodes.count(node).unwrap();
                 world.handles.open.insert(at, (node, name));
             }
         }
         (10..12, Some((from, node, name))) => {
             // A handle on a marked node is not moved: the sweep may have been where it goes.
-            let good = !world.nodes.is_revoked(node) && !world.handles.pinned.contains(&from);
+            let good = !world.tree.is_being_taken_back(&world.nodes, node) && !world.handles.pinned.contains(&from);
             count("transfer", good);
             if good {
                 world.handles.open.remove(&from);
@@ -341,14 +339,14 @@ fn a_long_chain_goes_one_node_a_step_from_below() {
     assert!(!world.tree.has_work(), "each node has a child");
     world.close(positions[positions.len() - 1]);
     let mut units = 0;
-    while world.tree.work(&world.nodes, &mut world.handles) != Work::None {
+    while world.tree.work(&world.nodes) != Work::None {
         units += 1;
     }
     assert_eq!((world.nodes.live(), units), (0, length));
 }
 
 #[test]
-fn a_revoke_of_a_long_chain_takes_two_steps_a_node_and_no_sweep() {
+fn a_revoke_of_a_long_chain_takes_three_steps_a_node_at_most_and_no_sweep() {
     let mut world = World::default();
     let length = 1_000_000;
     let positions = chain(&mut world, length);
@@ -356,11 +354,11 @@ fn a_revoke_of_a_long_chain_takes_two_steps_a_node_and_no_sweep() {
     let id = world.tree.revoke(&world.nodes, top).unwrap().unwrap();
     let mut units = 0;
     while world.tree.is_under_way(id) {
-        world.tree.work(&world.nodes, &mut world.handles);
+        world.work();
         units += 1;
     }
     assert_eq!((world.nodes.live() as usize, world.handles.open.len(), world.handles.sweeps), (1, 1, 0));
-    assert_eq!(units, 2 * (length - 1) + 1);
+    assert!(units <= 3 * length, "{units}");
 }
 
 #[test]
@@ -375,7 +373,7 @@ fn what_is_derived_below_the_look_back_is_taken_back_too() {
     let late = world.tree.derive(&world.nodes, last, world.payer()).unwrap();
     world.enter(late, Some(name), Position { table: 1, index: 0 });
     while world.tree.is_under_way(id) {
-        world.tree.work(&world.nodes, &mut world.handles);
+        world.work();
     }
     assert_eq!((world.nodes.live() as usize, world.handles.open.len()), (1, 1));
 }
