@@ -42,6 +42,8 @@ impl Core {
             self.accounts.close(*account, &mut NoLeases);
         }
         (procedures(object_type).delete)(body.state);
+        self.lose_name(place);
+        self.refund(body.account, self.permanence_charged(place));
         self.refund(body.account, Charge::object(object_type.number(), u64::from(charge_bytes)));
         self.balance.destroy(object_type, charge_bytes);
         if let Some(header) = self.slab.any_header_mut(place) {
@@ -76,9 +78,10 @@ impl Core {
         self.let_go(job);
     }
 
-    /// What outlives its job goes to the job around it: its place in the tree and its books. Its charge stays at the closed
-    /// account, which counts for the outer ones as before.
+    /// What outlives its job loses its name and goes to the job around it: its place in the tree and its books. Its charge
+    /// stays at the closed account, which counts for the outer ones as before.
     pub(crate) fn leave_behind(&mut self, object: Reference, job: Reference) {
+        self.lose_name(object.place());
         let Some(around) = self.owner(job) else { return };
         let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
         let object_type = self.type_of(object);
@@ -155,6 +158,9 @@ impl Core {
         let link = self.slab.any_header(place).and_then(|header| header.first_out().or(header.first_in()));
         if let Some(link) = link {
             self.cut(link);
+            return true;
+        }
+        if self.empty_one(place) {
             return true;
         }
         let koid = self.koid_at(place);

@@ -89,6 +89,11 @@ pub enum Imbalance {
         /// What is in the tables.
         found: u64,
     },
+    /// A temporary name is there though nobody has a handle to its object.
+    Name {
+        /// Which object.
+        koid: Koid,
+    },
     /// An object's reference count is not the number of those who refer to it.
     References {
         /// Which object.
@@ -127,6 +132,7 @@ impl fmt::Display for Imbalance {
             Self::Handles { counted, found } => {
                 write!(f, "objects count {counted} handles, but {found} are in the tables")
             }
+            Self::Name { koid } => write!(f, "object {koid} has a temporary name and no handle"),
             Self::References { koid, count, found } => {
                 write!(f, "object {koid} has {count} references counted, but {found} are there")
             }
@@ -207,8 +213,13 @@ impl Core {
         }
         for object in self.slab.iter() {
             let (Ok(header), Some(body)) = (self.slab.header(object), self.body(object)) else { continue };
+            let named = self.names.name_of(object.place()).map(|named| named.permanent);
+            if named == Some(false) && self.handles_to(object) == 0 {
+                return Err(Imbalance::Name { koid: object.koid() });
+            }
             let found = u32::from(header.held())
                 + self.handles_to(object)
+                + u32::from(named == Some(true))
                 + u32::from(body.hold)
                 + pending.get(&object.place()).copied().unwrap_or(0)
                 + self.count_keepers(object.place(), header.first_in(), |record| record.next_in)

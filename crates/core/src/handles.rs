@@ -7,7 +7,7 @@ use crate::image::Time;
 use crate::manager::Core;
 use crate::types::{State, Type, symbolic_link};
 use kobj_abi::{AskedRights, Denied, Koid, ObjectType, Operation, RawHandle, Rights, check};
-use kobj_memory::{Closed, Content, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError};
+use kobj_memory::{Bytes, Closed, Content, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError};
 
 /// What a handle is charged.
 pub(crate) const HANDLE: Charge = Charge::handle(24);
@@ -59,6 +59,26 @@ impl Core {
             Call::CreateJob { job } => self.call_create_job(now, caller, job).map(CallAnswer::Handle),
             Call::CreateGuest { job, inherit } => self.call_create_guest(now, caller, job, inherit),
             Call::Kill { handle } => self.call_kill(caller, handle).map(|()| CallAnswer::Done),
+            Call::Link { directory, name, handle, most, permanent } => {
+                self.call_link(caller, directory, name, handle, most, permanent).map(|()| CallAnswer::Done)
+            }
+            Call::Unlink { directory, name } => self.call_unlink(caller, directory, name).map(|()| CallAnswer::Done),
+            Call::Rename { directory, from, to } => {
+                self.call_rename(caller, directory, from, to).map(|()| CallAnswer::Done)
+            }
+            Call::Open { directory, path, rights, expected, follow } => {
+                self.call_open(caller, directory, path, rights, expected, follow).map(CallAnswer::Handle)
+            }
+            Call::OpenOrCreate { directory, name, what, rights, exclusive } => {
+                self.call_open_or_create(now, caller, directory, name, what, rights, exclusive)
+            }
+            Call::Enumerate { directory, cursor } => {
+                self.call_enumerate(caller, directory, cursor).map(CallAnswer::Entry)
+            }
+            Call::SetPermanent { handle, permanent } => {
+                self.call_set_permanent(caller, handle, permanent).map(|()| CallAnswer::Done)
+            }
+            Call::ReadLink { handle } => self.call_read_link(caller, handle).map(CallAnswer::Target),
             // Their modules take these on in the next changes.
             _ => Err(CallError::NotFound { directory: caller.process.koid() }),
         }
@@ -225,8 +245,8 @@ impl Core {
         let _last_is_queued = self.slab.release(place);
     }
 
-    /// The last handle of an object went; its reference is still counted.
-    fn last_handle_went(&mut self, object: Reference) {
+    /// No handle to an object is left and no name by which to get one; a reference is still counted.
+    pub(crate) fn nobody_has(&mut self, object: Reference) {
         if let Some(job) = self.job_mut(object) {
             job.unattended = true;
             if job.balance.live() == 0 {
@@ -346,8 +366,9 @@ impl Core {
     }
 
     fn call_create(&mut self, now: Time, caller: &Caller, what: What<'_>) -> Result<RawHandle, CallError> {
-        let state = Self::state_of(what)?;
-        self.make_handle(now, caller, self.job_of(caller.process)?, state)
+        what.check()?;
+        let job = self.job_of(caller.process)?;
+        self.make_handle(now, caller, job, Self::state_of(what)?)
     }
 
     /// The state of what is to be made.
@@ -355,7 +376,8 @@ impl Core {
         match what {
             What::Directory => Ok(State::Directory(crate::types::directory::State {})),
             What::SymbolicLink { target } => {
-                symbolic_link::State::create(symbolic_link::Request { target: target.into() })
+                let target = Bytes::try_from_slice(target).map_err(|_| CallError::NoMemory {})?.into_box();
+                symbolic_link::State::create(symbolic_link::Request { target })
                     .map(State::SymbolicLink)
                     .map_err(|_| CallError::NoMemory {})
             }

@@ -31,6 +31,7 @@ mod ledger;
 mod link;
 mod manager;
 pub mod names;
+mod namespace;
 mod pool;
 mod query;
 #[cfg(test)]

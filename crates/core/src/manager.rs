@@ -9,6 +9,7 @@ use crate::index::Index;
 use crate::kill::Kill;
 use crate::ledger::Balance;
 use crate::link::Links;
+use crate::names::Names;
 use crate::types::{State, job};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -24,7 +25,7 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Koids given out in one era.
     pub koids_per_era: u32,
-    /// Where the masks of handle tables come from: random in the field, printed in simulation.
+    /// Where the masks of handle tables and the hash of names come from: random in the field, printed in simulation.
     pub seed: u64,
 }
 
@@ -65,6 +66,7 @@ pub struct Core {
     pub(crate) index: Index,
     pub(crate) slab: Slab<Body>,
     pub(crate) links: Links,
+    pub(crate) names: Names,
     pub(crate) balance: Balance,
     pub(crate) accounts: Accounts,
     pub(crate) tickets: BTreeMap<Ticket, Pending>,
@@ -74,7 +76,7 @@ pub struct Core {
     pub(crate) ending: guests::Ending,
     /// Guests whose end was not told yet.
     pub(crate) guests: u32,
-    /// The state of the random numbers for the masks of handle tables.
+    /// The state of the random numbers for the masks of handle tables and the hash of names.
     pub(crate) seed: u64,
     pub(crate) effects: Vec<Effect>,
     /// The last search through the graph.
@@ -116,13 +118,14 @@ impl Core {
         let limits = Limits { work_per_step: limits.work_per_step.max(1), ..limits };
         let mut index = Index::default();
         index.open(era);
-        Ok(Self {
+        let mut core = Self {
             limits,
             era,
             issued: 0,
             index,
             slab: Slab::try_new()?,
             links: Links::default(),
+            names: Names::new([0; 3]),
             balance: Balance::default(),
             accounts: Accounts::default(),
             tickets: BTreeMap::new(),
@@ -134,7 +137,9 @@ impl Core {
             effects: Vec::new(),
             mark: 0,
             finished: false,
-        })
+        };
+        core.names = Names::new([core.random(), core.random(), core.random()]);
+        Ok(core)
     }
 
     /// Does one command, and a bounded amount of left-over work.

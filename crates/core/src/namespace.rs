@@ -1,0 +1,393 @@
+//! The calls on names: link, unlink, rename, open, list; and what becomes of a name when its object or directory ends.
+//!
+//! A temporary name is no reference: it goes with the object's last handle. A permanent one is a reference, charged to the
+//! account of its directory, and goes when it is taken away, when it is made temporary, or with the directory or the job.
+//! Taking a name away allocates nothing.
+
+use crate::account::Charge;
+use crate::call::{CallAnswer, CallError, Entry, EntryName, What};
+use crate::create::Making;
+use crate::handles::Caller;
+use crate::image::Time;
+use crate::manager::Core;
+use crate::names::{DEPTH_MOST, InsertError, LinkTarget, Name, Named, Path, Removed, RenameError, WalkError};
+use crate::types::State;
+use alloc::vec::Vec;
+use kobj_abi::{AskedRights, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+use kobj_memory::{Content, Place, Reference, try_collect};
+
+/// What a permanent name is charged: bytes of an entry with the longest name, so that renaming costs nothing.
+pub(crate) const PERMANENCE: Charge = Charge { bytes: 64 + 256, ..Charge::NONE };
+
+fn checked_name(name: &[u8]) -> Result<Name<'_>, CallError> {
+    Name::new(name).map_err(|_| CallError::BadName { bytes: name.len() })
+}
+
+fn without_reserved(asked: AskedRights) -> Result<(), CallError> {
+    match asked {
+        AskedRights::Exactly(asked) if !asked.intersection(Rights::RESERVED).is_empty() => {
+            Err(CallError::ReservedRights { asked })
+        }
+        AskedRights::Same | AskedRights::Exactly(_) => Ok(()),
+    }
+}
+
+impl What<'_> {
+    /// The type of what is to be made.
+    pub(crate) const fn object_type(self) -> ObjectType {
+        match self {
+            Self::Directory => ObjectType::Directory,
+            Self::SymbolicLink { .. } => ObjectType::SymbolicLink,
+        }
+    }
+
+    /// What can be wrong with it whatever the state of the manager is.
+    pub(crate) fn check(self) -> Result<(), CallError> {
+        match self {
+            Self::Directory => Ok(()),
+            Self::SymbolicLink { target } => {
+                LinkTarget::new(target).map(drop).map_err(|_| CallError::BadPath { bytes: target.len() })
+            }
+        }
+    }
+}
+
+// Giving names
+
+impl Core {
+    pub(crate) fn call_link(
+        &mut self,
+        caller: &Caller,
+        directory: RawHandle,
+        name: &[u8],
+        handle: RawHandle,
+        most: AskedRights,
+        permanent: bool,
+    ) -> Result<(), CallError> {
+        let directory = self.meant(caller, directory, Operation::Link)?;
+        let operation = if permanent { Operation::NamePermanently } else { Operation::Name };
+        let meant = self.meant(caller, handle, operation)?;
+        let name = checked_name(name)?;
+        let most = Self::within(meant.object, most, meant.rights)?;
+        let object = meant.object;
+        self.name_left_behind(object.place());
+        let is_directory = meant.object_type == ObjectType::Directory;
+        let may = self.names.check(directory.object.place(), name, Some(object.place()), is_directory);
+        may.map_err(|error| self.not_named(error, directory.object, name, object))?;
+        if permanent {
+            self.keep_by_name(directory.object, object)?;
+        }
+        self.give_name(directory.object, name, object, most, permanent).inspect_err(|_| {
+            if permanent {
+                self.no_longer_kept(directory.object.place(), object.place());
+            }
+        })
+    }
+
+    /// Gives a name that was found to be free and allowed.
+    fn give_name(
+        &mut self,
+        directory: Reference,
+        name: Name<'_>,
+        object: Reference,
+        most: Rights,
+        permanent: bool,
+    ) -> Result<(), CallError> {
+        // A directory is known as one from its first name on: in it, or its own.
+        let is_directory = self.type_of(object) == ObjectType::Directory;
+        for place in [Some(directory), is_directory.then_some(object)].into_iter().flatten().map(Reference::place) {
+            self.names.add_directory(place).map_err(|_| CallError::NoMemory {})?;
+        }
+        let named = self.names.insert(directory.place(), name, object.place(), most, permanent);
+        named.map_err(|error| self.not_named(error, directory, name, object))
+    }
+
+    fn not_named(&self, error: InsertError, directory: Reference, name: Name<'_>, object: Reference) -> CallError {
+        match error {
+            InsertError::NameExists => {
+                let taken = self.names.find(directory.place(), name).and_then(|named| self.koid_at(named.target));
+                CallError::NameExists { koid: taken.unwrap_or(directory.koid()) }
+            }
+            InsertError::AlreadyNamed => CallError::AlreadyNamed { koid: object.koid() },
+            InsertError::Cycle => CallError::Cycle { koid: object.koid() },
+            InsertError::TooDeep => CallError::TooDeep { koid: directory.koid(), most: DEPTH_MOST },
+            InsertError::NoDirectory | InsertError::NoMemory => CallError::NoMemory {},
+        }
+    }
+
+    /// The reference and the charge of a permanent name.
+    fn keep_by_name(&mut self, directory: Reference, object: Reference) -> Result<(), CallError> {
+        let account = self.body(directory).and_then(|body| body.account);
+        self.charge(account, PERMANENCE)?;
+        self.slab.acquire(object).map_err(|_| {
+            self.refund(account, PERMANENCE);
+            CallError::TooManyReferences { koid: object.koid() }
+        })
+    }
+
+    /// Gives up the reference and the charge of a permanent name. The charge of a directory that is no more was given up
+    /// when it ended.
+    fn no_longer_kept(&mut self, directory: Place, object: Place) {
+        let account = self.slab.at(directory).ok().and_then(|directory| self.body(directory)?.account);
+        self.refund(account, PERMANENCE);
+        let _last_is_queued = self.slab.release(object);
+    }
+
+    pub(crate) fn call_rename(
+        &mut self,
+        caller: &Caller,
+        directory: RawHandle,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<(), CallError> {
+        let meant = self.meant(caller, directory, Operation::Rename)?;
+        let directory = meant.object;
+        let (from, to) = (checked_name(from)?, checked_name(to)?);
+        self.names.rename(directory.place(), from, to).map_err(|error| match error {
+            RenameError::NotFound => CallError::NotFound { directory: directory.koid() },
+            RenameError::NameExists => self.not_named(InsertError::NameExists, directory, to, directory),
+            RenameError::NoMemory => CallError::NoMemory {},
+        })
+    }
+
+    pub(crate) fn call_set_permanent(
+        &mut self,
+        caller: &Caller,
+        handle: RawHandle,
+        permanent: bool,
+    ) -> Result<(), CallError> {
+        let meant = self.meant(caller, handle, Operation::SetPermanent)?;
+        let object = meant.object;
+        self.name_left_behind(object.place());
+        let named = self.names.name_of(object.place()).map(|named| (named.directory, named.permanent));
+        let (directory, was_permanent) = named.ok_or(CallError::NotNamed { koid: object.koid() })?;
+        let directory = self.slab.at(directory).map_err(|_| CallError::NotNamed { koid: object.koid() })?;
+        match (was_permanent, permanent) {
+            (false, true) => self.keep_by_name(directory, object)?,
+            // The caller's handle keeps it: nothing else is to be done.
+            (true, false) => self.no_longer_kept(directory.place(), object.place()),
+            _ => {}
+        }
+        self.names.set_permanent(object.place(), permanent);
+        Ok(())
+    }
+}
+
+// Taking names away
+
+impl Core {
+    pub(crate) fn call_unlink(&mut self, caller: &Caller, directory: RawHandle, name: &[u8]) -> Result<(), CallError> {
+        let meant = self.meant(caller, directory, Operation::Unlink)?;
+        let name = checked_name(name)?;
+        let removed = self.names.remove(meant.object.place(), name);
+        self.name_went(removed.ok_or(CallError::NotFound { directory: meant.object.koid() })?);
+        Ok(())
+    }
+
+    /// Takes the name of whatever stands or stood at a place away, if it has one.
+    pub(crate) fn lose_name(&mut self, place: Place) {
+        if let Some(removed) = self.names.take(place) {
+            self.name_went(removed);
+        }
+    }
+
+    /// A name is no more: if it was permanent, so is its reference.
+    fn name_went(&mut self, removed: Removed) {
+        if !removed.permanent {
+            return;
+        }
+        // One that is being destroyed has no tag any more.
+        if let Ok(object) = self.slab.at(removed.target)
+            && self.handles_to(object) == 0
+        {
+            self.nobody_has(object);
+        }
+        self.no_longer_kept(removed.directory, removed.target);
+    }
+
+    /// The last handle of an object went: unless its name is permanent, its name goes too, and nobody can have it any more.
+    pub(crate) fn last_handle_went(&mut self, object: Reference) {
+        if self.names.name_of(object.place()).is_some_and(|named| named.permanent) {
+            return;
+        }
+        self.lose_name(object.place());
+        self.nobody_has(object);
+    }
+
+    /// Of a directory whose tag was taken: the charges of its permanent names. The names go one by one.
+    pub(crate) fn permanence_charged(&self, directory: Place) -> Charge {
+        let count = u64::from(self.names.count_permanent(directory));
+        Charge { bytes: PERMANENCE.bytes.saturating_mul(count), ..Charge::NONE }
+    }
+
+    /// One name of a directory that was destroyed; `false` if it has none, and then it is a directory no more.
+    pub(crate) fn empty_one(&mut self, directory: Place) -> bool {
+        if let Some(removed) = self.names.take_first(directory) {
+            self.name_went(removed);
+            return true;
+        }
+        self.names.remove_directory(directory);
+        false
+    }
+
+    /// A name in a directory that was destroyed means nothing, though it was not its turn yet to be taken away.
+    fn name_left_behind(&mut self, place: Place) {
+        let directory = self.names.name_of(place).map(|named| named.directory);
+        if directory.is_some_and(|directory| self.slab.at(directory).is_err()) {
+            self.lose_name(place);
+        }
+    }
+}
+
+// Opening
+
+impl Core {
+    /// Where the symbolic link at a place leads; `None` for any other object.
+    fn leads_to(&self, place: Place) -> Option<&[u8]> {
+        match self.state(self.slab.at(place).ok()?)? {
+            State::SymbolicLink(link) => Some(&link.target),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn call_open(
+        &mut self,
+        caller: &Caller,
+        directory: RawHandle,
+        path: &[u8],
+        rights: AskedRights,
+        expected: Option<TypeNumber>,
+        follow: bool,
+    ) -> Result<RawHandle, CallError> {
+        let start = self.meant(caller, directory, Operation::Open)?;
+        let path = Path::new(path).map_err(|_| CallError::BadPath { bytes: path.len() })?;
+        without_reserved(rights)?;
+        let found = self.names.walk(start.object.place(), start.rights, path, follow, |place| self.leads_to(place));
+        let found = found.map_err(|error| self.lost(error, start.object))?;
+        self.open_found(caller, start.object, found.place, rights, found.most, expected)
+    }
+
+    /// A handle to what a name means.
+    fn open_found(
+        &mut self,
+        caller: &Caller,
+        directory: Reference,
+        place: Place,
+        rights: AskedRights,
+        most: Rights,
+        expected: Option<TypeNumber>,
+    ) -> Result<RawHandle, CallError> {
+        let object = self.slab.at(place).map_err(|_| CallError::NotFound { directory: directory.koid() })?;
+        let found = self.type_of(object).number();
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(CallError::UnexpectedType { koid: object.koid(), found, expected });
+        }
+        let rights = Self::within(object, rights, most)?;
+        let content = Content { object: object.place(), rights, node: None, inheritable: false };
+        self.give_handle(caller.process, &caller.table, object, content)
+    }
+
+    /// Why a walk came to nothing, by the koids of what it came to.
+    fn lost(&self, error: WalkError, start: Reference) -> CallError {
+        let directory = start.koid();
+        let koid = |place| self.koid_at(place).unwrap_or(directory);
+        match error {
+            WalkError::NotFound { directory } => CallError::NotFound { directory: koid(directory) },
+            WalkError::AboveStart => CallError::AboveStart { directory },
+            WalkError::LinkLoop => CallError::LinkLoop { directory },
+            WalkError::NotADirectory { place } => {
+                let found = self.slab.at(place).map_or(ObjectType::Directory, |object| self.type_of(object));
+                CallError::WrongType { koid: koid(place), found: found.number(), operation: Operation::Open }
+            }
+            WalkError::NoLookup { place } => {
+                CallError::AccessDenied { koid: koid(place), operation: Operation::Open, missing: Rights::LOOKUP }
+            }
+        }
+    }
+
+    pub(crate) fn call_open_or_create(
+        &mut self,
+        now: Time,
+        caller: &Caller,
+        directory: RawHandle,
+        name: &[u8],
+        what: What<'_>,
+        rights: AskedRights,
+        exclusive: bool,
+    ) -> Result<CallAnswer, CallError> {
+        let operation = if exclusive { Operation::CreateNew } else { Operation::OpenOrCreate };
+        let meant = self.meant(caller, directory, operation)?;
+        let directory = meant.object;
+        let name = checked_name(name)?;
+        what.check()?;
+        without_reserved(rights)?;
+        let object_type = what.object_type();
+        if let Some(Named { target, most, .. }) = self.names.find(directory.place(), name) {
+            if exclusive {
+                return Err(self.not_named(InsertError::NameExists, directory, name, directory));
+            }
+            let handle = self.open_found(caller, directory, target, rights, most, Some(object_type.number()))?;
+            return Ok(CallAnswer::Opened { handle, created: false });
+        }
+        let rights = Self::within(directory, rights, object_type.default_rights())?;
+        let job = self.job_of(caller.process)?;
+        let may = self.names.check(directory.place(), name, None, object_type == ObjectType::Directory);
+        may.map_err(|error| self.not_named(error, directory, name, directory))?;
+        let reserved = self.reserve_handle(caller.process, &caller.table)?;
+        let state = Self::state_of(what);
+        let made = state.and_then(|state| {
+            let creator = Some(caller.process.koid());
+            let making = Making { owner: Some(job), maker: None, creator, name: None, state, hold: false };
+            self.make(now, making).map_err(|refused| self.not_made(refused))
+        });
+        let named = made.and_then(|object| {
+            // The first reference, which is nobody's yet, ends what was made if it gets no name.
+            let named = self.give_name(directory, name, object, rights, false);
+            let counted = named.and_then(|()| self.count_handle(object));
+            let _queued_if_it_has_no_handle = self.slab.release(object.place());
+            counted.map(|()| object)
+        });
+        match named {
+            Ok(object) => {
+                let content = Content { object: object.place(), rights, node: None, inheritable: false };
+                Ok(CallAnswer::Opened { handle: caller.table.commit(reserved, content), created: true })
+            }
+            Err(error) => {
+                self.give_back_handle(caller.process, &caller.table, reserved);
+                Err(error)
+            }
+        }
+    }
+}
+
+// Looking
+
+impl Core {
+    pub(crate) fn call_enumerate(
+        &self,
+        caller: &Caller,
+        directory: RawHandle,
+        cursor: u64,
+    ) -> Result<Option<Entry>, CallError> {
+        let meant = self.meant(caller, directory, Operation::Enumerate)?;
+        let Some(named) = self.names.after(meant.object.place(), cursor) else { return Ok(None) };
+        let object = self.slab.at(named.target).ok();
+        Ok(object.zip(EntryName::new(named.name)).map(|(object, name)| Entry {
+            name,
+            koid: object.koid(),
+            object_type: self.type_of(object).number(),
+            most: named.most,
+            permanent: named.permanent,
+            cursor: named.cursor,
+        }))
+    }
+
+    pub(crate) fn call_read_link(&self, caller: &Caller, handle: RawHandle) -> Result<Vec<u8>, CallError> {
+        let meant = self.meant(caller, handle, Operation::ReadLink)?;
+        let target = self.leads_to(meant.object.place()).unwrap_or_default();
+        try_collect(target.iter().copied()).map_err(|_| CallError::NoMemory {})
+    }
+}
+
+#[cfg(test)]
+mod tests;
