@@ -1,5 +1,6 @@
 //! Rules of memory and core, each a row that sets up its own manager, and fails by a panic that says where.
 
+mod calls;
 mod ends;
 mod keeps;
 mod kill;
@@ -19,7 +20,8 @@ use kobj_core::{Core, Limits, LooseEnds, Missing};
 /// A rule and its check.
 type Row = (&'static str, fn(&Machine));
 
-const TABLES: [&[Row]; 7] = [memory::ROWS, table::ROWS, made::ROWS, keeps::ROWS, links::ROWS, ends::ROWS, kill::ROWS];
+const TABLES: [&[Row]; 8] =
+    [memory::ROWS, table::ROWS, calls::ROWS, made::ROWS, keeps::ROWS, links::ROWS, ends::ROWS, kill::ROWS];
 
 /// Runs every row, each with its name on the console; none may leave a byte on the heap. Gives how many ran.
 pub(crate) fn run(machine: &Machine, console: &mut dyn Write) -> usize {
