@@ -14,11 +14,14 @@ extern crate std;
 #[cfg(not(any(loom, shuttle)))]
 mod array;
 mod buckets;
+mod credit;
 mod fallible;
 mod gate;
 mod handle_entry;
 mod handle_table;
 mod header;
+#[cfg(not(any(loom, shuttle)))]
+mod lease;
 mod lock;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
@@ -41,11 +44,14 @@ mod sync;
 #[cfg(not(any(loom, shuttle)))]
 pub use array::{Array, Pool};
 pub use buckets::NoMemory;
+pub use credit::{Counter, Credit, Take, Totals};
 pub use fallible::{Bytes, TryPush, try_box, try_collect};
 pub use gate::{Acquire, AddHandle, Counts, DropHandle, Gate, Release, Stamp};
 pub use handle_entry::Content;
 pub use handle_table::{BadHandle, Closed, Next, Pin, PinError, Released, Reserved, Slots, Table, TableError};
 pub use header::{Birth, Header, HeaderMut};
+#[cfg(not(any(loom, shuttle)))]
+pub use lease::{Burial, KoidRange, LEASED_OBJECT_BYTES, Lease, LeaseBook, LeaseError, LeasePlace, Unused};
 pub use lock::{Lock, Locked, Spin, SpinLock};
 pub use nodes::{CountError, Hint, NodeError, NodeLinks, Nodes, Uncounted};
 #[cfg(not(any(loom, shuttle)))]

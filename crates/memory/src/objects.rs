@@ -174,6 +174,26 @@ impl Objects {
         Ok(place)
     }
 
+    /// Gives so many slots of a thread's list to all.
+    pub(crate) fn give_back(&self, free: &mut Free, count: u32) {
+        let Some(first) = free.first.filter(|_| count > 0) else { return };
+        let mut last = first;
+        let mut given = 1;
+        let next_of = |place| Place::from_raw(load_32(&self.slot(place)?.header.next, Ordering::Relaxed));
+        while given < count
+            && let Some(next) = next_of(last)
+        {
+            last = next;
+            given += 1;
+        }
+        free.first = next_of(last);
+        free.count = free.count.saturating_sub(given);
+        if let Some(slot) = self.slot(last) {
+            // A whole piece of a list is pushed as one: its last link leads to the head that was there.
+            self.returned.push(first, &slot.header.next);
+        }
+    }
+
     /// How many slots were ever used: each object has a place whose index is below.
     #[must_use]
     pub fn used(&self) -> u32 {
@@ -482,10 +502,18 @@ impl Ended<'_> {
         unsafe { self.objects.state(self.slot, key) }
     }
 
-    /// The slot, whose sole right is the caller's from now on.
-    pub(crate) fn into_slot(self) -> (Place, *const Slot) {
+    /// Leaves it to the owner; `true` if the list was empty: tell the owner that there is work.
+    pub fn leave(self) -> bool {
         let ended = core::mem::ManuallyDrop::new(self);
-        (ended.place, ended.slot)
+        ended.objects.queue(ended.place, ended.slot)
+    }
+
+    /// Drops what is left of it and frees its slot.
+    pub(crate) fn bury(self, free: &mut Free) {
+        let ended = core::mem::ManuallyDrop::new(self);
+        // SAFETY: the slot must be the caller's alone: there is one `Ended` for an object, made for who gave up the last
+        // reference, and this one is not dropped. A second way to make one would break it.
+        unsafe { ended.objects.bury(ended.place, ended.slot, free) };
     }
 
     /// Whether it stands in these objects.

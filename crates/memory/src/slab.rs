@@ -1,6 +1,8 @@
 //! The slab as its owner sees it: who alone makes and takes the owner's bodies, and buries what comes to the reaper list.
 
+use crate::credit::Totals;
 use crate::header::{Birth, Header, HeaderMut, OWNERS};
+use crate::lease::{Lease, LeaseBook, LeasePlace};
 use crate::objects::{AcquireError, Free, Objects, Reference, Room, Slot, Stale};
 use crate::state::{RegisterError, StateKey};
 use crate::sync::{AtomicU32, Ordering, load_32, store_32};
@@ -36,6 +38,7 @@ pub struct Slab<B> {
     /// Taken from the reaper or condemned: first to be buried. Threaded through `next`.
     front: Option<Place>,
     optional: Pool<Part>,
+    leases: LeaseBook,
     /// There are values of this type in the slots, and they are used by who has the slab.
     bodies: PhantomData<B>,
 }
@@ -71,6 +74,7 @@ impl<B> Slab<B> {
             dead: 0,
             front: None,
             optional: Pool::default(),
+            leases: LeaseBook::default(),
             bodies: PhantomData,
         })
     }
@@ -81,10 +85,57 @@ impl<B> Slab<B> {
         self.objects.clone()
     }
 
-    /// How many objects live, of those that the owner made and ended.
+    /// How many objects live, those that leases made and did not end among them.
     #[must_use]
     pub fn live(&self) -> u32 {
-        u32::try_from(self.live.max(0)).unwrap_or(u32::MAX)
+        let Totals { created, destroyed, .. } = self.leases.totals(None);
+        let leased = created.wrapping_sub(destroyed).cast_signed();
+        u32::try_from(self.live.saturating_add(leased).max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// The leases that were opened here.
+    #[must_use]
+    pub fn leases(&self) -> &LeaseBook {
+        &self.leases
+    }
+
+    /// The leases that were opened here, to give and to call back credit.
+    #[must_use]
+    pub fn leases_mut(&mut self) -> &mut LeaseBook {
+        &mut self.leases
+    }
+
+    /// Opens a lease with which a thread makes objects of a user's type, charged to `owner`. It has no credit, no places and no
+    /// koids yet.
+    ///
+    /// # Errors
+    /// [`NoMemory`], also for a type that is built in; nothing changed.
+    pub fn open_lease(&mut self, number: TypeNumber, owner: Option<Place>) -> Result<(LeasePlace, Lease), NoMemory> {
+        self.leases.open(self.objects.clone(), number, owner)
+    }
+
+    /// Fills a lease's places up to so many.
+    ///
+    /// # Errors
+    /// [`NoMemory`], also for a lease of another slab; the lease keeps those that it got.
+    pub fn refill(&mut self, lease: &mut Lease, places: u32) -> Result<(), NoMemory> {
+        if !lease.objects().is_same(&self.objects) {
+            return Err(NoMemory);
+        }
+        while lease.free_mut().len() < places {
+            let place = self.take_place()?;
+            let slot = self.objects.slot(place).ok_or(NoMemory)?;
+            lease.free_mut().push(place, slot);
+        }
+        Ok(())
+    }
+
+    fn take_place(&mut self) -> Result<Place, NoMemory> {
+        self.free.take_returned(&self.objects);
+        match self.free.pop(&self.objects) {
+            Some((place, _)) => Ok(place),
+            None => self.objects.extend(),
+        }
     }
 
     /// How many objects are destroyed and not yet buried.
@@ -151,11 +202,7 @@ impl<B> Slab<B> {
                 Some(self.optional.insert(Part { name, creator })?)
             }
         };
-        self.free.take_returned(&self.objects);
-        let place = match self.free.pop(&self.objects) {
-            Some((place, _)) => Ok(place),
-            None => self.objects.extend(),
-        };
+        let place = self.take_place();
         if place.is_err() {
             optional.and_then(|part| self.optional.remove(part));
         }
