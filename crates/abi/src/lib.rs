@@ -12,6 +12,7 @@ mod link;
 mod object_type;
 mod operation;
 mod rights;
+pub mod section;
 
 pub use error_code::ErrorCode;
 pub use handle::RawHandle;

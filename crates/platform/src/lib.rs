@@ -14,6 +14,7 @@ pub mod mapped;
 mod mask;
 pub mod mount_ids;
 pub mod netlink_diag;
+pub mod section;
 pub mod signals;
 pub mod spawn;
 pub mod startup;
