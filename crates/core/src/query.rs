@@ -7,8 +7,8 @@ use crate::ledger::Balance;
 use crate::manager::Core;
 use crate::types::{Image, procedures};
 use alloc::borrow::ToOwned;
-use kobj_abi::{Koid, ObjectType};
-use kobj_memory::Reference;
+use kobj_abi::{Koid, ObjectType, RawHandle};
+use kobj_memory::{Next, Reference};
 
 impl Core {
     pub(crate) fn do_query(&self, koid: Koid) -> Result<Info, QueryError> {
@@ -57,6 +57,30 @@ impl Core {
         match self.job(object) {
             Some(job) => Ok(&job.balance),
             None => Err(self.wrong_type(object, ObjectType::Job).into()),
+        }
+    }
+
+    /// How many handles to an object there are, in the tables of all guests.
+    ///
+    /// # Errors
+    /// [`QueryError`] if there is no such object.
+    pub fn handle_count(&self, koid: Koid) -> Result<u32, QueryError> {
+        Ok(self.handles_to(self.find(koid)?))
+    }
+
+    /// The first handle of a guest in the slots of its table from `from` on, and the slot after it; `None` at the end, and
+    /// of a process that has no table. So an embedder lists a table, and learns what a new guest inherited: that stands
+    /// there in the order in which it stands in the maker's table.
+    #[must_use]
+    pub fn handle_from(&self, process: Koid, from: u32) -> Option<(RawHandle, u32)> {
+        let guest = self.guest(self.find(process).ok()?)?;
+        let mut from = from;
+        loop {
+            match guest.table.next_from(from, u32::MAX) {
+                Next::Found(pin) => return Some((pin.handle()?, pin.index() + 1)),
+                Next::GoOn(index) => from = index,
+                Next::End => return None,
+            }
         }
     }
 

@@ -1,0 +1,1 @@
+//! Implementations with one mistake each: a suite that none of them fails would be a comment.
