@@ -14,8 +14,8 @@ const TARGET: &str = "target/metal";
 const IMAGE: &str = "x86_64-unknown-linux-gnu/release/kobj-metal";
 /// The emulator, which needs neither a kernel module nor rights.
 pub(crate) const EMULATOR: &str = "qemu-system-x86_64";
-/// How long the image may run, in seconds: it takes a few.
-const PATIENCE_S: &str = "120";
+/// How long the image may run, in seconds: it takes a few, on a machine that does much else ten times as many.
+const PATIENCE_S: &str = "300";
 /// What the emulator ends with when the image says so: see `metal/machine/serial.rs`.
 const HELD: i32 = 33;
 const FAILED: i32 = 35;
