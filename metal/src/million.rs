@@ -23,13 +23,21 @@ pub(crate) struct Books {
     pub(crate) live: u64,
 }
 
+struct Guest {
+    /// The embedder's handle to it.
+    handle: RawHandle,
+    /// By which it calls.
+    process: Koid,
+    /// Its own handle to the directory in which it names what it makes.
+    directory: RawHandle,
+}
+
 /// A manager with the embedder's process, and guests in a job.
 struct World {
     core: Core,
     embedder: Koid,
     job: RawHandle,
-    /// The embedder's handle to each, and by what it calls.
-    guests: [(RawHandle, Koid); GUESTS],
+    guests: [Guest; GUESTS],
 }
 
 impl World {
@@ -38,28 +46,38 @@ impl World {
         let boot = core.boot(Time(0)).expect("an embedded manager");
         let job = handle(&mut core, boot.process, Call::CreateJob { job: boot.job });
         let guests = core::array::from_fn(|_| {
-            match core.call(Time(0), boot.process, Call::CreateGuest { job, inherit: false }) {
-                Ok(CallAnswer::Guest { handle, process }) => (handle, process),
-                other => panic!("no guest: {other:?}"),
-            }
+            let made = core.call(Time(0), boot.process, Call::CreateGuest { job, inherit: false });
+            let Ok(CallAnswer::Guest { handle: guest, process }) = made else { panic!("no guest: {made:?}") };
+            let rights = AskedRights::Exactly(Rights::TRANSFER | Rights::LOOKUP | Rights::CREATE);
+            let directory = handle(&mut core, boot.process, Call::Duplicate { handle: boot.directory, rights });
+            let given = Call::Transfer { handle: directory, process: guest, rights: AskedRights::Same };
+            Guest { handle: guest, process, directory: handle(&mut core, boot.process, given) }
         });
         Self { core, embedder: boot.process, job, guests }
     }
 
-    /// Has a guest make an object; of every fourth the embedder makes it and gives away a handle with fewer rights.
+    /// Has a guest make an object and name it; of every fourth the embedder makes it and gives away a handle with fewer
+    /// rights.
     fn make(&mut self, index: usize) -> (Koid, RawHandle) {
         let (core, embedder) = (&mut self.core, self.embedder);
-        let (process, guest) = self.guests[index / 4 % GUESTS];
-        let what = if index.is_multiple_of(2) { What::Directory } else { What::SymbolicLink { target: b"../elsewhere" } };
+        let guest = &self.guests[index / 4 % GUESTS];
+        let what =
+            if index.is_multiple_of(2) { What::Directory } else { What::SymbolicLink { target: b"../elsewhere" } };
         if !index.is_multiple_of(4) {
-            return (guest, handle(core, guest, Call::Create { what }));
+            let own = handle(core, guest.process, Call::Create { what });
+            let most = AskedRights::Exactly(Rights::INSPECT);
+            let name = &name(index);
+            let link = Call::Link { directory: guest.directory, name, handle: own, most, permanent: false };
+            core.call(Time(0), guest.process, link).expect("a name that nobody has");
+            return (guest.process, own);
         }
         let own = handle(core, embedder, Call::Create { what });
         let rights = AskedRights::Exactly(Rights::INSPECT | Rights::TRANSFER);
         let less = handle(core, embedder, Call::Duplicate { handle: own, rights });
-        let theirs = handle(core, embedder, Call::Transfer { handle: less, process, rights: AskedRights::Same });
+        let given = Call::Transfer { handle: less, process: guest.handle, rights: AskedRights::Same };
+        let theirs = handle(core, embedder, given);
         close(core, embedder, own);
-        (guest, theirs)
+        (guest.process, theirs)
     }
 
     /// Ends the guests and their job as an embedder does, and the manager.
@@ -108,6 +126,11 @@ pub(crate) fn run(console: &mut dyn Write) -> Books {
         close(&mut world.core, guest, handle);
     }
     world.end(console, at_boot)
+}
+
+/// Sixteen hexadecimal digits.
+fn name(index: usize) -> [u8; 16] {
+    core::array::from_fn(|place| b"0123456789abcdef"[index >> (60 - 4 * place) & 15])
 }
 
 fn handle(core: &mut Core, process: Koid, call: Call<'_>) -> RawHandle {
