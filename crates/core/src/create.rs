@@ -127,7 +127,7 @@ impl Core {
             },
             None => None,
         };
-        let body = Body { home: None, hold, handles: 0, account, state };
+        let body = Body { home: None, hold, account, state };
         let tag = Tag { letters: object_type.letters(), koid };
         let Ok(object) = self.slab.create(tag, &birth, body) else {
             if let Some(opened) = opened {

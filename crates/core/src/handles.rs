@@ -7,7 +7,9 @@ use crate::image::Time;
 use crate::manager::Core;
 use crate::types::{State, Type, symbolic_link};
 use kobj_abi::{AskedRights, Denied, Koid, ObjectType, Operation, RawHandle, Rights, check};
-use kobj_memory::{Bytes, Closed, Content, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError};
+use kobj_memory::{
+    AddHandle, Bytes, Closed, Content, DropHandle, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError,
+};
 
 /// What a handle is charged.
 pub(crate) const HANDLE: Charge = Charge::handle(24);
@@ -175,26 +177,22 @@ impl Core {
         self.refund(account, HANDLE);
     }
 
-    /// Counts one handle more of an object that is held: a handle is a reference, too.
+    /// Counts one handle more of an object that is held; from 0 only a new or a permanent one has more again.
     pub(crate) fn count_handle(&mut self, object: Reference) -> Result<(), CallError> {
-        self.slab.acquire(object).map_err(|_| CallError::TooManyReferences { koid: object.koid() })?;
-        if let Ok(body) = self.slab.body_mut(object) {
-            body.handles += 1;
+        match self.slab.add_first_handle(object) {
+            AddHandle::Counted => Ok(()),
+            AddHandle::NoHandle | AddHandle::Full => Err(CallError::TooManyReferences { koid: object.koid() }),
         }
-        Ok(())
     }
 
     /// Takes back what was counted for a handle that was not made; others remain.
     pub(crate) fn uncount_handle(&mut self, object: Reference) {
-        if let Ok(body) = self.slab.body_mut(object) {
-            body.handles -= 1;
-        }
-        let _not_the_last = self.slab.release(object.place());
+        let _not_the_last = self.slab.drop_handle(object.place());
     }
 
     /// How many handles to an object there are in all tables.
     pub(crate) fn handles_to(&self, object: Reference) -> u32 {
-        self.body(object).map_or(0, |body| body.handles)
+        self.slab.header(object).map_or(0, |header| header.counts().handles())
     }
 
     /// Charges an account and all around it; what has no account is not charged.
@@ -233,16 +231,22 @@ impl Core {
         let account = self.guest(process).and_then(|guest| guest.account);
         self.refund(account, HANDLE);
         let place = content.object;
-        let last = self.slab.at(place).ok().filter(|object| {
-            self.slab.body_mut(*object).is_ok_and(|body| {
-                body.handles -= 1;
-                body.handles == 0
-            })
-        });
-        if let Some(object) = last {
-            self.last_handle_went(object);
+        match self.slab.drop_handle(place) {
+            DropHandle::Remaining | DropHandle::None => {}
+            // It is on the list of those to be buried already.
+            DropHandle::Last => {
+                if let Ok(object) = self.slab.at(place) {
+                    self.last_handle_went(object);
+                }
+            }
+            DropHandle::LastHandle => {
+                if let Ok(object) = self.slab.at(place) {
+                    self.last_handle_went(object);
+                }
+                // The handle's own reference, which was left for this.
+                let _last_is_queued = self.slab.release(place);
+            }
         }
-        let _last_is_queued = self.slab.release(place);
     }
 
     /// No handle to an object is left and no name by which to get one; a reference is still counted.

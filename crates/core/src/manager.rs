@@ -41,8 +41,6 @@ pub(crate) struct Body {
     pub(crate) home: Option<Place>,
     /// Whether its job (or, without one, the manager) keeps it. Closing ends that, and the link stays.
     pub(crate) hold: bool,
-    /// Handles to it, in all tables; each is a reference.
-    pub(crate) handles: u32,
     /// What is charged for it, where its job has an account.
     pub(crate) account: Option<AccountId>,
     pub(crate) state: State,
