@@ -7,13 +7,14 @@
 use crate::account::Charge;
 use crate::call::{CallAnswer, CallError, Entry, EntryName, What};
 use crate::create::Making;
+use crate::error::QueryError;
 use crate::handles::Caller;
 use crate::image::Time;
 use crate::manager::Core;
 use crate::names::{DEPTH_MOST, InsertError, LinkTarget, Name, Named, Path, Removed, RenameError, WalkError};
 use crate::types::State;
 use alloc::vec::Vec;
-use kobj_abi::{AskedRights, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
 use kobj_memory::{Content, Place, Reference, try_collect};
 
 /// What a permanent name is charged: bytes of an entry with the longest name, so that renaming costs nothing.
@@ -70,7 +71,8 @@ impl Core {
         let name = checked_name(name)?;
         let most = Self::within(meant.object, most, meant.rights)?;
         let object = meant.object;
-        self.name_left_behind(object.place());
+        self.drop_dead_name(object.place());
+        self.drop_dead_name(directory.object.place());
         let is_directory = meant.object_type == ObjectType::Directory;
         let may = self.names.check(directory.object.place(), name, Some(object.place()), is_directory);
         may.map_err(|error| self.not_named(error, directory.object, name, object))?;
@@ -158,9 +160,9 @@ impl Core {
     ) -> Result<(), CallError> {
         let meant = self.meant(caller, handle, Operation::SetPermanent)?;
         let object = meant.object;
-        self.name_left_behind(object.place());
         let named = self.names.name_of(object.place()).map(|named| (named.directory, named.permanent));
         let (directory, was_permanent) = named.ok_or(CallError::NotNamed { koid: object.koid() })?;
+        // A name in a directory that was destroyed means nothing, whether it was its turn already or not.
         let directory = self.slab.at(directory).map_err(|_| CallError::NotNamed { koid: object.koid() })?;
         match (was_permanent, permanent) {
             (false, true) => self.keep_by_name(directory, object)?,
@@ -230,11 +232,15 @@ impl Core {
         false
     }
 
-    /// A name in a directory that was destroyed means nothing, though it was not its turn yet to be taken away.
-    fn name_left_behind(&mut self, place: Place) {
-        let directory = self.names.name_of(place).map(|named| named.directory);
-        if directory.is_some_and(|directory| self.slab.at(directory).is_err()) {
-            self.lose_name(place);
+    /// A name in a directory that was destroyed means nothing, though it was not its turn yet to be taken away: takes such
+    /// a name of an object, or of a directory above it.
+    fn drop_dead_name(&mut self, place: Place) {
+        let mut at = place;
+        while let Some(directory) = self.names.name_of(at).map(|named| named.directory) {
+            if self.slab.at(directory).is_err() {
+                return self.lose_name(at);
+            }
+            at = directory;
         }
     }
 }
@@ -331,6 +337,7 @@ impl Core {
         }
         let rights = Self::within(directory, rights, object_type.default_rights())?;
         let job = self.job_of(caller.process)?;
+        self.drop_dead_name(directory.place());
         let may = self.names.check(directory.place(), name, None, object_type == ObjectType::Directory);
         may.map_err(|error| self.not_named(error, directory, name, directory))?;
         let reserved = self.reserve_handle(caller.process, &caller.table)?;
@@ -363,6 +370,19 @@ impl Core {
 // Looking
 
 impl Core {
+    /// Where an object stands: the innermost directory above it that has no name, and the path from there. An object without
+    /// a name stands nowhere: itself, and no path. [`crate::names::WHOLE_PATH_BYTES`] of buffer are always enough, and where
+    /// there are fewer than needed there is no path.
+    ///
+    /// # Errors
+    /// [`QueryError`] if there is no such object.
+    pub fn path<'a>(&self, koid: Koid, buffer: &'a mut [u8]) -> Result<(Koid, &'a [u8]), QueryError> {
+        let object = self.find(koid)?;
+        let found = self.names.path(object.place(), buffer, |directory| self.slab.at(directory).is_ok());
+        let (top, path) = found.unwrap_or((object.place(), &[]));
+        Ok((self.koid_at(top).unwrap_or(koid), path))
+    }
+
     pub(crate) fn call_enumerate(
         &self,
         caller: &Caller,

@@ -179,7 +179,7 @@ mod names {
             let removed = names.remove(place(0), name(&old)).is_some();
             let taken = names.take(place(7)).is_some();
             let made_permanent = names.set_permanent(place(8), true).is_some();
-            let path = names.path(place(9), &mut [0; 100]).is_ok();
+            let path = names.path(place(9), &mut [0; 100], |_| true).is_ok();
             while names.take_first(place(0)).is_some() {}
             [removed, taken, made_permanent, path, names.remove_directory(place(0)), names.is_empty()]
         });

@@ -377,18 +377,24 @@ impl Names {
         self.upwards(object).last().map_or(object, |named| named.directory)
     }
 
-    /// Writes the path from [`Names::top`] to an object at the end of a buffer, and gives it: empty if it has no name.
-    /// [`WHOLE_PATH_BYTES`] are always enough.
+    /// Writes the path to an object at the end of a buffer, and gives it: from the innermost directory above it that has no
+    /// name, or for whose names `counts` is false. Empty if the object has no name that counts. [`WHOLE_PATH_BYTES`] are
+    /// always enough.
     ///
     /// # Errors
     /// The bytes that are needed, if there are fewer.
-    pub fn path<'a>(&self, object: Place, buffer: &'a mut [u8]) -> Result<&'a [u8], usize> {
-        let parts = self.upwards(object).map(|named| named.name.len() + 1);
-        let needed = parts.sum::<usize>().saturating_sub(1);
-        let Some(mut begin) = buffer.len().checked_sub(needed) else { return Err(needed) };
-        let start = begin;
-        begin = buffer.len();
-        for named in self.upwards(object) {
+    pub fn path<'a>(
+        &self,
+        object: Place,
+        buffer: &'a mut [u8],
+        counts: impl Fn(Place) -> bool,
+    ) -> Result<(Place, &'a [u8]), usize> {
+        let parts = || self.upwards(object).take_while(|named| counts(named.directory));
+        let needed = parts().map(|named| named.name.len() + 1).sum::<usize>().saturating_sub(1);
+        let Some(start) = buffer.len().checked_sub(needed) else { return Err(needed) };
+        let mut begin = buffer.len();
+        let mut top = object;
+        for named in parts() {
             if begin < buffer.len() {
                 begin -= 1;
                 buffer[begin] = path::SEPARATOR;
@@ -396,8 +402,9 @@ impl Names {
             let end = begin;
             begin -= named.name.len();
             buffer[begin..end].copy_from_slice(named.name);
+            top = named.directory;
         }
-        Ok(&buffer[start..])
+        Ok((top, &buffer[start..]))
     }
 
     /// The name of an object, that of the directory it stands in, and so on: bounded, as depth is.

@@ -172,7 +172,8 @@ fn check_all(names: &Names, model: &Model) {
     assert_eq!(names.len() as usize, count);
     let mut buffer = [0; WHOLE_PATH_BYTES];
     for object in (0..OBJECTS).map(place) {
-        assert_eq!(names.path(object, &mut buffer).unwrap(), model.path(object).as_bytes());
+        let (top, path) = names.path(object, &mut buffer, |_| true).unwrap();
+        assert_eq!((top, path), (names.top(object), model.path(object).as_bytes()));
         assert_eq!(names.depth(object) as usize, model.above(object).len());
         assert_eq!(names.top(object), model.above(object).last().copied().unwrap_or(object));
     }
@@ -406,9 +407,11 @@ fn a_path_says_how_much_room_it_needs() {
     names.add_directory(place(1)).unwrap();
     names.insert(place(0), name("one"), place(1), Rights::NONE, false).unwrap();
     names.insert(place(1), name("two"), place(2), Rights::NONE, false).unwrap();
-    assert_eq!(names.path(place(2), &mut [0; 6]), Err(7));
-    assert_eq!(names.path(place(2), &mut [0; 7]), Ok(&b"one/two"[..]));
-    assert_eq!(names.path(place(0), &mut []), Ok(&b""[..]));
+    let all = |_| true;
+    assert_eq!(names.path(place(2), &mut [0; 6], all), Err(7));
+    assert_eq!(names.path(place(2), &mut [0; 7], all), Ok((place(0), &b"one/two"[..])));
+    assert_eq!(names.path(place(2), &mut [0; 7], |directory| directory != place(0)), Ok((place(1), &b"two"[..])));
+    assert_eq!(names.path(place(0), &mut [], all), Ok((place(0), &b""[..])));
 }
 
 /// Run by hand: `cargo test --release -p kobj-core names -- --ignored --nocapture`.

@@ -244,6 +244,18 @@ fn a_jobs_permanent_name_ends_it_when_it_is_taken_away() {
 }
 
 #[test]
+fn a_temporary_name_goes_though_something_else_keeps_the_object() {
+    let mut scene = Scene::new();
+    let root = scene.boot.directory;
+    let job = scene.job;
+    scene.link(root, "job", job);
+    scene.close(job);
+    assert_eq!(scene.names(root), [""; 0]);
+    assert_eq!(scene.live(ObjectType::Job), 2, "there is a guest in it");
+    scene.end();
+}
+
+#[test]
 fn opening_gives_what_the_entry_grants_and_no_more() {
     let mut scene = Scene::new();
     let root = scene.boot.directory;
@@ -278,6 +290,11 @@ fn opening_gives_what_the_entry_grants_and_no_more() {
     let expected = Some(ObjectType::Directory.number());
     let call = Call::Open { directory: root, path: b"object", rights: SAME, expected, follow: false };
     assert!(matches!(scene.call(call), Err(CallError::UnexpectedType { .. })));
+    assert_eq!(
+        code(scene.open_as(root, "none", exactly(reserved))),
+        ErrorCode::BadArgument,
+        "before the path is walked"
+    );
     scene.end();
 }
 
@@ -460,13 +477,18 @@ fn a_directory_that_ends_lets_its_names_go_in_bounded_steps() {
     assert!(scene.core.has_work() && scene.core.names.len() > MANY / 2 - 20, "eight at a time");
     // Its names mean nothing from that instant, though most are there yet.
     assert_eq!(code(scene.call(Call::SetPermanent { handle: held, permanent: true })), ErrorCode::WrongName);
+    let (koid, top) = (scene.koid(held), scene.koid(root));
+    assert_eq!(scene.core.path(koid, &mut [0; 100]), Ok((koid, &b""[..])));
     scene.link(root, "held", held);
+    assert_eq!(scene.core.path(koid, &mut [0; 100]), Ok((top, &b"held"[..])));
     let mut steps = 0;
     while scene.core.go_on() {
         steps += 1;
     }
     assert!(steps > MANY / 16, "{steps}");
     assert_eq!((scene.core.names.len(), scene.live(ObjectType::Directory)), (1, 2));
+    let slots = (0..MANY).filter_map(kobj_memory::Place::new);
+    assert_eq!(slots.filter(|place| scene.core.names.is_directory(*place)).count(), 2, "root and one that was named");
     scene.close(held);
     assert_eq!(scene.bytes(), before);
     scene.end();
