@@ -1,0 +1,288 @@
+//! Implementations with one mistake each: a suite that none of them fails would be a comment.
+//!
+//! [`Broken`] wraps a subject and changes what it is asked or what it says, by one [`Fault`]. Each fault names the row that
+//! sees it; a test runs that row on the broken subject, where it must fail, and on the sound one, where it must hold.
+
+mod after;
+mod before;
+
+use crate::subject::{Start, Subject};
+use alloc::string::String;
+use alloc::vec::Vec;
+use kobj_abi::{Koid, RawHandle, Rights};
+use kobj_core::{Call, CallAnswer, CallError, Resource};
+
+macro_rules! faults {
+    ($($(#[$text:meta])* $name:ident $row:literal,)*) => {
+        /// A mistake.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault {
+            $($(#[$text])* $name,)*
+        }
+
+        impl Fault {
+            /// Every one.
+            pub const ALL: [Self; [$($row),*].len()] = [$(Self::$name),*];
+
+            /// The row that sees it.
+            #[must_use]
+            pub const fn seen_by(self) -> &'static str {
+                match self {
+                    $(Self::$name => $row,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A new handle gets the value of a closed one.
+    ReusesClosedValues "handles::a_closed_value_never_comes_back",
+    /// What is closed already can be closed again.
+    ClosesTwice "handles::a_closed_value_is_refused",
+    /// Values of the first guest's table mean something in every table.
+    KnowsForeignValues "handles::another_tables_value_is_refused",
+    /// A duplicate has all rights, whatever was asked for.
+    GrantsMoreThanAsked "handles::an_equal_has_the_rights_asked_for",
+    /// More rights than there are give fewer, and no refusal.
+    GrantsSilentlyLess "handles::never_silently_less",
+    /// Bits without a meaning are left out in silence.
+    IgnoresReservedBits "handles::a_reserved_bit_is_refused",
+    /// A refused replace closes the old handle, as Zircon does.
+    RefusedReplaceCloses "handles::a_refused_replace_leaves_the_old_value",
+    /// The old value stays valid after a replace.
+    ReplaceKeepsTheOld "handles::replacing_invalidates_the_old_value",
+    /// A new guest inherits though nobody asked.
+    InheritsUnasked "handles::a_guest_inherits_what_is_inheritable",
+    /// Renaming needs no right.
+    RenamesWithoutRight "rights::directory_rename",
+    /// Asking what a handle means needs a right.
+    InfoNeedsARight "rights::directory_handle_info",
+    /// Taking a name away needs one right too many.
+    UnlinkNeedsMore "rights::directory_unlink",
+    /// Missing rights are reported before the wrong type.
+    AccessBeforeType "order::a_wrong_type_before_missing_rights",
+    /// A bad name is reported before missing rights.
+    NameBeforeAccess "order::missing_rights_before_a_bad_name",
+    /// The second handle is looked at first.
+    SecondHandleFirst "order::link_looks_at_the_directory_first",
+    /// A full table is reported before a missing name.
+    QuotaBeforeState "order::everything_else_before_the_quota",
+    /// The sender keeps its handle.
+    TransferKeeps "transfer::a_handle_moves",
+    /// What could not move is lost, as in Zircon.
+    RefusedTransferLoses "transfer::nothing_moves_to_the_dead",
+    /// The receiver gets all rights.
+    TransferGrantsAll "transfer::it_moves_with_fewer_rights",
+    /// Revoking leaves the grandchildren.
+    RevokeMissesGrandchildren "derivation::revoking_reaches_the_grandchildren",
+    /// Revoking leaves what moved to other tables.
+    RevokeMissesOtherTables "derivation::revoking_reaches_every_table",
+    /// Revoking closes the handle itself.
+    RevokeTakesItself "derivation::revoking_takes_what_was_derived",
+    /// What is derived is an equal.
+    DeriveIsDuplicate "derivation::a_handle_says_whether_it_is_derived",
+    /// Every name is permanent.
+    NameSurvives "names::a_name_goes_with_the_last_handle",
+    /// A name grants all that its linker had.
+    NameGrantsAll "names::a_name_grants_what_it_was_linked_with",
+    /// Case makes no difference.
+    FoldsCase "names::names_are_bytes",
+    /// Long names are cut.
+    CutsLongNames "names::a_name_has_up_to_255_bytes",
+    /// Renaming replaces what has the new name.
+    RenameReplaces "names::renaming_replaces_nothing",
+    /// What must be new is opened if it is there.
+    ExclusiveOpens "names::exclusive_refuses_a_taken_name",
+    /// Everything that was opened is said to be new.
+    SaysAllIsNew "names::open_or_create_makes_once",
+    /// The expected type is not looked at.
+    IgnoresTheType "names::another_type_is_refused",
+    /// What leads above the start ends at the start.
+    FollowsAbove "paths::no_link_leads_above_the_start",
+    /// A link at the end is always followed.
+    FollowsAlways "paths::a_link_at_the_end_is_followed_on_request",
+    /// Empty names in a path are left out.
+    IgnoresEmptyNames "paths::a_path_has_one_separator_between_names",
+    /// A circle of links is not found, instead of refused as one.
+    LoopIsNotFound "paths::a_link_to_itself_is_refused",
+    /// A renamed entry comes last.
+    RenameMovesToEnd "enumeration::a_rename_keeps_its_place",
+    /// After a removal one entry is skipped.
+    SkipsAfterRemoval "enumeration::removing_what_was_seen_skips_nothing",
+    /// Listings begin anew after a new name.
+    RestartsAfterLink "enumeration::a_new_name_comes_last",
+    /// Permanent names are temporary.
+    ForgetsPermanence "permanence::a_permanent_name_keeps_its_object",
+    /// What has no name can be made permanent.
+    NamelessIsPermanent "permanence::what_has_no_name_is_neither",
+    /// The embedder is told twice of each guest.
+    TellsTwice "jobs::the_embedder_is_told_once",
+    /// The root job can be killed, or so it is said.
+    KillsTheRoot "jobs::the_root_job_cannot_be_killed",
+    /// The dead can still make objects.
+    DeadMakeObjects "jobs::a_killed_guest_makes_no_calls",
+    /// Depth is not looked at: the deepest job takes one that stands further out.
+    NestsForEver "jobs::jobs_nest_32_deep",
+    /// One more than the limit is given.
+    QuotaOffByOne "quotas::not_one_handle_more",
+    /// What is closed stays charged.
+    ChargesStay "quotas::what_is_closed_can_be_had_again",
+    /// A type's limit counts all objects.
+    TypeLimitCountsAll "quotas::a_types_limit_is_that_types",
+    /// A refused create leaves its object behind.
+    RefusalLeaks "quotas::refused_for_the_handle_no_object_is_made",
+    /// A name ends at its NUL byte.
+    NameEndsAtNul "bad_input::a_name_with_a_nul_is_none",
+    /// Types that nobody has match everything.
+    UnknownTypeMatches "bad_input::an_unknown_type_is_expected_of_nothing",
+    /// A second close hits the newest handle.
+    DoubleCloseHurts "bad_input::a_double_close_hurts_nobody",
+    /// Once inheritable, always inheritable.
+    InheritableStays "events::inheriting_against_changing",
+    /// A name that was taken away stays taken.
+    UnlinkedNameStaysTaken "events::unlinking_against_the_last_close",
+}
+
+/// A subject with one mistake.
+pub struct Broken<S> {
+    inner: S,
+    fault: Fault,
+    start: Start,
+    /// Values that mean another handle than the sound subject gave.
+    aliases: Vec<(Koid, RawHandle, RawHandle)>,
+    /// Closed values, to be given again.
+    closed: Vec<(Koid, RawHandle)>,
+    /// New handles, the newest last.
+    newest: Vec<(Koid, RawHandle)>,
+    /// What was derived or moved: its parent, itself, where it is and by which handle that process is reached.
+    derived: Vec<Derived>,
+    /// Directories in which a name was taken away since they were last listed.
+    removed: Vec<Koid>,
+    /// Directories that got a name since they were last listed.
+    linked: Vec<Koid>,
+    /// Names that were taken away.
+    taken: Vec<(Koid, Vec<u8>)>,
+    limits: Vec<(Koid, Resource, u64)>,
+}
+
+/// Something that was derived.
+#[derive(Clone, Copy)]
+struct Derived {
+    process: Koid,
+    handle: RawHandle,
+    rights: Rights,
+    /// Whether what it was derived from was derived.
+    deep: bool,
+    /// The maker's handle to the process where it is now, if it moved.
+    moved_by: Option<RawHandle>,
+}
+
+impl<S: Subject> Subject for Broken<S> {
+    type Options = (Fault, S::Options);
+
+    fn start((fault, options): Self::Options) -> (Self, Start) {
+        let (inner, start) = S::start(options);
+        let broken = Self {
+            inner,
+            fault,
+            start,
+            aliases: Vec::new(),
+            closed: Vec::new(),
+            newest: Vec::new(),
+            derived: Vec::new(),
+            removed: Vec::new(),
+            linked: Vec::new(),
+            taken: Vec::new(),
+            limits: Vec::new(),
+        };
+        (broken, start)
+    }
+
+    fn call(&mut self, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
+        let call = self.resolved(process, call);
+        let result = self.before(process, call);
+        self.after(process, call, result)
+    }
+
+    fn live(&self) -> u64 {
+        self.inner.live()
+    }
+
+    fn handles(&self, process: Koid) -> u64 {
+        self.inner.handles(process)
+    }
+
+    fn limit(&mut self, owner: Koid, resource: Resource, limit: u64) {
+        self.limits.retain(|(of, what, _)| (*of, *what) != (owner, resource));
+        self.limits.push((owner, resource, limit));
+        let (resource, limit) = match (self.fault, resource) {
+            (Fault::QuotaOffByOne, _) => (resource, limit + 1),
+            (Fault::TypeLimitCountsAll, Resource::ObjectsOf(_)) => (Resource::Objects, limit),
+            _ => (resource, limit),
+        };
+        self.inner.limit(owner, resource, limit);
+    }
+
+    fn killed(&mut self) -> Vec<Koid> {
+        let told = self.inner.killed();
+        if self.fault == Fault::TellsTwice { told.iter().flat_map(|koid| [*koid, *koid]).collect() } else { told }
+    }
+
+    fn end(self) -> Result<(), String> {
+        self.inner.end()
+    }
+}
+
+impl<S: Subject> Broken<S> {
+    /// The call with the handles that the sound subject knows.
+    fn resolved<'a>(&self, process: Koid, call: Call<'a>) -> Call<'a> {
+        with_handles(call, |handle| {
+            let alias = self.aliases.iter().rev().find(|(of, value, _)| (*of, *value) == (process, handle));
+            alias.map_or(handle, |(_, _, real)| *real)
+        })
+    }
+
+    /// What a handle means, if anything.
+    fn info(&mut self, process: Koid, handle: RawHandle) -> Option<kobj_core::HandleInfo> {
+        match self.inner.call(process, Call::HandleInfo { handle }) {
+            Ok(CallAnswer::Info(info)) => Some(info),
+            _ => None,
+        }
+    }
+
+    /// Which object a handle means, if any.
+    fn koid(&mut self, process: Koid, handle: RawHandle) -> Option<Koid> {
+        Some(self.info(process, handle)?.koid)
+    }
+}
+
+/// The call with other handles.
+fn with_handles<'a>(call: Call<'a>, f: impl Fn(RawHandle) -> RawHandle) -> Call<'a> {
+    let mut call = call;
+    match &mut call {
+        Call::Close { handle }
+        | Call::Duplicate { handle, .. }
+        | Call::Replace { handle, .. }
+        | Call::Derive { handle, .. }
+        | Call::Revoke { handle }
+        | Call::HandleInfo { handle }
+        | Call::SetInheritable { handle, .. }
+        | Call::Kill { handle }
+        | Call::SetPermanent { handle, .. }
+        | Call::ReadLink { handle }
+        | Call::CreateJob { job: handle }
+        | Call::CreateGuest { job: handle, .. }
+        | Call::Unlink { directory: handle, .. }
+        | Call::Rename { directory: handle, .. }
+        | Call::Open { directory: handle, .. }
+        | Call::OpenOrCreate { directory: handle, .. }
+        | Call::Enumerate { directory: handle, .. } => *handle = f(*handle),
+        Call::Transfer { handle, process: other, .. } | Call::Link { directory: handle, handle: other, .. } => {
+            *handle = f(*handle);
+            *other = f(*other);
+        }
+        _ => {}
+    }
+    call
+}
