@@ -93,6 +93,33 @@ pub enum Call<'a> {
         /// Whether it gets equals of the caller's inheritable handles.
         inherit: bool,
     },
+    /// Limit what a job or process may have, with all in it. What is there beyond a lower limit stays. NT: job limits; Linux:
+    /// `setrlimit`, cgroups.
+    SetQuota {
+        /// The job or process.
+        handle: RawHandle,
+        /// Of what.
+        resource: Resource,
+        /// How much; [`crate::UNLIMITED`] ends a limit.
+        limit: u64,
+    },
+    /// Say what follows when a process in a job names a handle that it does not have. Zircon: `ZX_POL_BAD_HANDLE`; NT:
+    /// `PROCESS_MITIGATION_STRICT_HANDLE_CHECK_POLICY`.
+    SetBadHandlePolicy {
+        /// The job.
+        job: RawHandle,
+        /// What.
+        policy: BadHandlePolicy,
+    },
+    /// Let another job pay for an object, which then stands in that job. NT, Zircon, Linux: none.
+    Recharge {
+        /// Which object.
+        handle: RawHandle,
+        /// The job that pays for it.
+        from: RawHandle,
+        /// The job that is to.
+        to: RawHandle,
+    },
     /// End a job with all in it, or a guest process. NT: `NtTerminateJobObject`, `NtTerminateProcess`; Zircon:
     /// `zx_task_kill`.
     Kill {
@@ -195,6 +222,8 @@ pub struct HandleInfo {
 pub enum CallAnswer {
     /// It was done.
     Done,
+    /// A piece of it was done: call again, until the answer is another one. Of [`Call::Revoke`] alone.
+    GoOn,
     /// A new handle in the caller's table; in the receiver's for [`Call::Transfer`].
     Handle(RawHandle),
     /// A new handle, and whether the object was made by this call.
@@ -382,9 +411,23 @@ call_errors! {
     /// A process of the operating system is not the manager's to end.
     NotAGuest { /** Which. */ koid: Koid } BadState
         => "process {koid} is no guest of this manager; end it by the operating system";
+    /// Jobs and processes are charged where they stand.
+    StandsInItsJob { /** Which. */ koid: Koid } BadState
+        => "object {koid} is a job or a process and is charged to the job that it stands in; recharge what it made";
     /// The object is charged to another job.
     ChargedElsewhere { /** Which object. */ koid: Koid } BadState
         => "object {koid} is not charged to the job that was named; inspect it to see to which";
+}
+
+/// What follows when a process names a handle that it does not have. The call is refused in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHandlePolicy {
+    /// Nothing more.
+    Error,
+    /// The embedder is told ([`crate::Effect::BadHandle`]).
+    Trace,
+    /// The embedder is told, and the process is ended if it is a guest; the embedder's own never is.
+    Kill,
 }
 
 /// What a quota limits.

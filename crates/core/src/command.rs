@@ -9,7 +9,7 @@ use crate::types::{Detail, Image, Request};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use kobj_abi::{Era, Koid, LinkKind, ObjectType, Tag};
+use kobj_abi::{Era, Koid, LinkKind, ObjectType, RawHandle, Tag};
 use kobj_memory::Place;
 
 /// A link, as long as it is there. Never meant for another link later.
@@ -171,6 +171,13 @@ pub enum Effect {
         pid: u32,
         /// Its start time in clock ticks since boot: with another one it is another process, and not to be touched.
         started: u64,
+    },
+    /// A process named a handle that it does not have, and its job's policy is to tell.
+    BadHandle {
+        /// Which process.
+        process: Koid,
+        /// What it named.
+        handle: RawHandle,
     },
     /// A guest has ended: its handles are closed and its charges returned. What it ran is the embedder's to stop.
     Killed {

@@ -1,6 +1,6 @@
 //! Creation: checked first, then done as a whole: slot, tag, books, links.
 
-use crate::account::{Charge, NoLeases};
+use crate::account::{AccountId, Charge, NoLeases};
 use crate::call::CallError;
 use crate::error::{CreateError, EraError, ReferenceError, ReleaseError};
 use crate::image::Time;
@@ -13,6 +13,8 @@ use kobj_memory::{AcquireError, Birth, Reference, Slab};
 pub(crate) struct Making<'a> {
     /// The job that contains it and is charged.
     pub(crate) owner: Option<Reference>,
+    /// Who is charged, if that is not the job itself: an account inside the job's.
+    pub(crate) charged: Option<AccountId>,
     /// The process that is linked as owner.
     pub(crate) maker: Option<Reference>,
     /// The process that is noted as its maker.
@@ -78,7 +80,7 @@ impl Core {
         if let (State::Job(new), Some(owner)) = (&mut state, owner) {
             new.depth = self.job(owner).map_or(0, |job| job.depth + 1);
         }
-        let object = self.make(now, Making { owner, maker, creator, name, state, hold: true });
+        let object = self.make(now, Making { owner, charged: None, maker, creator, name, state, hold: true });
         object.map(Reference::koid).map_err(|refused| match refused {
             NotMade::EraExhausted => CreateError::EraExhausted { era: self.era },
             NotMade::Charge(_) | NotMade::NoMemory => CreateError::NoMemory { job },
@@ -87,7 +89,7 @@ impl Core {
 
     /// Makes an object that may be made: slot, tag, books, links. Refused, it has changed nothing.
     pub(crate) fn make(&mut self, now: Time, making: Making<'_>) -> Result<Reference, NotMade> {
-        let Making { owner, maker, creator, name, mut state, hold } = making;
+        let Making { owner, charged, maker, creator, name, mut state, hold } = making;
         if self.issued >= self.limits.koids_per_era {
             return Err(NotMade::EraExhausted);
         }
@@ -108,7 +110,7 @@ impl Core {
             charge_bytes,
             name,
         };
-        let account = owner.and_then(|owner| self.job(owner)?.account);
+        let account = charged.or_else(|| owner.and_then(|owner| self.job(owner)?.account));
         let charge = Charge::object(object_type.number(), u64::from(charge_bytes));
         self.charge(account, charge).map_err(NotMade::Charge)?;
         // A job or guest inside what has an account gets one, and so does the root job of an embedded manager.

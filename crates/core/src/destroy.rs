@@ -83,6 +83,11 @@ impl Core {
     pub(crate) fn leave_behind(&mut self, object: Reference, job: Reference) {
         self.lose_name(object.place());
         let Some(around) = self.owner(job) else { return };
+        self.move_to_job(object, job, around);
+    }
+
+    /// Moves an object's place in the tree, and its books, from its job to another one.
+    pub(crate) fn move_to_job(&mut self, object: Reference, job: Reference, around: Reference) {
         let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
         let object_type = self.type_of(object);
         let Some(home) = self.body(object).and_then(|body| body.home) else { return };

@@ -46,7 +46,13 @@ impl<L: Lock> Manager<L> {
     /// # Errors
     /// [`CallError`]; then nothing changed.
     pub fn call(&self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
-        self.core.with(|core| core.call(now, process, call))
+        loop {
+            let answer = self.core.with(|core| core.call(now, process, call))?;
+            // Others have their turn between two pieces.
+            if answer != CallAnswer::GoOn {
+                return Ok(answer);
+            }
+        }
     }
 
     /// Gives a guest a handle to any object: the embedder's own act, past all rights.

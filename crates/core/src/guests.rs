@@ -53,12 +53,16 @@ impl Core {
     pub fn boot(&mut self, now: Time) -> Result<Boot, CallError> {
         let mut root = job::State::create(job::Request {}).map_err(|_| CallError::NoMemory {})?;
         root.is_root = true;
-        let no_one = |state, owner| Making { owner, maker: None, creator: None, name: None, state, hold: true };
+        let no_one =
+            |state, owner| Making { owner, charged: None, maker: None, creator: None, name: None, state, hold: true };
         let job = self.make(now, no_one(State::Job(root), None)).map_err(|refused| self.not_made(refused))?;
         let process = self.make_guest(now, job, None)?;
         let directory = directory::State::create(directory::Request {}).map_err(|_| CallError::NoMemory {})?;
         let directory =
             self.make(now, no_one(State::Directory(directory), Some(job))).map_err(|refused| self.not_made(refused))?;
+        if let Some(guest) = self.guest_mut(process) {
+            guest.is_host = true;
+        }
         let caller = self.caller(process.koid())?;
         let mut handle = |object: Reference, rights| {
             let content = Content { object: object.place(), rights, node: None, inheritable: false };
@@ -138,8 +142,15 @@ impl Core {
         let mask = self.random();
         let table = Shared::try_new(Table::new(mask)).map_err(|_| CallError::NoMemory {})?;
         let state = process::State::guest(table).map_err(|_| CallError::NoMemory {})?;
-        let making =
-            Making { owner: Some(job), maker: None, creator, name: None, state: State::Process(state), hold: true };
+        let making = Making {
+            owner: Some(job),
+            charged: None,
+            maker: None,
+            creator,
+            name: None,
+            state: State::Process(state),
+            hold: true,
+        };
         let guest = self.make(now, making).map_err(|refused| self.not_made(refused))?;
         self.guests += 1;
         Ok(guest)
@@ -154,7 +165,10 @@ impl Core {
                 Next::Found(pin) => {
                     from = pin.index() + 1;
                     let content = pin.content();
-                    if let (true, Ok(object)) = (content.inheritable, self.slab.at(content.object)) {
+                    // What is being taken back is not passed on.
+                    let may = |object: &Reference| self.is_not_taken_back(content.node, *object).is_ok();
+                    let object = self.slab.at(content.object).ok().filter(may);
+                    if let (true, Some(object)) = (content.inheritable, object) {
                         self.give_handle(to.process, &to.table, object, content)?;
                     }
                 }

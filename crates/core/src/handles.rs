@@ -32,6 +32,12 @@ pub(crate) struct Meant<'t> {
     pin: Pin<'t>,
 }
 
+impl<'t> Meant<'t> {
+    pub(crate) fn pin(&self) -> &Pin<'t> {
+        &self.pin
+    }
+}
+
 impl Core {
     /// Does what a process asks for by its handles, and a bounded amount of left-over work.
     ///
@@ -40,6 +46,9 @@ impl Core {
     pub fn call(&mut self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         let caller = self.caller(process)?;
         let result = self.dispatch_call(now, &caller, call);
+        if let Err(CallError::BadHandle { handle }) = result {
+            self.used_bad_handle(caller.process, handle);
+        }
         self.take_in(&caller);
         self.work();
         result
@@ -81,8 +90,17 @@ impl Core {
                 self.call_set_permanent(caller, handle, permanent).map(|()| CallAnswer::Done)
             }
             Call::ReadLink { handle } => self.call_read_link(caller, handle).map(CallAnswer::Target),
-            // Their modules take these on in the next changes.
-            _ => Err(CallError::NotFound { directory: caller.process.koid() }),
+            Call::Derive { handle, rights } => self.call_derive(caller, handle, rights).map(CallAnswer::Handle),
+            Call::Revoke { handle } => self.call_revoke(caller, handle),
+            Call::SetQuota { handle, resource, limit } => {
+                self.call_set_quota(caller, handle, resource, limit).map(|()| CallAnswer::Done)
+            }
+            Call::SetBadHandlePolicy { job, policy } => {
+                self.call_set_bad_handle_policy(caller, job, policy).map(|()| CallAnswer::Done)
+            }
+            Call::Recharge { handle, from, to } => {
+                self.call_recharge(caller, handle, from, to).map(|()| CallAnswer::Done)
+            }
         }
     }
 
@@ -198,16 +216,22 @@ impl Core {
     /// Charges an account and all around it; what has no account is not charged.
     pub(crate) fn charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
         let Some(account) = account else { return Ok(()) };
-        self.accounts.charge(account, charge, &mut NoLeases).map_err(|error| match error {
+        let charged = self.accounts.charge(account, charge, &mut NoLeases);
+        charged.map_err(|error| {
+            let owner = self.accounts.owner(account);
+            owner.map_or(CallError::NoMemory {}, |owner| self.charge_refused(account, owner, error))
+        })
+    }
+
+    /// The refusal of a charge; `owner` has the account.
+    pub(crate) fn charge_refused(&self, account: AccountId, owner: Koid, error: ChargeError) -> CallError {
+        match error {
             ChargeError::Quota(error) => {
                 CallError::Quota { koid: error.owner, resource: error.resource, limit: error.limit, used: error.used }
             }
-            ChargeError::Closed => match self.accounts.owner(account) {
-                Some(koid) => CallError::Dying { koid },
-                None => CallError::NoMemory {},
-            },
+            ChargeError::Closed => CallError::Dying { koid: self.accounts.owner(account).unwrap_or(owner) },
             ChargeError::NoMemory => CallError::NoMemory {},
-        })
+        }
     }
 
     pub(crate) fn refund(&mut self, account: Option<AccountId>, charge: Charge) {
@@ -230,6 +254,7 @@ impl Core {
     pub(crate) fn gave_up(&mut self, process: Reference, content: Content) {
         let account = self.guest(process).and_then(|guest| guest.account);
         self.refund(account, HANDLE);
+        self.count_off_node(content.node);
         let place = content.object;
         match self.slab.drop_handle(place) {
             DropHandle::Remaining | DropHandle::None => {}
@@ -274,6 +299,7 @@ impl Core {
     ) -> Result<RawHandle, CallError> {
         let meant = self.meant(caller, handle, Operation::Duplicate)?;
         let rights = Self::within(meant.object, rights, meant.rights)?;
+        self.is_not_taken_back(meant.node, meant.object)?;
         let content = Content { object: meant.object.place(), rights, node: meant.node, inheritable: false };
         self.give_handle(caller.process, &caller.table, meant.object, content)
     }
@@ -287,7 +313,10 @@ impl Core {
         content: Content,
     ) -> Result<RawHandle, CallError> {
         let reserved = self.reserve_handle(process, table)?;
-        match self.count_handle(object) {
+        let counted = self
+            .count_handle(object)
+            .and_then(|()| self.count_on_node(content.node, object).inspect_err(|_| self.uncount_handle(object)));
+        match counted {
             Ok(()) => Ok(table.commit(reserved, content)),
             Err(error) => {
                 self.give_back_handle(process, table, reserved);
@@ -338,8 +367,12 @@ impl Core {
         table: &Table,
         content: Content,
     ) -> Result<RawHandle, CallError> {
+        self.is_not_taken_back(meant.node, meant.object)?;
         let reserved = self.reserve_handle(receiver, table)?;
-        if let Err(error) = self.count_handle(meant.object) {
+        let counted = self.count_handle(meant.object).and_then(|()| {
+            self.count_on_node(meant.node, meant.object).inspect_err(|_| self.uncount_handle(meant.object))
+        });
+        if let Err(error) = counted {
             self.give_back_handle(receiver, table, reserved);
             return Err(error);
         }
@@ -347,9 +380,14 @@ impl Core {
         if caller.table.close(handle).is_err() {
             self.give_back_handle(receiver, table, reserved);
             self.uncount_handle(meant.object);
+            self.count_off_node(meant.node);
             return Err(CallError::BadHandle { handle });
         }
-        Ok(table.commit(reserved, content))
+        let moved = table.commit(reserved, content);
+        if let Some(node) = meant.node {
+            self.hint(node, receiver, table, moved);
+        }
+        Ok(moved)
     }
 
     fn call_handle_info(&self, caller: &Caller, handle: RawHandle) -> Result<HandleInfo, CallError> {
@@ -359,7 +397,7 @@ impl Core {
             object_type: meant.object_type.number(),
             rights: meant.rights,
             inheritable: meant.inheritable,
-            derived: meant.node.is_some(),
+            derived: meant.node.is_some_and(|node| self.nodes.links(node).parent.is_some()),
         })
     }
 
@@ -401,7 +439,9 @@ impl Core {
         let hold = matches!(state, State::Job(_));
         let reserved = self.reserve_handle(caller.process, &caller.table)?;
         let creator = Some(caller.process.koid());
-        let making = Making { owner: Some(job), maker: None, creator, name: None, state, hold };
+        // A job is charged to the job in which it stands, all else to who makes it, and so to its job.
+        let maker = if hold { None } else { self.guest(caller.process).and_then(|guest| guest.account) };
+        let making = Making { owner: Some(job), charged: maker, maker: None, creator, name: None, state, hold };
         let object = match self.make(now, making) {
             Ok(object) => object,
             Err(refused) => {

@@ -13,9 +13,9 @@ pub struct Tally {
     pub live: u64,
     /// The most that ever lived at once.
     pub peak: u64,
-    /// Of a job: objects that outlived an inner job and came here.
+    /// Of a job: objects that outlived an inner job, or were charged to another one, and came here.
     pub taken_over: u64,
-    /// Of a job: objects that outlived it and went to the job around it.
+    /// Of a job: objects that outlived it and went to the job around it, or that another one was charged for.
     pub left_behind: u64,
 }
 

@@ -17,6 +17,7 @@ mod call;
 mod command;
 mod create;
 pub mod derivation;
+mod derive;
 mod destroy;
 pub mod embed;
 mod error;
@@ -34,12 +35,14 @@ pub mod names;
 mod namespace;
 mod pool;
 mod query;
+mod quota;
 #[cfg(test)]
 mod tests;
 pub mod types;
 mod why;
 
-pub use call::{Call, CallAnswer, CallError, Entry, EntryName, HandleInfo, Resource, What};
+pub use account::{LeftBehind, UNLIMITED, Usage};
+pub use call::{BadHandlePolicy, Call, CallAnswer, CallError, Entry, EntryName, HandleInfo, Resource, What};
 pub use command::{
     Answer, Command, Effect, Effects, Info, KillReason, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket, Why,
 };

@@ -2,6 +2,7 @@
 
 use crate::account::{AccountId, Accounts};
 use crate::command::{Answer, Command, Effect, Effects, Refusal, Reply, Ticket};
+use crate::derivation::Derivations;
 use crate::error::{Missing, WrongType};
 use crate::guests;
 use crate::image::Time;
@@ -14,7 +15,7 @@ use crate::types::{State, job};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, ObjectType};
-use kobj_memory::{NoMemory, Place, Reference, Slab, Stamp};
+use kobj_memory::{NoMemory, Nodes, Place, Reference, Slab, Stamp};
 
 /// What bounds a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,9 @@ pub struct Core {
     pub(crate) ending: guests::Ending,
     /// Guests whose end was not told yet.
     pub(crate) guests: u32,
+    /// From what handles were derived.
+    pub(crate) nodes: Nodes,
+    pub(crate) derivations: Derivations,
     /// The state of the random numbers for the masks of handle tables and the hash of names.
     pub(crate) seed: u64,
     pub(crate) effects: Vec<Effect>,
@@ -131,6 +135,8 @@ impl Core {
             kill: Kill::default(),
             ending: guests::Ending::default(),
             guests: 0,
+            nodes: Nodes::default(),
+            derivations: Derivations::default(),
             seed: limits.seed,
             effects: Vec::new(),
             mark: 0,
@@ -182,7 +188,7 @@ impl Core {
     /// Does left-over work, at most [`Limits::work_per_step`] units: burials first, then killing.
     pub(crate) fn work(&mut self) {
         for _ in 0..self.limits.work_per_step {
-            if !self.bury_one() && !self.end_one() && !self.kill_one() {
+            if !self.bury_one() && !self.end_one() && !self.derive_one() && !self.kill_one() {
                 return;
             }
         }
@@ -191,7 +197,7 @@ impl Core {
     /// Whether work is left over.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.slab.has_queued() || self.ending.is_busy() || self.kill.is_busy()
+        self.slab.has_queued() || self.ending.is_busy() || self.derivations.has_work() || self.kill.is_busy()
     }
 
     /// Takes what the steps so far want done.

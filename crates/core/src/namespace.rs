@@ -119,7 +119,7 @@ impl Core {
 
     /// The reference and the charge of a permanent name.
     fn keep_by_name(&mut self, directory: Reference, object: Reference) -> Result<(), CallError> {
-        let account = self.body(directory).and_then(|body| body.account);
+        let account = self.living_account(directory);
         self.charge(account, PERMANENCE)?;
         self.slab.acquire(object).map_err(|_| {
             self.refund(account, PERMANENCE);
@@ -344,7 +344,8 @@ impl Core {
         let state = Self::state_of(what);
         let made = state.and_then(|state| {
             let creator = Some(caller.process.koid());
-            let making = Making { owner: Some(job), maker: None, creator, name: None, state, hold: false };
+            let charged = self.guest(caller.process).and_then(|guest| guest.account);
+            let making = Making { owner: Some(job), charged, maker: None, creator, name: None, state, hold: false };
             self.make(now, making).map_err(|refused| self.not_made(refused))
         });
         let named = made.and_then(|object| {

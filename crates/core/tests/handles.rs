@@ -1,80 +1,10 @@
 //! Handles through the public calls: made, shrunk, moved, given up; guests that end with all they had.
 
-use kobj_abi::{AskedRights, Era, ErrorCode, Koid, ObjectType, RawHandle, Rights};
-use kobj_core::image::Time;
-use kobj_core::{Boot, Call, CallAnswer, CallError, Core, Effect, HandleInfo, KillReason, Limits, What};
+mod common;
 
-/// A manager with the embedder's process and two guests in a job of their own.
-struct Scene {
-    core: Core,
-    boot: Boot,
-    job: RawHandle,
-    guests: [(RawHandle, Koid); 2],
-}
-
-impl Scene {
-    fn new() -> Self {
-        let mut core = Core::with_limits(Era(7), Limits { seed: 1, ..Limits::default() });
-        let boot = core.boot(Time(0)).unwrap();
-        let CallAnswer::Handle(job) = core.call(Time(0), boot.process, Call::CreateJob { job: boot.job }).unwrap()
-        else {
-            panic!("no job")
-        };
-        let mut guest = || match core.call(Time(0), boot.process, Call::CreateGuest { job, inherit: false }) {
-            Ok(CallAnswer::Guest { handle, process }) => (handle, process),
-            other => panic!("{other:?}"),
-        };
-        let guests = [guest(), guest()];
-        Self { core, boot, job, guests }
-    }
-
-    fn call(&mut self, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
-        let answer = self.core.call(Time(0), process, call);
-        self.core.audit().unwrap_or_else(|imbalance| panic!("{call:?}: {imbalance}"));
-        answer
-    }
-
-    fn handle(&mut self, process: Koid, call: Call<'_>) -> RawHandle {
-        match self.call(process, call) {
-            Ok(CallAnswer::Handle(handle)) => handle,
-            other => panic!("{call:?}: {other:?}"),
-        }
-    }
-
-    fn info(&mut self, process: Koid, handle: RawHandle) -> Result<HandleInfo, CallError> {
-        match self.call(process, Call::HandleInfo { handle })? {
-            CallAnswer::Info(info) => Ok(info),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// A handle in the embedder's table to a new directory.
-    fn directory(&mut self) -> RawHandle {
-        self.handle(self.boot.process, Call::Create { what: What::Directory })
-    }
-
-    fn live(&self, object_type: ObjectType) -> u64 {
-        self.core.balance().of(object_type).live
-    }
-
-    fn settle(&mut self) {
-        while self.core.go_on() {}
-        self.core.audit().unwrap();
-    }
-
-    fn end(mut self) {
-        self.core.shut_down();
-        while self.core.next_effect().is_some() {}
-        let ending = self.core.finish().unwrap();
-        assert!(ending.is_zero(), "{:?}", ending.left);
-    }
-}
-
-fn code<T: core::fmt::Debug>(refused: Result<T, CallError>) -> ErrorCode {
-    refused.unwrap_err().code()
-}
-
-const SAME: AskedRights = AskedRights::Same;
+use common::{SAME, Scene, code};
+use kobj_abi::{AskedRights, ErrorCode, ObjectType, Rights};
+use kobj_core::{Call, CallAnswer, CallError, Effect, KillReason, What};
 
 #[test]
 fn an_object_ends_with_its_last_handle_and_a_closed_handle_is_never_valid_again() {

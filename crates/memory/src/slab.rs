@@ -318,6 +318,12 @@ impl<B> Slab<B> {
         self.any_header(place).map(HeaderMut)
     }
 
+    /// Slots ever used: each object has a place whose index is below.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.objects.used()
+    }
+
     /// Each living object, in the order of its slot.
     pub fn iter(&self) -> impl Iterator<Item = Reference> + '_ {
         (0..self.objects.used()).filter_map(|index| self.at(Place::new(index)?).ok())

@@ -9,7 +9,7 @@ use kobj_core::{Answer, CreateError, Effect, KillError, Outcome};
 fn asked(effects: &[Effect]) -> Vec<(Koid, kobj_core::Ticket)> {
     let process = |effect: &Effect| match effect {
         Effect::EndProcess { koid, ticket, .. } => Some((*koid, *ticket)),
-        Effect::Scrub { .. } | Effect::Killed { .. } => None,
+        Effect::Scrub { .. } | Effect::Killed { .. } | Effect::BadHandle { .. } => None,
     };
     effects.iter().filter_map(process).collect()
 }

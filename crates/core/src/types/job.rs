@@ -2,6 +2,7 @@
 
 use super::Type;
 use crate::account::AccountId;
+use crate::call::BadHandlePolicy;
 use crate::error::CreateError;
 use crate::ledger::Balance;
 use alloc::boxed::Box;
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) is_root: bool,
     /// It was made by a handle and has none any more: it ends when it is empty.
     pub(crate) unattended: bool,
+    /// What follows when a process in it names a bad handle; none: what the job around it says.
+    pub(crate) bad_handle: Option<BadHandlePolicy>,
     /// What is charged for what it contains; jobs of the operating system's processes have none.
     pub(crate) account: Option<AccountId>,
     /// What it contains.
@@ -71,7 +74,15 @@ impl Type for State {
     const TARGET_OF: &'static [LinkKind] = &[LinkKind::Contains, LinkKind::Holds, LinkKind::WaitsOn];
 
     fn create(_: Request) -> Result<Self, CreateError> {
-        Ok(Self { depth: 0, dying: false, is_root: false, unattended: false, account: None, balance: Box::default() })
+        Ok(Self {
+            depth: 0,
+            dying: false,
+            is_root: false,
+            unattended: false,
+            bad_handle: None,
+            account: None,
+            balance: Box::default(),
+        })
     }
 
     fn delete(self) {

@@ -78,6 +78,8 @@ pub(crate) struct Guest {
     pub(crate) table: Shared<Table>,
     /// What is charged for its handles.
     pub(crate) account: Option<AccountId>,
+    /// The embedder's own process, which no policy ends.
+    pub(crate) is_host: bool,
     /// Takes no new handles, for ever.
     pub(crate) dying: bool,
     /// Why it ends; without a reason the embedder is not told.
@@ -142,7 +144,8 @@ impl Type for State {
 impl State {
     /// A guest with that table.
     pub(crate) fn guest(table: Shared<Table>) -> Result<Self, NoMemory> {
-        let guest = try_box(Guest { table, account: None, dying: false, reason: None, next: None, cursor: 0 })?;
+        let guest =
+            try_box(Guest { table, account: None, is_host: false, dying: false, reason: None, next: None, cursor: 0 })?;
         Ok(Self { pid: 0, started: 0, life: Life::Living, guest: Some(guest) })
     }
 

@@ -1,0 +1,204 @@
+//! Derive and revoke: handles that can be taken back, and taking them back, through tables and objects.
+//!
+//! The tree itself is in [`crate::derivation`]; here its nodes are charged and its work is done: a handle that it wants back
+//! is closed like any other, so the object, the charge and the node lose what it counted in one place.
+
+use crate::account::Charge;
+use crate::call::{CallAnswer, CallError};
+use crate::derivation::{DeriveError, Position, TooManyRevokes, Work};
+use crate::handles::{Caller, Meant};
+use crate::manager::Core;
+use kobj_abi::{AskedRights, Operation, RawHandle};
+use kobj_memory::{Closed, Content, CountError, Hint, Next, Place, Reference, Table, Uncounted};
+
+/// What a derivation node is charged: to the process that derives, until the node goes.
+const NODE: Charge = Charge { bytes: 32, ..Charge::NONE };
+
+/// Objects or slots that are looked at in one unit of a sweep.
+const SWEEP_PER_UNIT: u32 = 64;
+
+impl Core {
+    pub(crate) fn call_derive(
+        &mut self,
+        caller: &Caller,
+        handle: RawHandle,
+        rights: AskedRights,
+    ) -> Result<RawHandle, CallError> {
+        let meant = self.meant(caller, handle, Operation::Derive)?;
+        let rights = Self::within(meant.object, rights, meant.rights)?;
+        if meant.node.is_some_and(|node| self.derivations.is_being_revoked(&self.nodes, node)) {
+            return Err(CallError::Revoked { koid: meant.object.koid() });
+        }
+        let reserved = self.reserve_handle(caller.process, &caller.table)?;
+        let made = self.derive_nodes(caller, &meant).and_then(|(root, node)| match self.count_handle(meant.object) {
+            Ok(()) => Ok((root, node)),
+            Err(error) => {
+                self.discard_nodes(caller, [Some(node), root]);
+                Err(error)
+            }
+        });
+        let (root, node) = match made {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                self.give_back_handle(caller.process, &caller.table, reserved);
+                return Err(error);
+            }
+        };
+        if let Some(root) = root {
+            // Nodes are given under the core's lock alone, so the handle has none yet.
+            let _first = meant.pin().set_node(root);
+            self.hint_at(root, caller.process, meant.pin().index());
+        }
+        let content = Content { object: meant.object.place(), rights, node: Some(node), inheritable: false };
+        let derived = caller.table.commit(reserved, content);
+        self.hint(node, caller.process, &caller.table, derived);
+        Ok(derived)
+    }
+
+    /// A node below the handle's, and the handle's own, a root, if it has none yet: charged, or neither of them.
+    fn derive_nodes(&mut self, caller: &Caller, meant: &Meant<'_>) -> Result<(Option<Place>, Place), CallError> {
+        let account = self.guest(caller.process).and_then(|guest| guest.account);
+        let nodes = 1 + u64::from(meant.node.is_none());
+        let charge = Charge { bytes: NODE.bytes * nodes, ..NODE };
+        self.charge(account, charge)?;
+        let root = match meant.node {
+            Some(_) => Ok(None),
+            None => self.derivations.root(&self.nodes, account).map(Some),
+        };
+        let made = root.and_then(|root| {
+            let parent = root.or(meant.node).ok_or(DeriveError::NoMemory)?;
+            let node = self.derivations.derive(&self.nodes, parent, account);
+            node.map(|node| (root, node)).inspect_err(|_| {
+                if let Some(root) = root {
+                    self.derivations.discard(&self.nodes, root);
+                }
+            })
+        });
+        made.map_err(|error| {
+            self.refund(account, charge);
+            match error {
+                DeriveError::Revoked => CallError::Revoked { koid: meant.object.koid() },
+                DeriveError::NoMemory => CallError::NoMemory {},
+            }
+        })
+    }
+
+    /// Takes back what [`Core::derive_nodes`] made, the inner first.
+    fn discard_nodes(&mut self, caller: &Caller, nodes: [Option<Place>; 2]) {
+        let account = self.guest(caller.process).and_then(|guest| guest.account);
+        for node in nodes.into_iter().flatten() {
+            self.derivations.discard(&self.nodes, node);
+            self.refund(account, NODE);
+        }
+    }
+
+    /// Begins or goes on with taking back what was derived; asked again until it is done.
+    pub(crate) fn call_revoke(&mut self, caller: &Caller, handle: RawHandle) -> Result<CallAnswer, CallError> {
+        let node = self.meant(caller, handle, Operation::Revoke)?.node;
+        let Some(node) = node else { return Ok(CallAnswer::Done) };
+        match self.derivations.revoke(&self.nodes, node) {
+            Ok(None) => Ok(CallAnswer::Done),
+            Err(TooManyRevokes) => {
+                self.work();
+                Ok(CallAnswer::GoOn)
+            }
+            Ok(Some(id)) => {
+                self.work();
+                Ok(if self.derivations.is_under_way(id) { CallAnswer::GoOn } else { CallAnswer::Done })
+            }
+        }
+    }
+
+    /// Refused while the handles on a node are being taken back: neither equals are made of them nor are they moved.
+    pub(crate) fn is_not_taken_back(&self, node: Option<Place>, object: Reference) -> Result<(), CallError> {
+        match node.is_some_and(|node| self.derivations.is_being_taken_back(&self.nodes, node)) {
+            true => Err(CallError::Revoked { koid: object.koid() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts one handle more on its node.
+    pub(crate) fn count_on_node(&self, node: Option<Place>, object: Reference) -> Result<(), CallError> {
+        let koid = object.koid();
+        node.map_or(Ok(()), |node| self.nodes.count(node)).map_err(|error| match error {
+            CountError::Revoked => CallError::Revoked { koid },
+            CountError::Full => CallError::TooManyReferences { koid },
+        })
+    }
+
+    /// Counts a handle that is no more off its node.
+    pub(crate) fn count_off_node(&mut self, node: Option<Place>) {
+        if let Some(node) = node
+            && self.nodes.uncount(node) == Uncounted::Last
+        {
+            self.derivations.let_go(&self.nodes, node);
+        }
+    }
+
+    /// Notes where the handle of a node stands now.
+    pub(crate) fn hint(&self, node: Place, process: Reference, table: &Table, handle: RawHandle) {
+        if let Ok(pin) = table.pin(handle) {
+            self.hint_at(node, process, pin.index());
+        }
+    }
+
+    fn hint_at(&self, node: Place, process: Reference, index: u32) {
+        self.nodes.set_hint(node, Some(Hint { table: process.place(), index }));
+    }
+
+    /// One unit of work in the tree of derivations; `false` if there is none.
+    pub(crate) fn derive_one(&mut self) -> bool {
+        match self.derivations.work(&self.nodes) {
+            Work::None => return false,
+            Work::Done => {}
+            Work::Freed { charged } => self.refund(charged, NODE),
+            Work::TakeBack { node, at } => self.take_back(node, at),
+            Work::Sweep { from } => {
+                let next = self.sweep(from);
+                self.derivations.swept(next);
+            }
+        }
+        true
+    }
+
+    /// Closes the handle at a place if it stands on that node.
+    fn take_back(&mut self, node: Place, at: Hint) {
+        let Ok(process) = self.slab.at(at.table) else { return };
+        let Some(table) = self.guest(process).map(|guest| guest.table.clone()) else { return };
+        // Closed later, somebody looks at it this moment: what the last look hands over is taken in as always.
+        if let Some(Closed::Now(content)) = table.close_of(at.index, node) {
+            self.gave_up(process, content);
+        }
+    }
+
+    /// Closes the handles on revoked nodes among the next few. A table's number is its process's place.
+    fn sweep(&mut self, from: Position) -> Option<Position> {
+        let next_table = |place: u32| Position { table: place + 1, index: 0 };
+        let end = self.slab.used().min(from.table.saturating_add(SWEEP_PER_UNIT));
+        let found = (from.table..end).find_map(|place| {
+            let process = self.slab.at(Place::new(place)?).ok()?;
+            Some((place, process, self.guest(process)?.table.clone()))
+        });
+        let Some((place, process, table)) = found else {
+            return (end < self.slab.used()).then_some(Position { table: end, index: 0 });
+        };
+        let index = if place == from.table { from.index } else { 0 };
+        let (index, node) = match table.next_from(index, SWEEP_PER_UNIT) {
+            Next::Found(pin) => (pin.index(), pin.node()),
+            Next::GoOn(index) => return Some(Position { table: place, index }),
+            Next::End => return Some(next_table(place)),
+        };
+        if let Some(node) = node.filter(|node| self.nodes.is_revoked(*node))
+            && let Some(Closed::Now(content)) = table.close_of(index, node)
+        {
+            self.gave_up(process, content);
+        }
+        Some(Position { table: place, index: index + 1 })
+    }
+
+    /// How many derivation nodes there are.
+    #[must_use]
+    pub fn derivation_nodes(&self) -> u32 {
+        self.nodes.live()
+    }
+}
