@@ -5,6 +5,7 @@
 //! core by bytes of its own.
 #![forbid(unsafe_code)]
 
+pub mod calls;
 mod model;
 mod script;
 

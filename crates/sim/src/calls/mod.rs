@@ -1,0 +1,15 @@
+//! The calls of the object manager against a model of their own.
+//!
+//! [`World`] drives a manager and the [`Model`] by the steps of a script and compares everything after each. A
+//! [`Generator`] makes scripts up, of which about a third is refused; [`shrink`] cuts one that fails down to what it takes.
+
+mod generator;
+mod model;
+mod namespace;
+mod script;
+mod world;
+
+pub use generator::Generator;
+pub use model::Model;
+pub use script::{Ask, Asked, Cursor, Make, Ref, Step, Text, repeat, step, text};
+pub use world::{Manager, Seen, Start, World, replay, shrink};

@@ -1,0 +1,534 @@
+//! What the calls must do, in plain maps: objects, tables, nodes, names. Slow, small, and written from
+//! `docs/semantics.md` alone: of the core it has only the words of its calls.
+//!
+//! Values of handles and cursors are the manager's to choose: the model takes them from the reply and checks that they are
+//! new where they must be new, and the same where they must be the same.
+
+use super::world::{Seen, Start};
+use kobj_abi::{AskedRights, Era, Koid, ObjectType, Operation, RawHandle, Rights};
+use kobj_core::{Call, CallAnswer, CallError, HandleInfo, Tally, What};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// A node of the derivation tree.
+pub(super) type Node = u32;
+
+/// An entry of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Handle {
+    /// Which object.
+    pub(super) koid: Koid,
+    /// What it allows.
+    pub(super) rights: Rights,
+    /// Whether processes made with `inherit` get an equal.
+    pub(super) inheritable: bool,
+    /// Where it stands in the derivation tree, if anything was ever derived around it.
+    pub(super) node: Option<Node>,
+}
+
+/// A process's handles, and all values that ever were handles there.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) handles: BTreeMap<RawHandle, Handle>,
+    pub(super) ever: HashSet<RawHandle>,
+}
+
+/// An object that lives.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) object_type: ObjectType,
+    /// The job that it is charged to; jobs and processes are in it, too.
+    pub(super) owner: Option<Koid>,
+    /// Jobs and processes: whether it was killed.
+    pub(super) dead: bool,
+    /// Symbolic links: where it leads.
+    pub(super) target: Vec<u8>,
+}
+
+impl Object {
+    fn is_kept_by_its_job(&self) -> bool {
+        matches!(self.object_type, ObjectType::Job | ObjectType::Process) && !self.dead
+    }
+}
+
+/// A name. All of them stand in one list, in the order in which they were linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) directory: Koid,
+    pub(super) name: Vec<u8>,
+    pub(super) koid: Koid,
+    pub(super) most: Rights,
+    pub(super) permanent: bool,
+    pub(super) serial: u64,
+}
+
+/// The reference model.
+#[derive(Debug)]
+pub struct Model {
+    pub(super) era: Era,
+    pub(super) issued: u32,
+    pub(super) objects: BTreeMap<Koid, Object>,
+    pub(super) tables: BTreeMap<Koid, Table>,
+    pub(super) nodes: BTreeMap<Node, Option<Node>>,
+    pub(super) last_node: Node,
+    pub(super) names: Vec<Name>,
+    pub(super) last_serial: u64,
+    /// What cursors the manager gave: the directory and the number, and after which name that is.
+    pub(super) cursors: BTreeMap<(Koid, u64), u64>,
+    pub(super) books: BTreeMap<ObjectType, Tally>,
+    /// The value in the reply to the call under way; without one the model chooses.
+    told: Option<RawHandle>,
+    /// The object and the cursor of the entry in that reply.
+    pub(super) told_entry: Option<(Koid, u64)>,
+    chosen: u64,
+    /// What is wrong with what was told.
+    pub(super) complaint: Option<String>,
+}
+
+pub(super) type Expected = Result<CallAnswer, CallError>;
+type Refusable<T> = Result<T, CallError>;
+
+/// What an operation needs, as the semantics table says; `None` where the type has no such operation.
+fn needed(object_type: ObjectType, operation: Operation) -> Option<Rights> {
+    use ObjectType::{Directory, Job, Process, SymbolicLink};
+    use Operation as O;
+    Some(match (object_type, operation) {
+        (_, O::Close | O::Replace | O::HandleInfo) => Rights::NONE,
+        (_, O::Duplicate | O::Derive | O::Revoke | O::Name) => Rights::DUPLICATE,
+        (_, O::NamePermanently) => Rights::DUPLICATE | Rights::MANAGE,
+        (_, O::Transfer) => Rights::TRANSFER,
+        (_, O::SetPermanent | O::Recharge) => Rights::MANAGE,
+        (Directory, O::Link | O::CreateNew) => Rights::CREATE,
+        (Directory, O::Unlink) => Rights::REMOVE,
+        (Directory, O::Rename) => Rights::MANAGE,
+        (Directory, O::Open) => Rights::LOOKUP,
+        (Directory, O::OpenOrCreate) => Rights::LOOKUP | Rights::CREATE,
+        (Directory, O::Enumerate) => Rights::ENUMERATE,
+        (SymbolicLink, O::ReadLink) => Rights::READ,
+        (Job, O::CreateJob | O::CreateProcess) => Rights::CREATE_CHILD,
+        (Job | Process, O::Kill) => Rights::DESTROY,
+        (Job | Process, O::SetQuota) => Rights::MANAGE,
+        (Process, O::Receive) => Rights::WRITE,
+        _ => return None,
+    })
+}
+
+/// All that a type can do.
+pub(super) fn full(object_type: ObjectType) -> Rights {
+    let own = match object_type {
+        ObjectType::Job => Rights::CREATE_CHILD | Rights::ENUMERATE | Rights::WAIT | Rights::DESTROY,
+        ObjectType::Process => Rights::WRITE | Rights::WAIT | Rights::DESTROY,
+        ObjectType::Directory => Rights::LOOKUP | Rights::CREATE | Rights::REMOVE | Rights::ENUMERATE,
+        ObjectType::SymbolicLink => Rights::READ,
+        _ => Rights::NONE,
+    };
+    own | Rights::DUPLICATE | Rights::TRANSFER | Rights::INSPECT | Rights::MANAGE
+}
+
+impl Model {
+    /// A model of a manager that has just begun.
+    #[must_use]
+    pub fn new(start: Start) -> Self {
+        let mut model = Self {
+            era: start.job.era(),
+            issued: 0,
+            objects: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            last_node: 0,
+            names: Vec::new(),
+            last_serial: 0,
+            cursors: BTreeMap::new(),
+            books: BTreeMap::new(),
+            told: None,
+            told_entry: None,
+            chosen: 0,
+            complaint: None,
+        };
+        let job = model.new_object(ObjectType::Job, None, &[]);
+        let guest = model.new_object(ObjectType::Process, Some(job), &[]);
+        assert_eq!((job, guest), (start.job, start.guest), "the first job and the first guest have the first ids");
+        model.tables.insert(guest, Table::default());
+        for (koid, value) in [(job, start.job_handle), (guest, start.own_handle)] {
+            model.told = Some(value);
+            model.open_handle(guest, koid, full(model.objects[&koid].object_type));
+        }
+        model
+    }
+
+    /// Does a call and compares what the manager said to it.
+    ///
+    /// # Errors
+    /// What differs, in words.
+    pub fn check(&mut self, process: Koid, call: &Call<'_>, reply: &Expected) -> Result<(), String> {
+        self.told = match reply {
+            Ok(CallAnswer::Handle(handle) | CallAnswer::Opened { handle, .. } | CallAnswer::Guest { handle, .. }) => {
+                Some(*handle)
+            }
+            _ => None,
+        };
+        self.told_entry = match reply {
+            Ok(CallAnswer::Entry(Some(entry))) => Some((entry.koid, entry.cursor)),
+            _ => None,
+        };
+        let expected = self.answer(process, call);
+        match self.complaint.take() {
+            Some(complaint) => Err(format!("{call:?} of {process}: {complaint}")),
+            None if expected == *reply => Ok(()),
+            None => Err(format!("{call:?} of {process}: expected {expected:?}, got {reply:?}")),
+        }
+    }
+
+    /// Does a call.
+    ///
+    /// # Errors
+    /// As the manager's.
+    pub fn answer(&mut self, process: Koid, call: &Call<'_>) -> Expected {
+        if !self.tables.contains_key(&process) {
+            return Err(CallError::NoProcess { process });
+        }
+        match *call {
+            Call::Close { handle } => self.close(process, handle),
+            Call::Duplicate { handle, rights } => self.duplicate(process, handle, rights),
+            Call::Replace { handle, rights } => self.replace(process, handle, rights),
+            Call::Derive { handle, rights } => self.derive(process, handle, rights),
+            Call::Revoke { handle } => self.revoke(process, handle),
+            Call::Transfer { handle, process: to, rights } => self.transfer(process, handle, to, rights),
+            Call::HandleInfo { handle } => self.handle_info(process, handle),
+            Call::SetInheritable { handle, inheritable } => self.set_inheritable(process, handle, inheritable),
+            Call::Create { what } => self.create(process, what),
+            Call::CreateJob { job } => self.create_job(process, job),
+            Call::CreateGuest { job, inherit } => self.create_guest(process, job, inherit),
+            Call::Kill { handle } => self.kill(process, handle),
+            Call::Link { directory, name, handle, most, permanent } => {
+                self.link(process, directory, name, handle, most, permanent)
+            }
+            Call::Unlink { directory, name } => self.unlink(process, directory, name),
+            Call::Rename { directory, from, to } => self.rename(process, directory, from, to),
+            Call::Open { directory, path, rights, expected, follow } => {
+                self.open(process, directory, path, rights, expected, follow)
+            }
+            Call::OpenOrCreate { directory, name, what, rights, exclusive } => {
+                self.open_or_create(process, directory, name, what, rights, exclusive)
+            }
+            Call::Enumerate { directory, cursor } => self.enumerate(process, directory, cursor),
+            Call::SetPermanent { handle, permanent } => self.set_permanent(process, handle, permanent),
+            Call::ReadLink { handle } => self.read_link(process, handle),
+            #[allow(unreachable_patterns)]
+            _ => unreachable!("{call:?} is no call of the model"),
+        }
+    }
+
+    // Looking.
+
+    pub(super) fn handle(&self, process: Koid, handle: RawHandle) -> Refusable<Handle> {
+        self.tables[&process].handles.get(&handle).copied().ok_or(CallError::BadHandle { handle })
+    }
+
+    pub(super) fn allows(&self, koid: Koid, rights: Rights, operation: Operation) -> Refusable<()> {
+        let object_type = self.objects[&koid].object_type;
+        match needed(object_type, operation) {
+            None => Err(CallError::WrongType { koid, found: object_type.number(), operation }),
+            Some(needed) if needed.bits() & !rights.bits() == 0 => Ok(()),
+            Some(needed) => Err(CallError::AccessDenied {
+                koid,
+                operation,
+                missing: Rights::from_bits(needed.bits() & !rights.bits()),
+            }),
+        }
+    }
+
+    pub(super) fn look(&self, process: Koid, handle: RawHandle, operation: Operation) -> Refusable<Handle> {
+        let found = self.handle(process, handle)?;
+        self.allows(found.koid, found.rights, operation)?;
+        Ok(found)
+    }
+
+    /// Refuses bits without a meaning.
+    pub(super) fn meant(asked: AskedRights) -> Refusable<()> {
+        match asked {
+            AskedRights::Exactly(asked) if asked.bits() & 0xfc00 != 0 => Err(CallError::ReservedRights { asked }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is given of at most `most`.
+    pub(super) fn part(koid: Koid, asked: AskedRights, most: Rights) -> Refusable<Rights> {
+        Self::meant(asked)?;
+        match asked {
+            AskedRights::Same => Ok(most),
+            AskedRights::Exactly(asked) if asked.bits() & !most.bits() != 0 => {
+                Err(CallError::TooManyRights { koid, asked, most })
+            }
+            AskedRights::Exactly(asked) => Ok(asked),
+        }
+    }
+
+    pub(super) fn handle_count(&self, koid: Koid) -> u32 {
+        self.tables.values().flat_map(|table| table.handles.values()).filter(|handle| handle.koid == koid).count()
+            as u32
+    }
+
+    pub(super) fn reference_count(&self, koid: Koid) -> u32 {
+        let kept_by_its_job = self.objects[&koid].is_kept_by_its_job();
+        let kept_by_name = self.names.iter().any(|name| name.koid == koid && name.permanent);
+        self.handle_count(koid) + u32::from(kept_by_its_job) + u32::from(kept_by_name)
+    }
+
+    /// What each object must look like.
+    #[must_use]
+    pub fn seen(&self) -> BTreeMap<Koid, Seen> {
+        let see = |(koid, object): (&Koid, &Object)| {
+            let kept_by_job = u32::from(object.is_kept_by_its_job());
+            let seen = Seen {
+                object_type: object.object_type,
+                owner: object.owner,
+                handles: 0,
+                references: kept_by_job,
+                name: None,
+            };
+            (*koid, seen)
+        };
+        let mut seen: BTreeMap<Koid, Seen> = self.objects.iter().map(see).collect();
+        for handle in self.tables.values().flat_map(|table| table.handles.values()) {
+            let object = seen.get_mut(&handle.koid).unwrap();
+            object.handles += 1;
+            object.references += 1;
+        }
+        for name in &self.names {
+            let object = seen.get_mut(&name.koid).unwrap();
+            object.name = Some(name.name.clone());
+            object.references += u32::from(name.permanent);
+        }
+        seen
+    }
+
+    /// How many objects of which type each living job is charged for.
+    #[must_use]
+    pub fn charged(&self) -> BTreeMap<Koid, BTreeMap<ObjectType, u64>> {
+        let jobs = self.objects.iter().filter(|(_, object)| object.object_type == ObjectType::Job && !object.dead);
+        let mut charged: BTreeMap<Koid, BTreeMap<ObjectType, u64>> =
+            jobs.map(|(job, _)| (*job, BTreeMap::new())).collect();
+        for object in self.objects.values() {
+            if let Some(job) = object.owner.and_then(|owner| charged.get_mut(&owner)) {
+                *job.entry(object.object_type).or_default() += 1;
+            }
+        }
+        charged
+    }
+
+    /// How many handles a living process has.
+    #[must_use]
+    pub fn handles(&self, process: Koid) -> Option<usize> {
+        self.tables.get(&process).map(|table| table.handles.len())
+    }
+
+    /// Each living process with its handles.
+    pub(super) fn all_handles(&self) -> Vec<(Koid, Vec<RawHandle>)> {
+        self.tables.iter().map(|(process, table)| (*process, table.handles.keys().copied().collect())).collect()
+    }
+
+    /// Whether a process can make calls.
+    pub(super) fn calls(&self, process: Koid) -> bool {
+        self.tables.contains_key(&process)
+    }
+
+    pub(super) fn handles_of(&self, process: Koid) -> impl Iterator<Item = (RawHandle, Handle)> + '_ {
+        self.tables
+            .get(&process)
+            .into_iter()
+            .flat_map(|table| table.handles.iter())
+            .map(|(value, handle)| (*value, *handle))
+    }
+
+    pub(super) fn type_of(&self, koid: Koid) -> ObjectType {
+        self.objects[&koid].object_type
+    }
+
+    /// All objects that live.
+    pub(super) fn all(&self) -> Vec<Koid> {
+        self.objects.keys().copied().collect()
+    }
+
+    /// The books of a type.
+    #[must_use]
+    pub fn tally(&self, object_type: ObjectType) -> Tally {
+        self.books.get(&object_type).copied().unwrap_or_default()
+    }
+
+    // Making and ending.
+
+    pub(super) fn job_of(&self, process: Koid) -> Option<Koid> {
+        self.objects[&process].owner
+    }
+
+    pub(super) fn new_object(&mut self, object_type: ObjectType, owner: Option<Koid>, target: &[u8]) -> Koid {
+        self.issued += 1;
+        let koid = Koid::new(self.era, self.issued).unwrap();
+        self.objects.insert(koid, Object { object_type, owner, dead: false, target: target.to_vec() });
+        let tally = self.books.entry(object_type).or_default();
+        tally.created += 1;
+        tally.live += 1;
+        tally.peak = tally.peak.max(tally.live);
+        koid
+    }
+
+    /// Enters a handle under the value that the manager gave.
+    pub(super) fn new_handle(&mut self, process: Koid, handle: Handle) -> RawHandle {
+        self.chosen += 1;
+        let value = self.told.take().unwrap_or(RawHandle::from_raw(self.chosen << 32).unwrap());
+        let table = self.tables.get_mut(&process).unwrap();
+        if !table.ever.insert(value) {
+            self.complaint = Some(format!("{value} was given before"));
+        }
+        table.handles.insert(value, handle);
+        value
+    }
+
+    /// Enters a handle that has nothing to do with another one.
+    pub(super) fn open_handle(&mut self, process: Koid, koid: Koid, rights: Rights) -> RawHandle {
+        self.new_handle(process, Handle { koid, rights, inheritable: false, node: None })
+    }
+
+    /// A handle's end: what it alone kept goes.
+    pub(super) fn end_handle(&mut self, process: Koid, value: RawHandle) {
+        let handle = self.tables.get_mut(&process).unwrap().handles.remove(&value).unwrap();
+        self.settle_nodes(handle.node);
+        self.settle(handle.koid);
+    }
+
+    /// Takes away the name and the object where nothing keeps them.
+    pub(super) fn settle(&mut self, koid: Koid) {
+        let mut work = vec![koid];
+        while let Some(koid) = work.pop() {
+            if !self.objects.contains_key(&koid) {
+                continue;
+            }
+            if self.handle_count(koid) == 0 {
+                self.names.retain(|name| name.koid != koid || name.permanent);
+            }
+            if self.reference_count(koid) > 0 {
+                continue;
+            }
+            let object = self.objects.remove(&koid).unwrap();
+            let tally = self.books.entry(object.object_type).or_default();
+            tally.destroyed += 1;
+            tally.live -= 1;
+            work.extend(self.names.iter().filter(|name| name.directory == koid).map(|name| name.koid));
+            self.names.retain(|name| name.directory != koid);
+        }
+    }
+
+    // Handles.
+
+    fn close(&mut self, process: Koid, handle: RawHandle) -> Expected {
+        self.handle(process, handle)?;
+        self.end_handle(process, handle);
+        Ok(CallAnswer::Done)
+    }
+
+    fn duplicate(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
+        let from = self.look(process, handle, Operation::Duplicate)?;
+        let rights = Self::part(from.koid, asked, from.rights)?;
+        Ok(CallAnswer::Handle(self.new_handle(process, Handle { rights, inheritable: false, ..from })))
+    }
+
+    fn replace(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
+        let from = self.look(process, handle, Operation::Replace)?;
+        let rights = Self::part(from.koid, asked, from.rights)?;
+        self.tables.get_mut(&process).unwrap().handles.remove(&handle);
+        Ok(CallAnswer::Handle(self.new_handle(process, Handle { rights, ..from })))
+    }
+
+    fn derive(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
+        let from = self.look(process, handle, Operation::Derive)?;
+        let rights = Self::part(from.koid, asked, from.rights)?;
+        let parent = match from.node {
+            Some(node) => node,
+            None => self.new_node(None),
+        };
+        self.tables.get_mut(&process).unwrap().handles.get_mut(&handle).unwrap().node = Some(parent);
+        let node = self.new_node(Some(parent));
+        let derived = Handle { rights, node: Some(node), inheritable: false, ..from };
+        Ok(CallAnswer::Handle(self.new_handle(process, derived)))
+    }
+
+    fn new_node(&mut self, parent: Option<Node>) -> Node {
+        self.last_node += 1;
+        self.nodes.insert(self.last_node, parent);
+        self.last_node
+    }
+
+    /// A node without handles and children goes, and then perhaps the one above it.
+    fn settle_nodes(&mut self, from: Option<Node>) {
+        let mut at = from;
+        while let Some(node) = at {
+            let has_handle =
+                self.tables.values().flat_map(|table| table.handles.values()).any(|handle| handle.node == Some(node));
+            if has_handle || self.nodes.values().any(|parent| *parent == Some(node)) {
+                return;
+            }
+            at = self.nodes.remove(&node).flatten();
+        }
+    }
+
+    fn is_below(&self, node: Node, above: Node) -> bool {
+        let mut at = self.nodes[&node];
+        while let Some(parent) = at {
+            if parent == above {
+                return true;
+            }
+            at = self.nodes[&parent];
+        }
+        false
+    }
+
+    fn revoke(&mut self, process: Koid, handle: RawHandle) -> Expected {
+        let from = self.look(process, handle, Operation::Revoke)?;
+        let Some(top) = from.node else { return Ok(CallAnswer::Done) };
+        let below: BTreeSet<Node> = self.nodes.keys().copied().filter(|node| self.is_below(*node, top)).collect();
+        let mut ends = Vec::new();
+        for (process, table) in &self.tables {
+            let taken =
+                table.handles.iter().filter(|(_, handle)| handle.node.is_some_and(|node| below.contains(&node)));
+            ends.extend(taken.map(|(value, _)| (*process, *value)));
+        }
+        for (process, value) in ends {
+            self.end_handle(process, value);
+        }
+        Ok(CallAnswer::Done)
+    }
+
+    fn transfer(&mut self, process: Koid, handle: RawHandle, to: RawHandle, asked: AskedRights) -> Expected {
+        let from = self.look(process, handle, Operation::Transfer)?;
+        let receiver = self.look(process, to, Operation::Receive)?.koid;
+        let rights = Self::part(from.koid, asked, from.rights)?;
+        if self.objects[&receiver].dead {
+            return Err(CallError::Dying { koid: receiver });
+        }
+        self.tables.get_mut(&process).unwrap().handles.remove(&handle);
+        Ok(CallAnswer::Handle(self.new_handle(receiver, Handle { rights, inheritable: false, ..from })))
+    }
+
+    fn handle_info(&mut self, process: Koid, handle: RawHandle) -> Expected {
+        let Handle { koid, rights, inheritable, node } = self.handle(process, handle)?;
+        let object_type = self.objects[&koid].object_type.number();
+        let derived = node.is_some_and(|node| self.nodes[&node].is_some());
+        Ok(CallAnswer::Info(HandleInfo { koid, object_type, rights, inheritable, derived }))
+    }
+
+    fn set_inheritable(&mut self, process: Koid, handle: RawHandle, inheritable: bool) -> Expected {
+        self.handle(process, handle)?;
+        self.tables.get_mut(&process).unwrap().handles.get_mut(&handle).unwrap().inheritable = inheritable;
+        Ok(CallAnswer::Done)
+    }
+
+    // Objects, jobs and processes.
+
+    pub(super) fn make(&mut self, process: Koid, what: What<'_>) -> Koid {
+        let job = self.job_of(process);
+        match what {
+            What::Directory => self.new_object(ObjectType::Directory, job, &[]),
+            What::SymbolicLink { target } => self.new_object(ObjectType::SymbolicLink, job, target),
+        }
+    }
+}

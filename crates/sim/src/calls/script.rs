@@ -1,0 +1,221 @@
+//! Scripts of calls: each step says who asks for what, naming handles by the steps that gave them.
+//!
+//! So a script means the same in every manager, whatever values its handles have there, and still means something when
+//! steps were left out. What `Debug` prints of a step is Rust that makes it.
+
+use kobj_abi::{AskedRights, RawHandle, Rights, TypeNumber};
+use kobj_core::{Call, What};
+use std::fmt;
+
+/// One call of a script.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Step {
+    /// By which later steps name what this one gave; 0 is what the world starts with.
+    pub id: u32,
+    /// The step that made the calling guest; 0 for the first one.
+    pub who: u32,
+    /// The call.
+    pub ask: Ask,
+}
+
+/// A step, as scripts write it.
+#[must_use]
+pub fn step(id: u32, who: u32, ask: Ask) -> Step {
+    Step { id, who, ask }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step({}, {}, {:?})", self.id, self.who, self.ask)
+    }
+}
+
+/// A handle in a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ref {
+    /// What that step gave, in whichever table that is, and whether or not it lives still.
+    Of(u32),
+    /// The first guest's handle to its own process.
+    Myself,
+    /// What that step gave, with some bits flipped.
+    Near(u32, u64),
+    /// A number from nowhere.
+    MadeUp(u64),
+}
+
+/// Rights in a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// All that there are to give.
+    Same,
+    /// These bits.
+    Bits(u32),
+}
+
+impl From<Asked> for AskedRights {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Same => Self::Same,
+            Asked::Bits(bits) => Self::Exactly(Rights::from_bits(bits)),
+        }
+    }
+}
+
+/// Bytes of a name or a path.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text(pub Vec<u8>);
+
+/// These bytes.
+#[must_use]
+pub fn text(bytes: &[u8]) -> Text {
+    Text(bytes.to_vec())
+}
+
+/// These bytes, so many times.
+#[must_use]
+pub fn repeat(bytes: &[u8], times: usize) -> Text {
+    Text(bytes.repeat(times))
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for period in 1..=2 {
+            if self.0.len() > 20
+                && self.0.len().is_multiple_of(period)
+                && self.0[period..] == self.0[..self.0.len() - period]
+            {
+                return write!(f, "repeat(b\"{}\", {})", self.0[..period].escape_ascii(), self.0.len() / period);
+            }
+        }
+        write!(f, "text(b\"{}\")", self.0.escape_ascii())
+    }
+}
+
+/// What to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Make {
+    /// A directory.
+    Directory,
+    /// A symbolic link that leads there.
+    SymbolicLink(Text),
+}
+
+impl Make {
+    fn what(&self) -> What<'_> {
+        match self {
+            Self::Directory => What::Directory,
+            Self::SymbolicLink(target) => What::SymbolicLink { target: &target.0 },
+        }
+    }
+}
+
+/// Where a listing goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// With the first entry.
+    First,
+    /// After the entry that this step gave.
+    After(u32),
+    /// A number from nowhere.
+    Number(u64),
+}
+
+/// A call of a script: a [`Call`] with its arguments in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// See [`Call::Close`].
+    Close(Ref),
+    /// See [`Call::Duplicate`].
+    Duplicate(Ref, Asked),
+    /// See [`Call::Replace`].
+    Replace(Ref, Asked),
+    /// See [`Call::Derive`].
+    Derive(Ref, Asked),
+    /// See [`Call::Revoke`].
+    Revoke(Ref),
+    /// See [`Call::Transfer`].
+    Transfer(Ref, Ref, Asked),
+    /// See [`Call::HandleInfo`].
+    HandleInfo(Ref),
+    /// See [`Call::SetInheritable`].
+    SetInheritable(Ref, bool),
+    /// See [`Call::Create`].
+    Create(Make),
+    /// See [`Call::CreateJob`].
+    CreateJob(Ref),
+    /// See [`Call::CreateGuest`].
+    CreateGuest(Ref, bool),
+    /// See [`Call::Kill`].
+    Kill(Ref),
+    /// See [`Call::Link`].
+    Link(Ref, Text, Ref, Asked, bool),
+    /// See [`Call::Unlink`].
+    Unlink(Ref, Text),
+    /// See [`Call::Rename`].
+    Rename(Ref, Text, Text),
+    /// See [`Call::Open`].
+    Open(Ref, Text, Asked, Option<u16>, bool),
+    /// See [`Call::OpenOrCreate`].
+    OpenOrCreate(Ref, Text, Make, Asked, bool),
+    /// See [`Call::Enumerate`].
+    Enumerate(Ref, Cursor),
+    /// See [`Call::SetPermanent`].
+    SetPermanent(Ref, bool),
+    /// See [`Call::ReadLink`].
+    ReadLink(Ref),
+}
+
+impl Ask {
+    /// The call, with the values that handles and cursors have in one manager.
+    #[must_use]
+    pub fn call(&self, value: impl Fn(Ref) -> RawHandle, cursor: impl Fn(Cursor) -> u64) -> Call<'_> {
+        match self {
+            Self::Close(handle) => Call::Close { handle: value(*handle) },
+            Self::Duplicate(handle, rights) => Call::Duplicate { handle: value(*handle), rights: (*rights).into() },
+            Self::Replace(handle, rights) => Call::Replace { handle: value(*handle), rights: (*rights).into() },
+            Self::Derive(handle, rights) => Call::Derive { handle: value(*handle), rights: (*rights).into() },
+            Self::Revoke(handle) => Call::Revoke { handle: value(*handle) },
+            Self::Transfer(handle, process, rights) => {
+                Call::Transfer { handle: value(*handle), process: value(*process), rights: (*rights).into() }
+            }
+            Self::HandleInfo(handle) => Call::HandleInfo { handle: value(*handle) },
+            Self::SetInheritable(handle, inheritable) => {
+                Call::SetInheritable { handle: value(*handle), inheritable: *inheritable }
+            }
+            Self::Create(make) => Call::Create { what: make.what() },
+            Self::CreateJob(job) => Call::CreateJob { job: value(*job) },
+            Self::CreateGuest(job, inherit) => Call::CreateGuest { job: value(*job), inherit: *inherit },
+            Self::Kill(handle) => Call::Kill { handle: value(*handle) },
+            Self::Link(directory, name, handle, most, permanent) => Call::Link {
+                directory: value(*directory),
+                name: &name.0,
+                handle: value(*handle),
+                most: (*most).into(),
+                permanent: *permanent,
+            },
+            Self::Unlink(directory, name) => Call::Unlink { directory: value(*directory), name: &name.0 },
+            Self::Rename(directory, from, to) => {
+                Call::Rename { directory: value(*directory), from: &from.0, to: &to.0 }
+            }
+            Self::Open(directory, path, rights, expected, follow) => Call::Open {
+                directory: value(*directory),
+                path: &path.0,
+                rights: (*rights).into(),
+                expected: expected.map(TypeNumber),
+                follow: *follow,
+            },
+            Self::OpenOrCreate(directory, name, make, rights, exclusive) => Call::OpenOrCreate {
+                directory: value(*directory),
+                name: &name.0,
+                what: make.what(),
+                rights: (*rights).into(),
+                exclusive: *exclusive,
+            },
+            Self::Enumerate(directory, at) => Call::Enumerate { directory: value(*directory), cursor: cursor(*at) },
+            Self::SetPermanent(handle, permanent) => {
+                Call::SetPermanent { handle: value(*handle), permanent: *permanent }
+            }
+            Self::ReadLink(handle) => Call::ReadLink { handle: value(*handle) },
+        }
+    }
+}

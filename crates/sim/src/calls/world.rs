@@ -1,0 +1,250 @@
+//! A manager and the model side by side: each step of a script is done by both, and then everything is compared.
+
+use super::model::{Expected, Model};
+use super::script::{Ask, Cursor, Ref, Step};
+use kobj_abi::{Koid, ObjectType, RawHandle};
+use kobj_core::{Call, CallAnswer, Tally};
+use std::collections::BTreeMap;
+
+/// What a manager begins with: a first job, a guest in it, and that guest's handles to both.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The first job.
+    pub job: Koid,
+    /// The first guest, which is in it.
+    pub guest: Koid,
+    /// The guest's handle to the job.
+    pub job_handle: RawHandle,
+    /// The guest's handle to itself.
+    pub own_handle: RawHandle,
+}
+
+/// An object as it is seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its type.
+    pub object_type: ObjectType,
+    /// The job that it is charged to.
+    pub owner: Option<Koid>,
+    /// Handles to it, in all tables.
+    pub handles: u32,
+    /// All that keeps it.
+    pub references: u32,
+    /// Its name.
+    pub name: Option<Vec<u8>>,
+}
+
+/// What is compared with the model.
+pub trait Manager: Sized {
+    /// A new one.
+    fn start() -> (Self, Start);
+    /// Does a call and all that it leaves to be done.
+    fn call(&mut self, process: Koid, call: Call<'_>) -> Expected;
+    /// What an object looks like, if it lives.
+    fn seen(&self, koid: Koid) -> Option<Seen>;
+    /// The books of a type.
+    fn tally(&self, object_type: ObjectType) -> Tally;
+    /// How many objects of a type a living job is charged for, itself not counted, those of inner jobs neither.
+    fn charged(&self, job: Koid, object_type: ObjectType) -> Option<u64>;
+    /// How many handles a process has.
+    fn handles(&self, process: Koid) -> Option<usize>;
+    /// What else can be checked by itself.
+    fn audit(&self) -> Result<(), String>;
+}
+
+/// A manager and the model.
+#[derive(Debug)]
+pub struct World<M> {
+    manager: M,
+    pub(super) model: Model,
+    start: Start,
+    values: BTreeMap<u32, RawHandle>,
+    guests: BTreeMap<u32, Koid>,
+    cursors: BTreeMap<u32, u64>,
+    /// By which step a value came, the last one if several had it.
+    pub(super) steps: BTreeMap<RawHandle, Ref>,
+}
+
+impl<M: Manager> World<M> {
+    /// A new manager, and a model of it.
+    #[must_use]
+    pub fn new() -> Self {
+        let (manager, start) = M::start();
+        let mut world = Self {
+            manager,
+            model: Model::new(start),
+            start,
+            values: BTreeMap::from([(0, start.job_handle)]),
+            guests: BTreeMap::from([(0, start.guest)]),
+            cursors: BTreeMap::new(),
+            steps: BTreeMap::new(),
+        };
+        world.steps.insert(start.job_handle, Ref::Of(0));
+        world.steps.insert(start.own_handle, Ref::Myself);
+        world
+    }
+
+    fn value(&self, of: Ref) -> RawHandle {
+        let nowhere = |number: u64| RawHandle::from_raw(number.max(1)).unwrap();
+        let given = |step: u32| self.values.get(&step).map_or(u64::from(step), |value| value.raw());
+        match of {
+            Ref::Of(step) => nowhere(given(step)),
+            Ref::Myself => self.start.own_handle,
+            Ref::Near(step, bits) => nowhere(given(step) ^ bits),
+            Ref::MadeUp(number) => nowhere(number),
+        }
+    }
+
+    fn cursor(&self, at: Cursor) -> u64 {
+        match at {
+            Cursor::First => 0,
+            Cursor::After(step) => self.cursors.get(&step).copied().unwrap_or(0),
+            Cursor::Number(number) => number,
+        }
+    }
+
+    /// Does a step and compares. A step of a guest that was never made is left out: nothing is told then.
+    ///
+    /// # Errors
+    /// What differs, in words.
+    pub fn run(&mut self, step: &Step) -> Result<Option<Expected>, String> {
+        let Some(process) = self.guests.get(&step.who).copied() else { return Ok(None) };
+        let call = step.ask.call(|of| self.value(of), |at| self.cursor(at));
+        let reply = self.manager.call(process, call);
+        self.model.check(process, &call, &reply).map_err(|difference| format!("step {}: {difference}", step.id))?;
+        self.note(step, &reply);
+        self.compare().map_err(|difference| format!("after step {} ({:?}): {difference}", step.id, step.ask))?;
+        Ok(Some(reply))
+    }
+
+    fn note(&mut self, step: &Step, reply: &Expected) {
+        match reply {
+            Ok(CallAnswer::Handle(handle) | CallAnswer::Opened { handle, .. }) => {
+                self.values.insert(step.id, *handle);
+                self.steps.insert(*handle, Ref::Of(step.id));
+            }
+            Ok(CallAnswer::Guest { handle, process }) => {
+                self.values.insert(step.id, *handle);
+                self.steps.insert(*handle, Ref::Of(step.id));
+                self.guests.insert(step.id, *process);
+            }
+            Ok(CallAnswer::Entry(Some(entry))) => {
+                self.cursors.insert(step.id, entry.cursor);
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything that can be seen: objects, handles, books.
+    fn compare(&mut self) -> Result<(), String> {
+        self.manager.audit()?;
+        for object_type in ObjectType::ALL {
+            same(|| object_type.name().to_owned(), self.manager.tally(object_type), self.model.tally(object_type))?;
+        }
+        for (koid, seen) in self.model.seen() {
+            same(|| format!("object {koid}"), self.manager.seen(koid), Some(seen))?;
+        }
+        for (job, charged) in self.model.charged() {
+            for object_type in ObjectType::ALL {
+                let expected = charged.get(&object_type).copied().unwrap_or(0);
+                same(|| format!("charges of job {job}"), self.manager.charged(job, object_type), Some(expected))?;
+            }
+        }
+        for (process, handles) in self.model.all_handles() {
+            same(|| format!("handles of {process}"), self.manager.handles(process), Some(handles.len()))?;
+            for handle in handles {
+                let call = Call::HandleInfo { handle };
+                let reply = self.manager.call(process, call);
+                self.model.check(process, &call, &reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn first_guest(&self) -> Koid {
+        self.start.guest
+    }
+
+    /// The guests that steps can be of, those that have ended among them.
+    pub(super) fn guests(&self) -> impl Iterator<Item = (u32, Koid)> + '_ {
+        self.guests.iter().map(|(step, koid)| (*step, *koid))
+    }
+
+    /// The steps that gave a cursor.
+    pub(super) fn listings(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        self.cursors.keys().copied()
+    }
+}
+
+impl<M: Manager> Default for World<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: impl Fn() -> String, found: T, expected: T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{}: {found:?}, expected {expected:?}", what())) }
+}
+
+/// Runs a script from the start.
+///
+/// # Errors
+/// The first difference.
+pub fn replay<M: Manager>(script: &[Step]) -> Result<World<M>, String> {
+    let mut world = World::new();
+    for step in script {
+        world.run(step)?;
+    }
+    Ok(world)
+}
+
+/// The shortest script found that still fails: ever smaller parts are left out, then arguments become plainer.
+#[must_use]
+pub fn shrink(script: &[Step], fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
+    let mut script = script.to_vec();
+    let mut part = script.len().div_ceil(2);
+    while part > 0 {
+        let mut at = 0;
+        let mut shorter = false;
+        while at < script.len() {
+            let mut without = script.clone();
+            without.drain(at..(at + part).min(script.len()));
+            if fails(&without) {
+                script = without;
+                shorter = true;
+            } else {
+                at += part;
+            }
+        }
+        part = if part == 1 && shorter { 1 } else { part / 2 };
+    }
+    for at in 0..script.len() {
+        for plain in plainer(&script[at].ask) {
+            let mut simpler = script.clone();
+            simpler[at].ask = plain;
+            if fails(&simpler) {
+                script = simpler;
+            }
+        }
+    }
+    script
+}
+
+fn plainer(ask: &Ask) -> Vec<Ask> {
+    use super::script::Asked::Same;
+    match ask.clone() {
+        Ask::Duplicate(handle, _) => vec![Ask::Duplicate(handle, Same)],
+        Ask::Replace(handle, _) => vec![Ask::Close(handle), Ask::Replace(handle, Same)],
+        Ask::Derive(handle, _) => vec![Ask::Derive(handle, Same), Ask::Duplicate(handle, Same)],
+        Ask::Transfer(handle, process, _) => vec![Ask::Transfer(handle, process, Same)],
+        Ask::Link(directory, name, handle, _, permanent) => vec![
+            Ask::Link(directory, name.clone(), handle, Same, permanent),
+            Ask::Link(directory, name, handle, Same, false),
+        ],
+        Ask::Open(directory, path, _, _, follow) => vec![Ask::Open(directory, path, Same, None, follow)],
+        Ask::OpenOrCreate(directory, name, make, _, exclusive) => {
+            vec![Ask::OpenOrCreate(directory, name, make.clone(), Same, exclusive), Ask::Create(make)]
+        }
+        _ => Vec::new(),
+    }
+}
