@@ -3,10 +3,12 @@
 //! The seed is printed; `KOBJ_SIM_SEED=N` runs it again, `KOBJ_SIM_COMMANDS=N` sets how many calls are made.
 
 use kobj_abi::{Era, Koid, ObjectType, RawHandle};
-use kobj_core::{Call, CallAnswer, CallError, Tally};
-use kobj_sim::calls::{Generator, Manager, Model, Seen, Start, Step, World, replay, shrink};
+use kobj_core::{Call, CallAnswer, CallError, KillReason, Tally};
+use kobj_sim::calls::{Driven, Generator, Manager, Model, Seen, Start, Step, World, replay, shrink};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 type Reply = Result<CallAnswer, CallError>;
 
@@ -46,8 +48,26 @@ impl Share {
     }
 }
 
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What was done, or with which words it panicked: hundreds of panics while a script is cut down are nobody's to read.
 fn whole<T>(of: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(of)).unwrap_or_else(|_| Err("it panicked".to_owned()))
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(
+            move |panic| {
+                if IS_CAUGHT.get() { PANIC.set(Some(panic.to_string())) } else { usual(panic) }
+            },
+        ));
+    });
+    IS_CAUGHT.set(true);
+    let result = catch_unwind(AssertUnwindSafe(of));
+    IS_CAUGHT.set(false);
+    result.unwrap_or_else(|_| Err(PANIC.take().unwrap_or_default()))
 }
 
 /// One case: a script by a seed, and what came of it.
@@ -63,7 +83,7 @@ fn run_case<M: Manager>(seed: u64, share: &mut Share) -> Result<(), (Vec<Step>, 
                 share.note(&step, &reply);
             }
         }
-        Ok(())
+        world.finish()
     };
     whole(|| run(&mut script, share)).map_err(|why| (script, why))
 }
@@ -102,8 +122,13 @@ impl<const FAULT: u8> Manager for Faulty<FAULT> {
     fn start() -> (Self, Start) {
         let koid = |counter| Koid::new(Era(7), counter).unwrap();
         let handle = |raw| RawHandle::from_raw(raw).unwrap();
-        let start =
-            Start { job: koid(1), guest: koid(2), job_handle: handle(u64::MAX), own_handle: handle(u64::MAX - 1) };
+        let start = Start {
+            job: koid(1),
+            guest: koid(2),
+            job_handle: handle(1),
+            directory_handle: handle(2),
+            own_handle: handle(3),
+        };
         (Self(Model::new(start)), start)
     }
 
@@ -126,16 +151,29 @@ impl<const FAULT: u8> Manager for Faulty<FAULT> {
         Some(self.0.charged().get(&job)?.get(&object_type).copied().unwrap_or(0))
     }
 
-    fn handles(&self, process: Koid) -> Option<usize> {
+    fn handles(&self, process: Koid) -> Vec<RawHandle> {
         self.0.handles(process)
     }
 
+    fn killed(&mut self) -> Vec<(Koid, KillReason)> {
+        self.0.killed()
+    }
+
     fn audit(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), String> {
         Ok(())
     }
 }
 
 #[test]
 fn the_model_agrees_with_itself() {
-    run::<Faulty<0>>("the model", 20_000);
+    run::<Faulty<0>>("the model", 2_000);
+}
+
+#[test]
+fn whole_steps_do_what_the_model_says() {
+    run::<Driven<1_000_000>>("whole steps", 20_000);
 }

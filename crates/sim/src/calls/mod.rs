@@ -3,12 +3,14 @@
 //! [`World`] drives a manager and the [`Model`] by the steps of a script and compares everything after each. A
 //! [`Generator`] makes scripts up, of which about a third is refused; [`shrink`] cuts one that fails down to what it takes.
 
+mod driven;
 mod generator;
 mod model;
 mod namespace;
 mod script;
 mod world;
 
+pub use driven::Driven;
 pub use generator::Generator;
 pub use model::Model;
 pub use script::{Ask, Asked, Cursor, Make, Ref, Step, Text, repeat, step, text};

@@ -6,7 +6,7 @@
 
 use super::world::{Seen, Start};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, Operation, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, CallError, HandleInfo, Tally, What};
+use kobj_core::{Call, CallAnswer, CallError, HandleInfo, KillReason, Tally, What};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A node of the derivation tree.
@@ -38,16 +38,12 @@ pub(super) struct Object {
     pub(super) object_type: ObjectType,
     /// The job that it is charged to; jobs and processes are in it, too.
     pub(super) owner: Option<Koid>,
-    /// Jobs and processes: whether it was killed.
+    /// Whether its job, or the manager, keeps it.
+    pub(super) held: bool,
+    /// Jobs and processes: whether it has ended.
     pub(super) dead: bool,
     /// Symbolic links: where it leads.
     pub(super) target: Vec<u8>,
-}
-
-impl Object {
-    fn is_kept_by_its_job(&self) -> bool {
-        matches!(self.object_type, ObjectType::Job | ObjectType::Process) && !self.dead
-    }
 }
 
 /// A name. All of them stand in one list, in the order in which they were linked.
@@ -76,10 +72,14 @@ pub struct Model {
     pub(super) cursors: BTreeMap<(Koid, u64), u64>,
     pub(super) books: BTreeMap<ObjectType, Tally>,
     /// The value in the reply to the call under way; without one the model chooses.
-    told: Option<RawHandle>,
+    pub(super) told: Option<RawHandle>,
     /// The object and the cursor of the entry in that reply.
     pub(super) told_entry: Option<(Koid, u64)>,
+    /// The caller's handles and those of the guest that it made, in the order in which they were inherited.
+    pub(super) told_inherited: (Vec<RawHandle>, Vec<RawHandle>),
     chosen: u64,
+    /// Guests that ended by the call under way.
+    pub(super) killed: Vec<(Koid, KillReason)>,
     /// What is wrong with what was told.
     pub(super) complaint: Option<String>,
 }
@@ -141,14 +141,18 @@ impl Model {
             books: BTreeMap::new(),
             told: None,
             told_entry: None,
+            told_inherited: Default::default(),
             chosen: 0,
+            killed: Vec::new(),
             complaint: None,
         };
         let job = model.new_object(ObjectType::Job, None, &[]);
         let guest = model.new_object(ObjectType::Process, Some(job), &[]);
+        let directory = model.new_object(ObjectType::Directory, Some(job), &[]);
+        model.objects.get_mut(&directory).unwrap().held = true;
         assert_eq!((job, guest), (start.job, start.guest), "the first job and the first guest have the first ids");
         model.tables.insert(guest, Table::default());
-        for (koid, value) in [(job, start.job_handle), (guest, start.own_handle)] {
+        for (koid, value) in [(job, start.job_handle), (guest, start.own_handle), (directory, start.directory_handle)] {
             model.told = Some(value);
             model.open_handle(guest, koid, full(model.objects[&koid].object_type));
         }
@@ -159,7 +163,14 @@ impl Model {
     ///
     /// # Errors
     /// What differs, in words.
-    pub fn check(&mut self, process: Koid, call: &Call<'_>, reply: &Expected) -> Result<(), String> {
+    pub fn check(
+        &mut self,
+        process: Koid,
+        call: &Call<'_>,
+        reply: &Expected,
+        inherited: (Vec<RawHandle>, Vec<RawHandle>),
+    ) -> Result<(), String> {
+        self.told_inherited = inherited;
         self.told = match reply {
             Ok(CallAnswer::Handle(handle) | CallAnswer::Opened { handle, .. } | CallAnswer::Guest { handle, .. }) => {
                 Some(*handle)
@@ -183,8 +194,10 @@ impl Model {
     /// # Errors
     /// As the manager's.
     pub fn answer(&mut self, process: Koid, call: &Call<'_>) -> Expected {
-        if !self.tables.contains_key(&process) {
-            return Err(CallError::NoProcess { process });
+        match self.objects.get(&process) {
+            None => return Err(CallError::NoProcess { process }),
+            Some(object) if object.dead => return Err(CallError::Dying { koid: process }),
+            Some(_) => {}
         }
         match *call {
             Call::Close { handle } => self.close(process, handle),
@@ -269,7 +282,7 @@ impl Model {
     }
 
     pub(super) fn reference_count(&self, koid: Koid) -> u32 {
-        let kept_by_its_job = self.objects[&koid].is_kept_by_its_job();
+        let kept_by_its_job = self.objects[&koid].held;
         let kept_by_name = self.names.iter().any(|name| name.koid == koid && name.permanent);
         self.handle_count(koid) + u32::from(kept_by_its_job) + u32::from(kept_by_name)
     }
@@ -278,12 +291,11 @@ impl Model {
     #[must_use]
     pub fn seen(&self) -> BTreeMap<Koid, Seen> {
         let see = |(koid, object): (&Koid, &Object)| {
-            let kept_by_job = u32::from(object.is_kept_by_its_job());
             let seen = Seen {
                 object_type: object.object_type,
                 owner: object.owner,
                 handles: 0,
-                references: kept_by_job,
+                references: u32::from(object.held),
                 name: None,
             };
             (*koid, seen)
@@ -316,15 +328,22 @@ impl Model {
         charged
     }
 
-    /// How many handles a living process has.
+    /// Guests that ended since this was asked last.
+    pub fn killed(&mut self) -> Vec<(Koid, KillReason)> {
+        let mut killed = std::mem::take(&mut self.killed);
+        killed.sort_unstable_by_key(|(koid, _)| *koid);
+        killed
+    }
+
+    /// The handles of a living process.
     #[must_use]
-    pub fn handles(&self, process: Koid) -> Option<usize> {
-        self.tables.get(&process).map(|table| table.handles.len())
+    pub fn handles(&self, process: Koid) -> Vec<RawHandle> {
+        self.tables.get(&process).map(|table| table.handles.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Each living process with its handles.
     pub(super) fn all_handles(&self) -> Vec<(Koid, Vec<RawHandle>)> {
-        self.tables.iter().map(|(process, table)| (*process, table.handles.keys().copied().collect())).collect()
+        self.tables.keys().map(|process| (*process, self.handles(*process))).collect()
     }
 
     /// Whether a process can make calls.
@@ -364,7 +383,8 @@ impl Model {
     pub(super) fn new_object(&mut self, object_type: ObjectType, owner: Option<Koid>, target: &[u8]) -> Koid {
         self.issued += 1;
         let koid = Koid::new(self.era, self.issued).unwrap();
-        self.objects.insert(koid, Object { object_type, owner, dead: false, target: target.to_vec() });
+        let held = matches!(object_type, ObjectType::Job | ObjectType::Process);
+        self.objects.insert(koid, Object { object_type, owner, held, dead: false, target: target.to_vec() });
         let tally = self.books.entry(object_type).or_default();
         tally.created += 1;
         tally.live += 1;
@@ -396,7 +416,7 @@ impl Model {
         self.settle(handle.koid);
     }
 
-    /// Takes away the name and the object where nothing keeps them.
+    /// Takes away the name and the object where nothing keeps them. A job that nobody refers to ends when it is empty.
     pub(super) fn settle(&mut self, koid: Koid) {
         let mut work = vec![koid];
         while let Some(koid) = work.pop() {
@@ -405,6 +425,10 @@ impl Model {
             }
             if self.handle_count(koid) == 0 {
                 self.names.retain(|name| name.koid != koid || name.permanent);
+            }
+            if self.is_left_alone(koid) {
+                let job = self.objects.get_mut(&koid).unwrap();
+                (job.held, job.dead) = (false, true);
             }
             if self.reference_count(koid) > 0 {
                 continue;
@@ -415,7 +439,17 @@ impl Model {
             tally.live -= 1;
             work.extend(self.names.iter().filter(|name| name.directory == koid).map(|name| name.koid));
             self.names.retain(|name| name.directory != koid);
+            work.extend(object.owner);
         }
+    }
+
+    fn is_left_alone(&self, koid: Koid) -> bool {
+        let object = &self.objects[&koid];
+        let is_inner = object.object_type == ObjectType::Job && object.owner.is_some();
+        is_inner
+            && object.held
+            && self.reference_count(koid) == 1
+            && !self.objects.values().any(|other| other.owner == Some(koid))
     }
 
     // Handles.

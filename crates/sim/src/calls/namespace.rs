@@ -1,8 +1,8 @@
 //! The model's names and its jobs: the second half of [`super::model`].
 
-use super::model::{Expected, Model, Name, full};
+use super::model::{Expected, Model, Name, Object, full};
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
-use kobj_core::{CallAnswer, CallError, Entry, EntryName, What};
+use kobj_core::{CallAnswer, CallError, Entry, EntryName, KillReason, What};
 
 /// Levels of jobs below the first, of directories below one, symbolic links on a path.
 const JOBS_DEEP: u8 = 32;
@@ -323,16 +323,35 @@ impl Model {
     pub(super) fn create_guest(&mut self, process: Koid, job: RawHandle, inherit: bool) -> Expected {
         let job = self.open_job(process, job, Operation::CreateProcess)?;
         let koid = self.new_object(ObjectType::Process, Some(job), &[]);
+        let told = self.told.take();
         self.tables.insert(koid, Default::default());
-        let _ = inherit;
+        if inherit {
+            self.inherit(process, koid);
+        }
+        self.told = told;
         let handle = self.open_handle(process, koid, full(ObjectType::Process));
         Ok(CallAnswer::Guest { handle, process: koid })
+    }
+
+    fn inherit(&mut self, from: Koid, to: Koid) {
+        let (mut order, values) = std::mem::take(&mut self.told_inherited);
+        if order.is_empty() {
+            order = self.tables[&from].handles.keys().copied().collect();
+        }
+        let mut values = values.into_iter();
+        for value in order {
+            let Some(handle) = self.tables[&from].handles.get(&value).copied() else { continue };
+            if handle.inheritable {
+                self.told = values.next();
+                self.new_handle(to, handle);
+            }
+        }
     }
 
     pub(super) fn kill(&mut self, process: Koid, handle: RawHandle) -> Expected {
         let koid = self.look(process, handle, Operation::Kill)?.koid;
         if self.objects[&koid].object_type == ObjectType::Process {
-            self.kill_process(koid);
+            self.kill_process(koid, KillReason::Killed);
             return Ok(CallAnswer::Done);
         }
         if self.objects[&koid].owner.is_none() {
@@ -342,11 +361,13 @@ impl Model {
         Ok(CallAnswer::Done)
     }
 
-    fn kill_process(&mut self, koid: Koid) {
-        if self.objects[&koid].dead {
+    fn kill_process(&mut self, koid: Koid, reason: KillReason) {
+        let process = self.objects.get_mut(&koid).unwrap();
+        if process.dead {
             return;
         }
-        self.objects.get_mut(&koid).unwrap().dead = true;
+        (process.held, process.dead) = (false, true);
+        self.killed.push((koid, reason));
         while let Some((value, _)) = self.tables[&koid].handles.first_key_value() {
             self.end_handle(koid, *value);
         }
@@ -354,33 +375,49 @@ impl Model {
         self.settle(koid);
     }
 
+    /// What is in a job, that in inner jobs first.
+    fn inside(&self, job: Koid) -> Vec<Koid> {
+        let own: Vec<Koid> =
+            self.objects.iter().filter(|(_, object)| object.owner == Some(job)).map(|(koid, _)| *koid).collect();
+        let is_job = |koid: &&Koid| self.objects[koid].object_type == ObjectType::Job;
+        let inner: Vec<Koid> = own.iter().filter(is_job).flat_map(|inner| self.inside(*inner)).collect();
+        [inner, own].concat()
+    }
+
+    /// First all guests in it end, then all else, the inner first; what somebody has a handle to goes to the job around.
     fn kill_job(&mut self, koid: Koid) {
-        if self.objects[&koid].dead {
-            return;
+        let all = self.inside(koid);
+        for object in all.iter().chain([&koid]) {
+            let object = self.objects.get_mut(object).unwrap();
+            object.dead |= object.object_type == ObjectType::Job;
         }
-        self.objects.get_mut(&koid).unwrap().dead = true;
-        let outer = self.objects[&koid].owner;
-        let inside = |model: &Self, wanted: ObjectType| -> Vec<Koid> {
-            let inside = model.objects.iter().filter(|(_, object)| object.owner == Some(koid));
-            inside.filter(|(_, object)| object.object_type == wanted).map(|(koid, _)| *koid).collect()
-        };
-        for job in inside(self, ObjectType::Job) {
-            self.kill_job(job);
-        }
-        for process in inside(self, ObjectType::Process) {
-            if self.objects.contains_key(&process) {
-                self.kill_process(process);
+        for object in &all {
+            if self.objects.get(object).is_some_and(|object| object.object_type == ObjectType::Process) {
+                self.kill_process(*object, KillReason::JobKilled);
             }
         }
-        let named: Vec<Koid> =
-            self.objects.iter().filter(|(_, object)| object.owner == Some(koid)).map(|(koid, _)| *koid).collect();
-        for object in named {
-            self.names.retain(|name| name.koid != object);
-            self.settle(object);
-        }
-        for object in self.objects.values_mut().filter(|object| object.owner == Some(koid)) {
-            object.owner = outer;
+        self.empty_job(koid);
+        if let Some(job) = self.objects.get_mut(&koid) {
+            job.held = false;
         }
         self.settle(koid);
+    }
+
+    fn empty_job(&mut self, job: Koid) {
+        // It may have ended with the last guest in it.
+        let Some(around) = self.objects.get(&job).map(|job| job.owner) else { return };
+        let is_in = |(_, object): &(&Koid, &Object)| object.owner == Some(job);
+        let jobs = |(_, object): &(&Koid, &Object)| object.object_type == ObjectType::Job;
+        let inner: Vec<Koid> = self.objects.iter().filter(is_in).filter(jobs).map(|(koid, _)| *koid).collect();
+        for inner in inner {
+            self.empty_job(inner);
+        }
+        let left: Vec<Koid> = self.objects.iter().filter(is_in).map(|(koid, _)| *koid).collect();
+        for koid in left {
+            self.names.retain(|name| name.koid != koid);
+            let Some(object) = self.objects.get_mut(&koid) else { continue };
+            (object.owner, object.held) = (around, false);
+            self.settle(koid);
+        }
     }
 }

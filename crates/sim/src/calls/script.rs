@@ -10,7 +10,7 @@ use std::fmt;
 /// One call of a script.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Step {
-    /// By which later steps name what this one gave; 0 is what the world starts with.
+    /// By which later steps name what this one gave; 0 gave the first guest's handle to the first job.
     pub id: u32,
     /// The step that made the calling guest; 0 for the first one.
     pub who: u32,
@@ -35,6 +35,10 @@ impl fmt::Debug for Step {
 pub enum Ref {
     /// What that step gave, in whichever table that is, and whether or not it lives still.
     Of(u32),
+    /// The handle at this place, from 0, among those that the guest made by that step inherited.
+    Inherited(u32, u32),
+    /// The first guest's handle to the first directory.
+    Top,
     /// The first guest's handle to its own process.
     Myself,
     /// What that step gave, with some bits flipped.
@@ -166,6 +170,46 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// The handles that it names.
+    fn refs(&mut self) -> Vec<&mut Ref> {
+        match self {
+            Self::Create(_) => Vec::new(),
+            Self::Transfer(handle, other, _) | Self::Link(handle, _, other, _, _) => vec![handle, other],
+            Self::Close(handle)
+            | Self::Duplicate(handle, _)
+            | Self::Replace(handle, _)
+            | Self::Derive(handle, _)
+            | Self::Revoke(handle)
+            | Self::HandleInfo(handle)
+            | Self::SetInheritable(handle, _)
+            | Self::CreateJob(handle)
+            | Self::CreateGuest(handle, _)
+            | Self::Kill(handle)
+            | Self::Unlink(handle, _)
+            | Self::Rename(handle, _, _)
+            | Self::Open(handle, _, _, _, _)
+            | Self::OpenOrCreate(handle, _, _, _, _)
+            | Self::Enumerate(handle, _)
+            | Self::SetPermanent(handle, _)
+            | Self::ReadLink(handle) => vec![handle],
+        }
+    }
+
+    /// The handle that it copies or moves, if it does.
+    pub(super) fn copied(&self) -> Option<Ref> {
+        match self {
+            Self::Duplicate(from, _) | Self::Replace(from, _) | Self::Derive(from, _) | Self::Transfer(from, _, _) => {
+                Some(*from)
+            }
+            _ => None,
+        }
+    }
+
+    /// Names another handle where it named what that step gave.
+    pub(super) fn rename(&mut self, step: u32, to: Ref) {
+        self.refs().into_iter().filter(|of| **of == Ref::Of(step)).for_each(|of| *of = to);
+    }
+
     /// The call, with the values that handles and cursors have in one manager.
     #[must_use]
     pub fn call(&self, value: impl Fn(Ref) -> RawHandle, cursor: impl Fn(Cursor) -> u64) -> Call<'_> {

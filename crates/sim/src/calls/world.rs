@@ -3,7 +3,7 @@
 use super::model::{Expected, Model};
 use super::script::{Ask, Cursor, Ref, Step};
 use kobj_abi::{Koid, ObjectType, RawHandle};
-use kobj_core::{Call, CallAnswer, Tally};
+use kobj_core::{Call, CallAnswer, KillReason, Tally};
 use std::collections::BTreeMap;
 
 /// What a manager begins with: a first job, a guest in it, and that guest's handles to both.
@@ -15,6 +15,8 @@ pub struct Start {
     pub guest: Koid,
     /// The guest's handle to the job.
     pub job_handle: RawHandle,
+    /// The guest's handle to the first directory, which is in the job.
+    pub directory_handle: RawHandle,
     /// The guest's handle to itself.
     pub own_handle: RawHandle,
 }
@@ -46,10 +48,14 @@ pub trait Manager: Sized {
     fn tally(&self, object_type: ObjectType) -> Tally;
     /// How many objects of a type a living job is charged for, itself not counted, those of inner jobs neither.
     fn charged(&self, job: Koid, object_type: ObjectType) -> Option<u64>;
-    /// How many handles a process has.
-    fn handles(&self, process: Koid) -> Option<usize>;
+    /// The handles of a process. What a new one inherited stands there in the order in which it stands in its maker's.
+    fn handles(&self, process: Koid) -> Vec<RawHandle>;
+    /// Which guests were said to have ended since this was asked last.
+    fn killed(&mut self) -> Vec<(Koid, KillReason)>;
     /// What else can be checked by itself.
     fn audit(&self) -> Result<(), String>;
+    /// Its end, with all that there is.
+    fn finish(self) -> Result<(), String>;
 }
 
 /// A manager and the model.
@@ -59,6 +65,7 @@ pub struct World<M> {
     pub(super) model: Model,
     start: Start,
     values: BTreeMap<u32, RawHandle>,
+    inherited: BTreeMap<(u32, u32), RawHandle>,
     guests: BTreeMap<u32, Koid>,
     cursors: BTreeMap<u32, u64>,
     /// By which step a value came, the last one if several had it.
@@ -75,12 +82,14 @@ impl<M: Manager> World<M> {
             model: Model::new(start),
             start,
             values: BTreeMap::from([(0, start.job_handle)]),
+            inherited: BTreeMap::new(),
             guests: BTreeMap::from([(0, start.guest)]),
             cursors: BTreeMap::new(),
             steps: BTreeMap::new(),
         };
         world.steps.insert(start.job_handle, Ref::Of(0));
         world.steps.insert(start.own_handle, Ref::Myself);
+        world.steps.insert(start.directory_handle, Ref::Top);
         world
     }
 
@@ -89,7 +98,9 @@ impl<M: Manager> World<M> {
         let given = |step: u32| self.values.get(&step).map_or(u64::from(step), |value| value.raw());
         match of {
             Ref::Of(step) => nowhere(given(step)),
+            Ref::Inherited(step, at) => nowhere(self.inherited.get(&(step, at)).map_or(0, |value| value.raw())),
             Ref::Myself => self.start.own_handle,
+            Ref::Top => self.start.directory_handle,
             Ref::Near(step, bits) => nowhere(given(step) ^ bits),
             Ref::MadeUp(number) => nowhere(number),
         }
@@ -111,7 +122,12 @@ impl<M: Manager> World<M> {
         let Some(process) = self.guests.get(&step.who).copied() else { return Ok(None) };
         let call = step.ask.call(|of| self.value(of), |at| self.cursor(at));
         let reply = self.manager.call(process, call);
-        self.model.check(process, &call, &reply).map_err(|difference| format!("step {}: {difference}", step.id))?;
+        let listed = match reply {
+            Ok(CallAnswer::Guest { process: new, .. }) => (self.manager.handles(process), self.manager.handles(new)),
+            _ => Default::default(),
+        };
+        let checked = self.model.check(process, &call, &reply, listed);
+        checked.map_err(|difference| format!("step {}: {difference}", step.id))?;
         self.note(step, &reply);
         self.compare().map_err(|difference| format!("after step {} ({:?}): {difference}", step.id, step.ask))?;
         Ok(Some(reply))
@@ -127,6 +143,10 @@ impl<M: Manager> World<M> {
                 self.values.insert(step.id, *handle);
                 self.steps.insert(*handle, Ref::Of(step.id));
                 self.guests.insert(step.id, *process);
+                for (at, value) in (0..).zip(self.manager.handles(*process)) {
+                    self.inherited.insert((step.id, at), value);
+                    self.steps.insert(value, Ref::Inherited(step.id, at));
+                }
             }
             Ok(CallAnswer::Entry(Some(entry))) => {
                 self.cursors.insert(step.id, entry.cursor);
@@ -150,15 +170,28 @@ impl<M: Manager> World<M> {
                 same(|| format!("charges of job {job}"), self.manager.charged(job, object_type), Some(expected))?;
             }
         }
+        let mut killed = self.manager.killed();
+        killed.sort_unstable_by_key(|(koid, _)| *koid);
+        same(|| "ended".to_owned(), killed, self.model.killed())?;
         for (process, handles) in self.model.all_handles() {
-            same(|| format!("handles of {process}"), self.manager.handles(process), Some(handles.len()))?;
+            let mut found = self.manager.handles(process);
+            found.sort_unstable();
+            same(|| format!("handles of {process}"), &found, &handles)?;
             for handle in handles {
                 let call = Call::HandleInfo { handle };
                 let reply = self.manager.call(process, call);
-                self.model.check(process, &call, &reply)?;
+                self.model.check(process, &call, &reply, Default::default())?;
             }
         }
         Ok(())
+    }
+
+    /// Ends the manager.
+    ///
+    /// # Errors
+    /// What is left, or does not agree with the books.
+    pub fn finish(self) -> Result<(), String> {
+        self.manager.finish()
     }
 
     pub(super) fn first_guest(&self) -> Koid {
@@ -217,6 +250,17 @@ pub fn shrink(script: &[Step], fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
             }
         }
         part = if part == 1 && shorter { 1 } else { part / 2 };
+    }
+    // A handle that was copied or moved may not be needed: what it came from does.
+    let mut at = 0;
+    while let Some(step) = script.get(at).cloned() {
+        let mut without = script.clone();
+        without.remove(at);
+        step.ask
+            .copied()
+            .into_iter()
+            .for_each(|from| without.iter_mut().for_each(|later| later.ask.rename(step.id, from)));
+        if fails(&without) { script = without } else { at += 1 }
     }
     for at in 0..script.len() {
         for plain in plainer(&script[at].ask) {
