@@ -22,8 +22,9 @@ impl Core {
         // Up the tree: a dying job ends with the last object in it. No deeper than jobs nest.
         while let Some(object) = next {
             if self.job(object).is_some() && self.handles_to(object) > 0 {
-                // Somebody has a handle to the job: its books are closed, and it stays to be asked.
+                // Somebody has a handle to the job: its books are closed, and it stays to be asked, without a name.
                 self.end_job(object);
+                self.lose_name(object.place());
                 self.left_by_the_dying(object);
                 break;
             }

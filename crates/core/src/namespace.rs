@@ -391,16 +391,26 @@ impl Core {
         cursor: u64,
     ) -> Result<Option<Entry>, CallError> {
         let meant = self.meant(caller, directory, Operation::Enumerate)?;
-        let Some(named) = self.names.after(meant.object.place(), cursor) else { return Ok(None) };
-        let object = self.slab.at(named.target).ok();
-        Ok(object.zip(EntryName::new(named.name)).map(|(object, name)| Entry {
-            name,
+        Ok(self.names.after(meant.object.place(), cursor).and_then(|named| self.entry(&named)))
+    }
+
+    fn entry(&self, named: &Named<'_>) -> Option<Entry> {
+        let object = self.slab.at(named.target).ok()?;
+        Some(Entry {
+            name: EntryName::new(named.name)?,
             koid: object.koid(),
             object_type: self.type_of(object).number(),
             most: named.most,
             permanent: named.permanent,
             cursor: named.cursor,
-        }))
+        })
+    }
+
+    /// The directory that names an object, and the entry there; `None` if none does.
+    #[must_use]
+    pub fn name_of(&self, koid: Koid) -> Option<(Koid, Entry)> {
+        let named = self.names.name_of(self.find(koid).ok()?.place())?;
+        Some((self.slab.at(named.directory).ok()?.koid(), self.entry(&named)?))
     }
 
     pub(crate) fn call_read_link(&self, caller: &Caller, handle: RawHandle) -> Result<Vec<u8>, CallError> {

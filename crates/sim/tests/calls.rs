@@ -111,6 +111,7 @@ fn run<M: Manager>(name: &str, calls: u64) -> Share {
     for ((call, reply), count) in &share.replies {
         println!("{count:8} {call} -> {reply}");
     }
+    println!("{:?}", share.kinds());
     println!("{name}: {} calls, {} percent refused", share.calls, share.refused * 100 / share.calls);
     share
 }

@@ -1,7 +1,7 @@
 //! The core as it is compared with the model.
 
 use super::model::Expected;
-use super::world::{Manager, Seen, Start};
+use super::world::{Manager, Seen, SeenName, Start};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, RawHandle};
 use kobj_core::image::Time;
 use kobj_core::{Call, Core, Effect, KillReason, Limits, Tally};
@@ -48,12 +48,18 @@ impl<const WORK_PER_STEP: u32> Manager for Driven<WORK_PER_STEP> {
 
     fn seen(&self, koid: Koid) -> Option<Seen> {
         let info = self.core.query(koid).ok()?;
+        let name = self.core.name_of(koid).map(|(directory, entry)| SeenName {
+            directory,
+            name: entry.name,
+            most: entry.most,
+            permanent: entry.permanent,
+        });
         Some(Seen {
             object_type: info.object_type,
             owner: info.owner,
             handles: self.core.handle_count(koid).ok()?,
             references: info.references,
-            name: info.name,
+            name,
         })
     }
 

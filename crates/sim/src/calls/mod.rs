@@ -14,4 +14,4 @@ pub use driven::Driven;
 pub use generator::Generator;
 pub use model::Model;
 pub use script::{Ask, Asked, Cursor, Make, Ref, Step, Text, repeat, step, text};
-pub use world::{Manager, Seen, Start, World, replay, shrink};
+pub use world::{Manager, Seen, SeenName, Start, World, replay, shrink};

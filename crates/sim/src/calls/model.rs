@@ -4,9 +4,9 @@
 //! Values of handles and cursors are the manager's to choose: the model takes them from the reply and checks that they are
 //! new where they must be new, and the same where they must be the same.
 
-use super::world::{Seen, Start};
+use super::world::{Seen, SeenName, Start};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, Operation, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, CallError, HandleInfo, KillReason, Tally, What};
+use kobj_core::{Call, CallAnswer, CallError, EntryName, HandleInfo, KillReason, Tally, What};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A node of the derivation tree.
@@ -308,7 +308,12 @@ impl Model {
         }
         for name in &self.names {
             let object = seen.get_mut(&name.koid).unwrap();
-            object.name = Some(name.name.clone());
+            object.name = Some(SeenName {
+                directory: name.directory,
+                name: EntryName::new(&name.name).unwrap(),
+                most: name.most,
+                permanent: name.permanent,
+            });
             object.references += u32::from(name.permanent);
         }
         seen

@@ -106,9 +106,9 @@ impl Model {
         if object.koid == directory || above.contains(&object.koid) {
             return Err(CallError::Cycle { koid: object.koid });
         }
-        // The directory named stands below `above` and `directory`, and has levels of its own.
+        // The deepest directory in it has `above`, `directory` and all levels but its own above it.
         let levels = self.levels(object.koid);
-        if levels > 0 && above.len() + levels > usize::from(DIRECTORIES_DEEP) {
+        if above.len() + levels > usize::from(DIRECTORIES_DEEP) && levels > 0 {
             return Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP });
         }
         self.add_name(directory, name, object.koid, most, permanent);
@@ -210,6 +210,9 @@ impl Model {
         Self::meant(asked)?;
         let Some(entry) = self.named(directory, name).cloned() else {
             let rights = Self::part(directory, asked, full(object_type))?;
+            if object_type == ObjectType::Directory && self.above(directory).len() >= usize::from(DIRECTORIES_DEEP) {
+                return Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP });
+            }
             let koid = self.make(process, what);
             self.add_name(directory, name, koid, rights, false);
             let handle = self.open_handle(process, koid, rights);
@@ -397,6 +400,7 @@ impl Model {
             }
         }
         self.empty_job(koid);
+        self.names.retain(|name| name.koid != koid);
         if let Some(job) = self.objects.get_mut(&koid) {
             job.held = false;
         }

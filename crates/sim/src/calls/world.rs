@@ -2,8 +2,8 @@
 
 use super::model::{Expected, Model};
 use super::script::{Ask, Cursor, Ref, Step};
-use kobj_abi::{Koid, ObjectType, RawHandle};
-use kobj_core::{Call, CallAnswer, KillReason, Tally};
+use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
+use kobj_core::{Call, CallAnswer, EntryName, KillReason, Tally};
 use std::collections::BTreeMap;
 
 /// What a manager begins with: a first job, a guest in it, and that guest's handles to both.
@@ -33,7 +33,20 @@ pub struct Seen {
     /// All that keeps it.
     pub references: u32,
     /// Its name.
-    pub name: Option<Vec<u8>>,
+    pub name: Option<SeenName>,
+}
+
+/// A name as it is seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenName {
+    /// The directory.
+    pub directory: Koid,
+    /// The name in it.
+    pub name: EntryName,
+    /// The most rights that it grants.
+    pub most: Rights,
+    /// Whether it keeps the object.
+    pub permanent: bool,
 }
 
 /// What is compared with the model.
