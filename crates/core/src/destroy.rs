@@ -96,6 +96,8 @@ impl Core {
         let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
         let object_type = self.type_of(object);
         let Some(home) = self.body(object).and_then(|body| body.home) else { return };
+        // The killer must not follow it out of the job.
+        self.kill.passes(home, &self.links);
         self.links.change_source(&mut self.slab, home, around.place());
         if let Ok(header) = self.slab.header_mut(object) {
             header.set_owner(Some(around.place()));
