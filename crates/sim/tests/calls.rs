@@ -176,10 +176,10 @@ fn the_model_agrees_with_itself() {
 
 #[test]
 fn whole_steps_do_what_the_model_says() {
-    run::<Driven<1_000_000>>("whole steps", 20_000);
+    run::<Driven<1_000_000>>("whole steps", 100_000);
 }
 
 #[test]
 fn small_steps_come_to_the_same_end() {
-    run::<Driven<1>>("small steps", 20_000);
+    run::<Driven<1>>("small steps", 100_000);
 }
