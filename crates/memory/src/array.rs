@@ -224,6 +224,12 @@ impl<T> Pool<T> {
         }
     }
 
+    /// How many places were ever used: each value's index is below.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        self.entries.len()
+    }
+
     /// The first value whose place is not before `from`, with its place: a cursor that bears changes in between.
     #[must_use]
     pub fn next_from(&self, from: Place) -> Option<(Place, &T)> {

@@ -163,9 +163,11 @@ mod memory {
         let offset = align_of::<T>() - made.addr() % align_of::<T>();
         // SAFETY: the result must lie in the allocation: the offset is at most the slack that `layout` added.
         let first = unsafe { made.add(offset) };
-        // SAFETY: one byte in front must be in the allocation and nobody's: the offset is 16 at least, as `made` is aligned
-        // to 16. A smaller ALIGN_MOST than 1 would break it.
-        unsafe { first.sub(1).write(offset as u8) };
+        // SAFETY: the byte in front must be in the allocation: the offset is 16 at least, as `made` is aligned to 16. A
+        // smaller ALIGN_MOST than 1 would break it.
+        let note = unsafe { first.sub(1) };
+        // SAFETY: it must be nobody's: it stands in front of the entries.
+        unsafe { note.write(offset as u8) };
         Ok(first.cast())
     }
 
@@ -175,8 +177,10 @@ mod memory {
         let Ok(layout) = layout::<T>(bucket) else { return };
         let mut made: *mut u8 = first.cast();
         if slack::<T>() > 0 {
-            // SAFETY: it must be the byte that `allocate` wrote: the caller's duty; nobody writes in front of the entries.
-            let offset = unsafe { first.cast::<u8>().sub(1).read() };
+            // SAFETY: the byte in front must be in the allocation: `allocate` left room there, and `first` is its.
+            let note = unsafe { made.sub(1) };
+            // SAFETY: it must be written: `allocate` did, and nobody else writes in front of the entries.
+            let offset = unsafe { note.read() };
             // SAFETY: the result must lie in the allocation: it is where `allocate` began to count.
             made = unsafe { made.sub(usize::from(offset)) };
         }

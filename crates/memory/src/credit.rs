@@ -179,16 +179,21 @@ impl LeaseBlock {
         load_32(&self.abandoned, Ordering::Acquire) != 0
     }
 
-    /// What ended is read first, from every block, and what was made after it ([`LeaseBlock::add_begun`]): whatever was seen to end
-    /// is then seen to have been made, also by another thread.
-    pub(crate) fn add_ended(&self, totals: &mut Totals) {
+    fn add_ended(&self, totals: &mut Totals) {
         totals.destroyed += self.destroyed.get();
         totals.closed += self.closed.get();
     }
 
-    pub(crate) fn add_begun(&self, totals: &mut Totals) {
+    fn add_begun(&self, totals: &mut Totals) {
         totals.created += self.created.get();
         totals.opened += self.opened.get();
+    }
+
+    /// Adds what blocks counted. What ended is read first, from every block, and what was made after it: whatever is seen to
+    /// end is then seen to have been made, also by another thread.
+    pub(crate) fn add_all<'a>(blocks: impl Iterator<Item = &'a Self> + Clone, totals: &mut Totals) {
+        blocks.clone().for_each(|block| block.add_ended(totals));
+        blocks.for_each(|block| block.add_begun(totals));
     }
 }
 
@@ -220,8 +225,7 @@ mod tests {
         block.end_object();
         block.end_handle();
         let mut totals = Totals::default();
-        block.add_ended(&mut totals);
-        block.add_begun(&mut totals);
+        LeaseBlock::add_all([&block].into_iter(), &mut totals);
         assert_eq!(totals, Totals { created: 1, destroyed: 1, opened: 2, closed: 1 });
         assert_eq!((block.objects.unused(), block.handles.unused()), (1, 1));
     }

@@ -330,8 +330,7 @@ impl LeaseBook {
         let Open { block, number } = self.leases.remove(place)?;
         let row = Place::new(u32::from(number.0.saturating_sub(TypeNumber::FIRST_OWN.0)));
         if let Some(totals) = row.and_then(|row| self.ended.get_mut(row)) {
-            block.add_ended(totals);
-            block.add_begun(totals);
+            LeaseBlock::add_all([&*block].into_iter(), totals);
         }
         Some((LeasePlace(place), unused))
     }
@@ -340,10 +339,7 @@ impl LeaseBook {
     #[must_use]
     pub fn totals_of(&self, lease: LeasePlace) -> Totals {
         let mut totals = Totals::default();
-        if let Some(block) = self.block(lease) {
-            block.add_ended(&mut totals);
-            block.add_begun(&mut totals);
-        }
+        LeaseBlock::add_all(self.block(lease).into_iter(), &mut totals);
         totals
     }
 
@@ -363,9 +359,8 @@ impl LeaseBook {
                 totals.closed += ended.closed;
             }
         }
-        let open = || self.leases.iter().filter(|(_, open)| wanted(open.number)).map(|(_, open)| &open.block);
-        open().for_each(|block| block.add_ended(&mut totals));
-        open().for_each(|block| block.add_begun(&mut totals));
+        let open = (0..self.leases.places()).filter_map(|index| self.leases.get(Place::new(index)?));
+        LeaseBlock::add_all(open.filter(|open| wanted(open.number)).map(|open| &*open.block), &mut totals);
         totals
     }
 }

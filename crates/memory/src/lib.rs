@@ -14,17 +14,22 @@ extern crate std;
 #[cfg(not(any(loom, shuttle)))]
 mod array;
 mod buckets;
+// Models use a part of it.
+#[cfg_attr(any(loom, shuttle), allow(dead_code))]
 mod credit;
 mod fallible;
 mod gate;
 mod handle_entry;
 mod handle_table;
+#[cfg_attr(any(loom, shuttle), allow(dead_code))]
 mod header;
 #[cfg(not(any(loom, shuttle)))]
 mod lease;
 mod lock;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models_objects;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models_table;
 mod nodes;

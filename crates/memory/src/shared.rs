@@ -73,7 +73,8 @@ impl<T> Deref for Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        if crate::sync::load_64(&self.counted().count, Ordering::Relaxed) >= FOR_EVER {
+        // Relaxed: a count that is lost stays lost, and no other is near.
+        if self.counted().count.load(Ordering::Relaxed) >= FOR_EVER {
             return;
         }
         // Release: what this owner did to the value comes before its end. Acquire: the last one sees what all others did.
