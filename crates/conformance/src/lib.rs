@@ -15,6 +15,7 @@ mod families;
 pub mod rights;
 mod row;
 mod subject;
+pub mod threads;
 mod world;
 
 pub use families::rows;

@@ -150,7 +150,7 @@ impl<S: Subject> Row<S> {
     /// # Errors
     /// What was done otherwise, in words.
     pub fn run(&self, options: S::Options) -> Outcome {
-        let mut world = World::start(options);
+        let mut world = World::start(options)?;
         match self.run {
             Run::Function(function) => function(&mut world),
             Run::Rights(object_type, operation) => rights::run(&mut world, object_type, operation),

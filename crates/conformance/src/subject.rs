@@ -24,7 +24,10 @@ pub trait Subject: Sized {
     type Options: Copy;
 
     /// One that has just begun.
-    fn start(options: Self::Options) -> (Self, Start);
+    ///
+    /// # Errors
+    /// Why it does not begin.
+    fn start(options: Self::Options) -> Result<(Self, Start), CallError>;
 
     /// Does a call, and all that it leaves to be done.
     ///

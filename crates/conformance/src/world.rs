@@ -87,12 +87,12 @@ pub(crate) fn holds(whether: bool, what: &str) -> Outcome {
 
 impl<S: Subject> World<S> {
     /// A subject that begins.
-    #[must_use]
-    pub fn start(options: S::Options) -> Self {
-        let (subject, start) = S::start(options);
+    pub(crate) fn start(options: S::Options) -> Result<Self, Failure> {
+        let begun = S::start(options).map_err(|error| Failure(format!("it does not begin: {error}")));
+        let (subject, start) = begun?;
         let Start { root_job, process: first, job, directory: root } = start;
         let guests = Vec::from([first]);
-        Self { subject, first, job, root, root_job, guests }
+        Ok(Self { subject, first, job, root, root_job, guests })
     }
 
     /// Ends the subject: then its books must be even and nothing left.

@@ -46,17 +46,12 @@ impl Core {
     pub fn call(&mut self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         let caller = self.caller(process)?;
         let result = self.dispatch_call(now, &caller, call);
-        self.after_call(&caller, &result);
-        result
-    }
-
-    /// What follows every call.
-    pub(crate) fn after_call<T>(&mut self, caller: &Caller, result: &Result<T, CallError>) {
         if let Err(CallError::BadHandle { handle }) = result {
-            self.used_bad_handle(caller.process, *handle);
+            self.used_bad_handle(caller.process, handle);
         }
-        self.take_in(caller);
+        self.take_in(&caller);
         self.work();
+        result
     }
 
     fn dispatch_call(&mut self, now: Time, caller: &Caller, call: Call<'_>) -> Result<CallAnswer, CallError> {
@@ -184,6 +179,20 @@ impl Core {
     pub(crate) fn reserve_handle(&mut self, process: Reference, table: &Table) -> Result<Reserved, CallError> {
         let account = self.guest(process).and_then(|guest| guest.account);
         self.charge(account, HANDLE)?;
+        self.reserve_charged(process, table)
+    }
+
+    /// A slot for a handle to come that takes the place of another one of the same process: it needs no room.
+    fn reserve_in_place(&mut self, process: Reference, table: &Table) -> Result<Reserved, CallError> {
+        if let Some(account) = self.guest(process).and_then(|guest| guest.account) {
+            self.accounts.charge_in_place(account, HANDLE.handles, HANDLE.bytes);
+        }
+        self.reserve_charged(process, table)
+    }
+
+    /// A slot for a handle to come, which is charged for; refused, the charge goes back.
+    fn reserve_charged(&mut self, process: Reference, table: &Table) -> Result<Reserved, CallError> {
+        let account = self.guest(process).and_then(|guest| guest.account);
         table.reserve().map_err(|error| {
             self.refund(account, HANDLE);
             match error {
@@ -373,7 +382,10 @@ impl Core {
         content: Content,
     ) -> Result<RawHandle, CallError> {
         self.is_not_taken_back(meant.node, meant.object)?;
-        let reserved = self.reserve_handle(receiver, table)?;
+        let reserved = match receiver == caller.process {
+            true => self.reserve_in_place(receiver, table)?,
+            false => self.reserve_handle(receiver, table)?,
+        };
         let counted = self.count_handle(meant.object).and_then(|()| {
             self.count_on_node(meant.node, meant.object).inspect_err(|_| self.uncount_handle(meant.object))
         });

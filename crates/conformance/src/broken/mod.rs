@@ -181,8 +181,8 @@ struct Derived {
 impl<S: Subject> Subject for Broken<S> {
     type Options = (Fault, S::Options);
 
-    fn start((fault, options): Self::Options) -> (Self, Start) {
-        let (inner, start) = S::start(options);
+    fn start((fault, options): Self::Options) -> Result<(Self, Start), CallError> {
+        let (inner, start) = S::start(options)?;
         let broken = Self {
             inner,
             fault,
@@ -196,7 +196,7 @@ impl<S: Subject> Subject for Broken<S> {
             taken: Vec::new(),
             limits: Vec::new(),
         };
-        (broken, start)
+        Ok((broken, start))
     }
 
     fn call(&mut self, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {

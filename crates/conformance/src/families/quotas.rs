@@ -72,6 +72,18 @@ rows! { Quotas:
         same(w.handles(p), 1)?;
     }
 
+    /// Moving to oneself needs no room, not even where the limit is below the use. [docs/semantics.md, transfer]
+    plain fn moving_to_oneself_needs_no_room(w) {
+        let guest = w.guest()?;
+        let p = guest.process;
+        let own = w.share(guest.handle, guest)?;
+        let handle = w.directory(p)?;
+        w.limit(p, Resource::Handles, 1);
+        let handle = w.gives(p, transfer(handle, own, SAME))?;
+        w.refused(p, duplicate(handle, SAME), Quota)?;
+        same(w.handles(p), 2)?;
+    }
+
     /// Looking, naming and closing need no room. [Linux: close(2) never needs a descriptor]
     plain fn closing_needs_no_room(w) {
         let guest = w.guest()?;
