@@ -302,6 +302,18 @@ impl Accounts {
         Ok(())
     }
 
+    /// Whether [`Accounts::charge`] would be refused by a limit or the end of an account. Charges and allocates nothing; a
+    /// refusal is counted as one.
+    ///
+    /// # Errors
+    /// [`ChargeError`].
+    pub fn check(&mut self, id: AccountId, charge: Charge, credits: &mut impl Credits) -> Result<(), ChargeError> {
+        if !self.takes_charges(id) {
+            return Err(ChargeError::Closed);
+        }
+        Ok(self.make_room(id, None, charge, credits)?)
+    }
+
     /// Takes a charge back from an account and all around it. Cannot fail and allocates nothing.
     pub fn refund(&mut self, id: AccountId, charge: Charge) {
         self.subtract(id, None, charge);

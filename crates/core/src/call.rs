@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use kobj_abi::section::Part;
 use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
 
 /// What to make.
@@ -365,6 +366,13 @@ call_errors! {
     /// The path leads above the directory where it starts.
     AboveStart { /** Where it starts. */ directory: Koid } BadArgument
         => "the path leads above directory {directory}, where it starts; use a handle to a directory further out";
+    /// A section of no size.
+    EmptySection {} BadArgument
+        => "a section has at least 1 byte; ask for a size";
+    /// A part that is not within the section.
+    BadRange { /** Which section. */ koid: Koid, /** What was asked for. */ part: Part, /** The section's size. */ size_bytes: u64 }
+        BadArgument
+        => "{} bytes from {} on are no part of section {koid}, which has {size_bytes} bytes; ask for what is within, and not for 0", part.size_bytes, part.offset_bytes;
     /// Nothing has that name.
     NotFound { /** The directory in which it is missing. */ directory: Koid } NotFound
         => "directory {directory} has no such name; list it, or create the object";
@@ -396,6 +404,9 @@ call_errors! {
     /// No memory.
     NoMemory {} NoMemory
         => "there is not enough memory; nothing was done, so free some and try again";
+    /// Too many open files or mappings.
+    TooManyFiles {} Exhausted
+        => "this process has too many open files or mappings for another section or view; close some, or raise its limit";
     /// Too many references or pins.
     TooManyReferences { /** Which object. */ koid: Koid } Exhausted
         => "object {koid} has as many references as can be counted; close some";

@@ -111,7 +111,7 @@ impl Core {
             name,
         };
         let account = charged.or_else(|| owner.and_then(|owner| self.job(owner)?.account));
-        let charge = Charge::object(object_type.number(), u64::from(charge_bytes));
+        let charge = Charge::object(object_type.number(), u64::from(charge_bytes) + state.platform_bytes());
         self.charge(account, charge).map_err(NotMade::Charge)?;
         // A job or guest inside what has an account gets one, and so does the root job of an embedded manager.
         let own = match &mut state {

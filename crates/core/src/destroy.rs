@@ -42,10 +42,14 @@ impl Core {
         if let State::Job(job::State { account: Some(account), .. }) = &body.state {
             self.accounts.close(*account, &mut NoLeases);
         }
+        let charged_bytes = u64::from(charge_bytes) + body.state.platform_bytes();
+        if let (State::Section(section), Some(koid)) = (&body.state, self.koid_at(place)) {
+            self.section_ended(koid, section);
+        }
         (procedures(object_type).delete)(body.state);
         self.lose_name(place);
         self.refund(body.account, self.permanence_charged(place));
-        self.refund(body.account, Charge::object(object_type.number(), u64::from(charge_bytes)));
+        self.refund(body.account, Charge::object(object_type.number(), charged_bytes));
         self.balance.destroy(object_type, charge_bytes);
         if let Some(header) = self.slab.any_header_mut(place) {
             header.set_owner(None);

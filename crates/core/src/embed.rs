@@ -3,36 +3,52 @@
 //! Embedded it is used by the threads of one process, in the daemon by one thread. The lock is a parameter: one that sleeps
 //! where there is an operating system, one that spins on bare metal. Nothing of the embedder's runs under it.
 
+mod sections;
+
+pub use sections::Mapped;
+
 use crate::call::{Call, CallAnswer, CallError};
 use crate::command::Effect;
 use crate::guests::Boot;
 use crate::image::Time;
 use crate::manager::{Core, Limits};
+use crate::platform::{Heap, Platform};
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
 use kobj_memory::{Lock, Locked};
 
 /// The object manager, for threads: all of it takes `&self`.
-pub struct Manager<L: Lock> {
+pub struct Manager<L: Lock, P: Platform = Heap> {
     core: L::Around<Core>,
     boot: Boot,
+    platform: P,
 }
 
-impl<L: Lock> core::fmt::Debug for Manager<L> {
+impl<L: Lock, P: Platform> core::fmt::Debug for Manager<L, P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Manager").field("boot", &self.boot).finish_non_exhaustive()
     }
 }
 
 impl<L: Lock> Manager<L> {
+    /// A manager without memory for sections; else as [`Manager::with_platform`].
+    ///
+    /// # Errors
+    /// [`CallError::NoMemory`].
+    pub fn new(now: Time, era: Era, limits: Limits) -> Result<Self, CallError> {
+        Self::with_platform(now, era, limits, Heap::default())
+    }
+}
+
+impl<L: Lock, P: Platform> Manager<L, P> {
     /// A manager with its root job, the embedder's process and the root directory. The caller has claimed the era, so that
     /// no other manager of its domain has it; `limits.seed` is random in the field.
     ///
     /// # Errors
     /// [`CallError::NoMemory`].
-    pub fn new(now: Time, era: Era, limits: Limits) -> Result<Self, CallError> {
+    pub fn with_platform(now: Time, era: Era, limits: Limits, platform: P) -> Result<Self, CallError> {
         let mut core = Core::with_limits(era, limits);
         let boot = core.boot(now)?;
-        Ok(Self { core: L::Around::new(core), boot })
+        Ok(Self { core: L::Around::new(core), boot, platform })
     }
 
     /// What it began with.
@@ -47,7 +63,7 @@ impl<L: Lock> Manager<L> {
     /// [`CallError`]; then nothing changed.
     pub fn call(&self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         loop {
-            let answer = self.core.with(|core| core.call(now, process, call))?;
+            let answer = self.with(|core| core.call(now, process, call))?;
             // Others have their turn between two pieces.
             if answer != CallAnswer::GoOn {
                 return Ok(answer);
@@ -65,7 +81,7 @@ impl<L: Lock> Manager<L> {
 
     /// Does one step's worth of left-over work; `true` while there is more.
     pub fn go_on(&self) -> bool {
-        self.core.with(Core::go_on)
+        self.with(Core::go_on)
     }
 
     /// What the embedder is to do or to know, one at a time.
@@ -75,6 +91,10 @@ impl<L: Lock> Manager<L> {
 
     /// Looks at the core, or does a step that has no method here. Nothing else is done by anybody meanwhile.
     pub fn with<R>(&self, action: impl FnOnce(&mut Core) -> R) -> R {
-        self.core.with(action)
+        let (result, has_releases) = self.core.with(|core| (action(core), core.has_releases()));
+        if has_releases {
+            self.release();
+        }
+        result
     }
 }

@@ -121,8 +121,8 @@ errors! {
     /// The name is too long.
     NameTooLong { /** Its length. */ bytes: usize, /** The most. */ most: usize }
         => "the name has {bytes} bytes, {most} are the most; shorten it";
-    /// A section of no size cannot be mapped.
-    EmptySection {} => "a section needs a size of at least one byte; ask for more than 0";
+    /// A section's memory is made by the platform, between two steps.
+    NeedsPlatform {} => "a section is made in two steps, with its memory in between; use Core::begin_section";
     /// No process has id 0.
     NoSuchPid { /** The id. */ pid: u32 }
         => "process id {pid} is nobody's; read the id again";

@@ -219,6 +219,8 @@ impl Core {
             }
             let found = u32::from(header.held())
                 + self.handles_to(object)
+                + self.views_of(object)
+                + u32::from(self.is_being_made(object))
                 + u32::from(named == Some(true))
                 + u32::from(body.hold)
                 + pending.get(&object.place()).copied().unwrap_or(0)

@@ -82,7 +82,9 @@ impl Core {
     /// [`CallError`]; then nothing changed.
     pub fn grant(&mut self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, CallError> {
         let caller = self.caller(process)?;
-        let object = self.find(object).map_err(|missing| CallError::Dying { koid: missing.koid })?;
+        let koid = object;
+        let object = self.find(object).ok().filter(|object| !self.is_being_made(*object));
+        let object = object.ok_or(CallError::Dying { koid })?;
         let rights = Self::within(object, rights, self.type_of(object).default_rights())?;
         let content = Content { object: object.place(), rights, node: None, inheritable: false };
         self.give_handle(caller.process, &caller.table, object, content)
@@ -230,6 +232,7 @@ impl Core {
             // Somebody looks at it this moment; what the last look hands over is taken in by whoever ends it.
             Some((_, Closed::Later(_))) => {}
             None if end < table.used() => {}
+            None if self.end_a_view(process) => {}
             None => self.guest_ended(process),
         }
         true
@@ -273,7 +276,7 @@ impl Core {
         }
     }
 
-    fn guest_mut(&mut self, process: Reference) -> Option<&mut Guest> {
+    pub(crate) fn guest_mut(&mut self, process: Reference) -> Option<&mut Guest> {
         match self.state_mut(process)? {
             State::Process(state) => state.guest.as_deref_mut(),
             _ => None,

@@ -46,12 +46,17 @@ impl Core {
     pub fn call(&mut self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         let caller = self.caller(process)?;
         let result = self.dispatch_call(now, &caller, call);
-        if let Err(CallError::BadHandle { handle }) = result {
-            self.used_bad_handle(caller.process, handle);
-        }
-        self.take_in(&caller);
-        self.work();
+        self.after_call(&caller, &result);
         result
+    }
+
+    /// What follows every call.
+    pub(crate) fn after_call<T>(&mut self, caller: &Caller, result: &Result<T, CallError>) {
+        if let Err(CallError::BadHandle { handle }) = result {
+            self.used_bad_handle(caller.process, *handle);
+        }
+        self.take_in(caller);
+        self.work();
     }
 
     fn dispatch_call(&mut self, now: Time, caller: &Caller, call: Call<'_>) -> Result<CallAnswer, CallError> {

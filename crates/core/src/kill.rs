@@ -166,7 +166,7 @@ impl Core {
 
     /// What nobody has a handle to is destroyed; what somebody has lives on in the job around, unnamed.
     fn end_or_leave_behind(&mut self, job: Reference, child: Reference) {
-        if self.handles_to(child) > 0 {
+        if self.handles_to(child) > 0 || self.views_of(child) > 0 {
             self.let_go(child);
             self.leave_behind(child, job);
         } else {

@@ -33,9 +33,11 @@ mod link;
 mod manager;
 pub mod names;
 mod namespace;
+pub mod platform;
 mod pool;
 mod query;
 mod quota;
+mod section;
 #[cfg(test)]
 mod tests;
 pub mod types;
@@ -56,3 +58,5 @@ pub use kobj_memory::NoMemory;
 pub use ledger::{Balance, Tally};
 pub use link::Keeps;
 pub use manager::{Core, Limits};
+pub use section::{Mapping, Opening, Release};
+pub use types::section::Request as SectionRequest;

@@ -11,6 +11,7 @@ use crate::kill::Kill;
 use crate::ledger::Balance;
 use crate::link::Links;
 use crate::names::Names;
+use crate::section::Sections;
 use crate::types::{State, job};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -81,6 +82,7 @@ pub struct Core {
     /// The state of the random numbers for the masks of handle tables and the hash of names.
     pub(crate) seed: u64,
     pub(crate) effects: Vec<Effect>,
+    pub(crate) sections: Sections,
     /// The last search through the graph.
     pub(crate) mark: u32,
     pub(crate) finished: bool,
@@ -139,6 +141,7 @@ impl Core {
             derivations: Derivations::default(),
             seed: limits.seed,
             effects: Vec::new(),
+            sections: Sections::default(),
             mark: 0,
             finished: false,
         };

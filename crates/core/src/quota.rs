@@ -73,7 +73,8 @@ impl Core {
     fn charge_of(&self, object: Reference) -> Charge {
         let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
         let names = self.permanence_charged(object.place());
-        Charge::object(self.type_of(object).number(), u64::from(charge_bytes).saturating_add(names.bytes))
+        let bytes = u64::from(charge_bytes) + self.state(object).map_or(0, State::platform_bytes);
+        Charge::object(self.type_of(object).number(), bytes.saturating_add(names.bytes))
     }
 
     /// The account that is charged for an object, fit for more: if its maker has ended, whoever inherited takes it over.

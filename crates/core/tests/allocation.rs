@@ -186,3 +186,164 @@ mod names {
         assert_eq!(done, [true; 6]);
     }
 }
+
+mod calls_on_names {
+    use super::*;
+    use kobj_abi::{AskedRights, Era, RawHandle};
+    use kobj_core::image::Time;
+    use kobj_core::{Boot, Call, CallAnswer, CallError, Core, Limits, What};
+
+    const LONG: &[u8] = b"a name that has no room in its entry";
+    const SAME: AskedRights = AskedRights::Same;
+
+    struct Scene {
+        core: Core,
+        boot: Boot,
+        /// A directory under its name, and something in it under another.
+        directory: RawHandle,
+        object: RawHandle,
+        /// Without a name.
+        other: RawHandle,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let mut core = Core::with_limits(Era(7), Limits::default());
+            let boot = core.boot(Time(0)).unwrap();
+            let mut make = |what| match core.call(Time(0), boot.process, Call::Create { what }) {
+                Ok(CallAnswer::Handle(handle)) => handle,
+                other => panic!("{other:?}"),
+            };
+            let directory = make(What::Directory);
+            let object = make(What::SymbolicLink { target: LONG });
+            let other = make(What::Directory);
+            let mut scene = Self { core, boot, directory, object, other };
+            for (directory, name, handle) in [(boot.directory, &b"d"[..], directory), (directory, b"o", object)] {
+                let call = Call::Link { directory, name, handle, most: SAME, permanent: true };
+                scene.call(call).unwrap();
+            }
+            scene
+        }
+
+        fn call(&mut self, call: Call<'_>) -> Result<CallAnswer, CallError> {
+            self.core.call(Time(0), self.boot.process, call)
+        }
+
+        /// What can be seen: names, handles, the books; and that they agree.
+        fn seen(&self) -> String {
+            self.core.audit().unwrap();
+            let mut paths = String::new();
+            for counter in 1..=self.core.balance().rows().map(|(_, tally)| tally.created).sum::<u64>() {
+                let koid = kobj_abi::Koid::new(Era(7), counter as u32).unwrap();
+                let path = self.core.path(koid, &mut [0; 1000]).map(|(_, path)| path.to_vec());
+                paths += &format!("{koid} {path:?} {:?}\n", self.core.query(koid).map(|info| info.references));
+            }
+            paths
+        }
+    }
+
+    fn check(call: impl Fn(&Scene) -> Call<'static>, allocations: std::ops::RangeInclusive<u32>) {
+        let before = Scene::new().seen();
+        let refused = at_each_allocation(
+            Scene::new,
+            |scene| scene.call(call(scene)),
+            |scene, error| {
+                assert_eq!(error, CallError::NoMemory {});
+                assert_eq!(scene.seen(), before);
+            },
+        );
+        assert!(allocations.contains(&refused), "{refused} allocations");
+    }
+
+    #[test]
+    fn a_name_is_given_or_not() {
+        for permanent in [false, true] {
+            let name = |scene: &Scene| Call::Link {
+                directory: scene.boot.directory,
+                name: LONG,
+                handle: scene.other,
+                most: SAME,
+                permanent,
+            };
+            check(name, 2..=9);
+        }
+        let first = |scene: &Scene| Call::Link {
+            directory: scene.other,
+            name: b"x",
+            handle: scene.boot.job,
+            most: SAME,
+            permanent: true,
+        };
+        check(first, 0..=9);
+    }
+
+    #[test]
+    fn a_name_is_changed_or_not() {
+        check(|scene| Call::Rename { directory: scene.boot.directory, from: b"d", to: LONG }, 2..=2);
+    }
+
+    #[test]
+    fn a_link_is_read_or_not() {
+        check(|scene| Call::ReadLink { handle: scene.object }, 1..=1);
+    }
+
+    #[test]
+    fn what_there_is_is_opened_or_not() {
+        check(
+            |scene| Call::Open {
+                directory: scene.boot.directory,
+                path: b"d/o",
+                rights: SAME,
+                expected: None,
+                follow: false,
+            },
+            0..=2,
+        );
+    }
+
+    #[test]
+    fn what_is_made_under_a_name_is_made_or_not() {
+        let link = What::SymbolicLink { target: LONG };
+        for (name, what) in [(LONG, What::Directory), (b"x", What::Directory), (LONG, link)] {
+            let make = |scene: &Scene| Call::OpenOrCreate {
+                directory: scene.directory,
+                name,
+                what,
+                rights: SAME,
+                exclusive: true,
+            };
+            let refused = at_each_allocation(
+                Scene::new,
+                |scene| scene.call(make(scene)),
+                |scene, error| {
+                    assert_eq!(error, CallError::NoMemory {});
+                    scene.core.audit().unwrap();
+                    assert_eq!((scene.core.live(), scene.core.has_work()), (6, false), "nothing was made");
+                },
+            );
+            assert!(refused > 0 || name.len() == 1, "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_takes_names_away_allocates_nothing() {
+        let mut scene = Scene::new();
+        let (directory, object, other) = (scene.directory, scene.object, scene.other);
+        let root = scene.boot.directory;
+        scene.call(Call::Link { directory, name: b"other", handle: other, most: SAME, permanent: false }).unwrap();
+        let calls = [
+            Call::SetPermanent { handle: object, permanent: false },
+            Call::Enumerate { directory, cursor: 0 },
+            Call::Close { handle: other },
+            Call::Close { handle: object },
+            Call::SetPermanent { handle: directory, permanent: false },
+            Call::SetPermanent { handle: directory, permanent: true },
+            Call::Close { handle: directory },
+            Call::Unlink { directory: root, name: b"d" },
+        ];
+        let done = without_allocation(|| calls.map(|call| scene.call(call).is_ok()));
+        assert_eq!(done, [true; 8]);
+        scene.core.audit().unwrap();
+        assert_eq!(scene.core.live(), 3, "job, process and the root");
+    }
+}

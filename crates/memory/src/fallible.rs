@@ -1,12 +1,13 @@
 //! Owned values whose making can fail: boxes, byte strings, and pushing. What the standard ones abort on is an error here.
 
 use crate::NoMemory;
-use alloc::alloc::alloc;
+use alloc::alloc::{alloc, alloc_zeroed};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ops::Deref;
+use core::sync::atomic::AtomicU64;
 use core::{fmt, ptr};
 
 /// Memory of a layout from the allocator, dangling where there are no bytes.
@@ -30,6 +31,27 @@ pub fn try_box<T>(value: T) -> Result<Box<T>, NoMemory> {
     // SAFETY: the pointer must be one that a box may free: it comes from the global allocator with T's layout, and nobody
     // else knows it. Another allocator would break it.
     Ok(unsafe { Box::from_raw(made) })
+}
+
+/// Words that are all 0, for memory that is shared: large ones cost no more than the allocator's zeroed pages.
+///
+/// # Errors
+/// [`NoMemory`].
+pub fn try_zeroed_words(count: usize) -> Result<Box<[AtomicU64]>, NoMemory> {
+    let layout = Layout::array::<AtomicU64>(count).map_err(|_| NoMemory)?;
+    let made = if layout.size() == 0 {
+        ptr::without_provenance_mut(layout.align())
+    } else {
+        // SAFETY: the layout must not be empty: it was just looked at. An empty one would break it.
+        unsafe { alloc_zeroed(layout) }
+    };
+    if made.is_null() {
+        return Err(NoMemory);
+    }
+    let whole = ptr::slice_from_raw_parts_mut(made.cast::<AtomicU64>(), count);
+    // SAFETY: as in `try_box`, with the layout of an array of that length, and all its words must be initialised: zeroed
+    // bytes are words of 0. A type for which zeroed bytes are no value would break it.
+    Ok(unsafe { Box::from_raw(whole) })
 }
 
 /// An owned byte string: a name, a target. The empty one takes no memory.
@@ -142,6 +164,16 @@ mod tests {
         let mut queue = VecDeque::new();
         queue.try_push(1).unwrap();
         assert_eq!(queue, [1]);
+    }
+
+    #[test]
+    fn words_begin_as_nothing() {
+        use core::sync::atomic::Ordering;
+        let words = try_zeroed_words(1000).unwrap();
+        assert!(words.len() == 1000 && words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        words[999].store(7, Ordering::Relaxed);
+        assert_eq!(try_zeroed_words(0).unwrap().len(), 0);
+        assert!(try_zeroed_words(usize::MAX / 8).is_err() && try_zeroed_words(usize::MAX).is_err());
     }
 
     #[test]

@@ -50,7 +50,7 @@ mod sync;
 pub use array::{Array, Pool};
 pub use buckets::NoMemory;
 pub use credit::{Counter, Credit, Take, Totals};
-pub use fallible::{Bytes, TryPush, try_box, try_collect};
+pub use fallible::{Bytes, TryPush, try_box, try_collect, try_zeroed_words};
 pub use gate::{Acquire, AddHandle, Counts, DropHandle, Gate, Release, Stamp};
 pub use handle_entry::Content;
 pub use handle_table::{BadHandle, Closed, Next, Pin, PinError, Released, Reserved, Slots, Table, TableError};

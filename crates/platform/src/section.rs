@@ -220,7 +220,7 @@ pub struct View {
 // SAFETY: duty: `start` may be used and unmapped from any thread. A mapping is the whole process's, it is accessed by atomic
 // operations alone, and unmapped once, when `gate` says that nobody is inside. Plain access would break it.
 unsafe impl Send for View {}
-// SAFETY: duty: as above, from several threads at once. The same holds.
+// SAFETY: duty: as above, from several threads at once. The same holds, and the same would break it.
 unsafe impl Sync for View {}
 
 impl View {

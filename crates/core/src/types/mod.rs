@@ -119,6 +119,14 @@ macro_rules! registry {
                 }
             }
 
+            /// Memory that the platform has for it, in bytes.
+            pub(crate) fn platform_bytes(&self) -> u64 {
+                match self {
+                    Self::Section(section) => section.size_bytes,
+                    _ => 0,
+                }
+            }
+
             /// The effect under way did not destroy it.
             pub(crate) fn restore(&mut self) {
                 match self {

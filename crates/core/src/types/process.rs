@@ -5,6 +5,7 @@ use crate::account::AccountId;
 use crate::command::{KillReason, Ticket};
 use crate::error::CreateError;
 use alloc::boxed::Box;
+use core::num::NonZeroU32;
 use kobj_abi::LinkKind;
 use kobj_memory::{NoMemory, Place, Shared, Table, try_box};
 
@@ -88,6 +89,8 @@ pub(crate) struct Guest {
     pub(crate) next: Option<Place>,
     /// The slot of its table that is closed next.
     pub(crate) cursor: u32,
+    /// Its views of sections.
+    pub(crate) first_view: Option<NonZeroU32>,
 }
 
 // Procedures
@@ -144,8 +147,16 @@ impl Type for State {
 impl State {
     /// A guest with that table.
     pub(crate) fn guest(table: Shared<Table>) -> Result<Self, NoMemory> {
-        let guest =
-            try_box(Guest { table, account: None, is_host: false, dying: false, reason: None, next: None, cursor: 0 })?;
+        let guest = try_box(Guest {
+            table,
+            account: None,
+            is_host: false,
+            dying: false,
+            reason: None,
+            next: None,
+            cursor: 0,
+            first_view: None,
+        })?;
         Ok(Self { pid: 0, started: 0, life: Life::Living, guest: Some(guest) })
     }
 

@@ -46,6 +46,8 @@ pub struct Image {
 pub(crate) struct State {
     pub(crate) size_bytes: u64,
     pub(crate) lazy: bool,
+    /// The platform has made its memory.
+    pub(crate) is_made: bool,
     /// Open views: each is one reference.
     pub(crate) views: u32,
 }
@@ -64,11 +66,8 @@ impl Type for State {
     const TARGET_OF: &'static [LinkKind] =
         &[LinkKind::Contains, LinkKind::Holds, LinkKind::Owns, LinkKind::DerivedFrom];
 
-    fn create(request: Request) -> Result<Self, CreateError> {
-        if request.size_bytes == 0 {
-            return Err(CreateError::EmptySection {});
-        }
-        Ok(Self { size_bytes: request.size_bytes, lazy: request.lazy, views: 0 })
+    fn create(_: Request) -> Result<Self, CreateError> {
+        Err(CreateError::NeedsPlatform {})
     }
 
     fn delete(self) {}
@@ -86,6 +85,15 @@ impl Type for State {
     }
 }
 
+// Operations
+
+impl State {
+    /// One whose memory the platform is to make.
+    pub(crate) fn begin(request: Request) -> Self {
+        Self { size_bytes: request.size_bytes, lazy: request.lazy, is_made: false, views: 0 }
+    }
+}
+
 // Tests
 
 #[cfg(test)]
@@ -93,9 +101,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_section_of_no_size_is_refused() {
-        assert_eq!(State::create(Request { size_bytes: 0, lazy: false }).unwrap_err(), CreateError::EmptySection {});
-        let section = State::create(Request { size_bytes: 4096, lazy: true }).unwrap();
+    fn a_section_is_made_with_its_memory_alone() {
+        let request = Request { size_bytes: 4096, lazy: true };
+        assert_eq!(State::create(request).unwrap_err(), CreateError::NeedsPlatform {});
+        let section = State::begin(request);
+        assert!(!section.is_made);
         assert_eq!(section.query(), Detail { size_bytes: 4096, lazy: true, views: 0 });
+        assert_eq!(section.image(), Image { size_bytes: 4096, lazy: true });
     }
 }
