@@ -33,6 +33,8 @@ pub mod types {
         Job,
         /// A process.
         Process,
+        /// A section.
+        Section,
     }
 
     /// An object of any type: what is not known yet.

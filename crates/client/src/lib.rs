@@ -34,16 +34,22 @@ mod handle;
 mod job;
 mod lock;
 mod manager;
+mod platform;
 mod process;
+mod section;
 mod symbolic_link;
 
 pub use directory::{Create, Entries, Entry, Link, Open};
 pub use handle::{Handle, Typed, types};
+pub use kobj_abi::section::{Access, ViewError};
 pub use kobj_abi::{AskedRights, ErrorCode, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
 pub use kobj_core::{Call, CallAnswer, CallError as Error, HandleInfo, KillReason, Resource};
+pub use kobj_platform::section::Words;
 pub use lock::Hosted;
 pub use manager::{Builder, Killed, Manager};
+pub use platform::{Linux, LinuxView};
 pub use process::{Caller, Guest};
+pub use section::{SectionOptions, View};
 
 /// A directory: names for objects. NT: a directory object; Zircon has none.
 pub type Directory = Handle<types::Directory>;
@@ -51,5 +57,7 @@ pub type Directory = Handle<types::Directory>;
 pub type SymbolicLink = Handle<types::SymbolicLink>;
 /// A job: a tree of processes with quotas. NT: a job object; Zircon: `zx_job`.
 pub type Job = Handle<types::Job>;
+/// A section: memory of a fixed size that many can map. NT: a section object; Zircon: `zx_vmo`.
+pub type Section = Handle<types::Section>;
 /// A process. NT: a process object; Zircon: `zx_process`.
 pub type Process = Handle<types::Process>;

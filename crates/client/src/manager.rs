@@ -1,11 +1,15 @@
 //! The manager of one program, and what it tells its embedder.
 
 use crate::lock::Hosted;
+use crate::platform::{Linux, LinuxView};
 use crate::process::Caller;
 use crate::{Directory, Error, Handle, Job};
+use kobj_abi::section::{Access, Part};
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
+use kobj_core::embed::Mapped;
 use kobj_core::image::Time;
-use kobj_core::{Call, CallAnswer, Effect, KillReason, Limits};
+use kobj_core::platform::ViewId;
+use kobj_core::{Call, CallAnswer, Effect, KillReason, Limits, SectionRequest};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,7 +24,7 @@ pub struct Manager {
 /// What all that comes from a manager shares.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    manager: kobj_core::embed::Manager<Hosted>,
+    manager: kobj_core::embed::Manager<Hosted, Linux>,
 }
 
 /// A guest that has ended: its handles are closed and its charges returned.
@@ -55,7 +59,8 @@ impl Builder {
         // Nobody else gives out koids in the domain of a manager that lives in one process, so any era is its own.
         let era = Era(u32::try_from(now.0 / 1_000_000).unwrap_or(u32::MAX));
         let seed = self.seed.unwrap_or_else(random);
-        let manager = kobj_core::embed::Manager::new(now, era, Limits { seed, ..Limits::default() })?;
+        let limits = Limits { seed, ..Limits::default() };
+        let manager = kobj_core::embed::Manager::with_platform(now, era, limits, Linux::default())?;
         Ok(Manager { inner: Arc::new(Inner { manager }) })
     }
 }
@@ -78,6 +83,24 @@ impl Inner {
 
     pub(crate) fn grant(&self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, Error> {
         self.manager.grant(process, object, rights)
+    }
+
+    pub(crate) fn create_section(&self, process: Koid, request: SectionRequest) -> Result<RawHandle, Error> {
+        self.manager.create_section(now(), process, request)
+    }
+
+    pub(crate) fn map(
+        &self,
+        process: Koid,
+        handle: RawHandle,
+        part: Part,
+        access: Access,
+    ) -> Result<Mapped<LinuxView>, Error> {
+        self.manager.map(process, handle, part, access)
+    }
+
+    pub(crate) fn unmap(&self, view: ViewId) {
+        self.manager.unmap(view);
     }
 
     pub(crate) fn settle(&self) {

@@ -77,6 +77,12 @@ impl Room {
     /// # Errors
     /// [`RoomError`]; then nothing is counted.
     pub fn take(&self, wanted_bytes: u64) -> Result<(), RoomError> {
+        let system = rustix::system::sysinfo();
+        let all_bytes = system.totalram.saturating_mul(system.mem_unit.into());
+        if wanted_bytes > all_bytes {
+            // More than there is at all: refused without a look at any file, and so without any memory.
+            return Err(RoomError { wanted_bytes, left_bytes: all_bytes });
+        }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let fresh = last.as_mut().filter(|last| now.duration_since(last.at) < FRESH);
@@ -247,6 +253,13 @@ mod tests {
         // The files say less now: a large one is never compared with what was read before.
         fs::write(folders.0.join("proc/meminfo"), "MemTotal: 4194304 kB\nMemAvailable: 300000 kB\n").unwrap();
         assert!(room.take(1024 * MIB).is_err());
+    }
+
+    #[test]
+    fn more_than_there_is_at_all_is_refused_without_a_look() {
+        let room = Folders::new("all", &[MEMINFO]).room();
+        let error = room.take(1 << 50).unwrap_err();
+        assert!(error.left_bytes < 1 << 50 && room.last.lock().unwrap().is_none());
     }
 
     #[test]
