@@ -5,14 +5,15 @@
 //! sole right to the slot (an [`Ended`]), buries it or puts it on the reaper list, from where the owner buries it.
 
 use crate::buckets::{Buckets, Zeroed};
-use crate::header::Header;
+use crate::header::{Header, HeaderMut};
+use crate::slot_list::SlotList;
 use crate::state::{STATE_BYTES, StateKey, Types};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, load_32, load_64, store_32};
 use crate::{Acquire, AddHandle, DropHandle, NoMemory, Place, Reaper, Release, Stamp};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
-use kobj_abi::{Koid, Tag};
+use kobj_abi::{Koid, Tag, TypeNumber};
 
 /// A reference to an object: where it stands and the tag it must bear. Looking through it checks the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +132,10 @@ pub struct Objects {
     pub(crate) reaper: Reaper,
     /// Free slots that leases gave back.
     pub(crate) returned: Reaper,
+    /// Users' objects whose last-close hook is due: each is held by one reference.
+    pub(crate) last_closed: SlotList,
+    /// Users' objects that have ended and wait for their destroy hook: whoever takes one has the sole right to it.
+    pub(crate) finished: SlotList,
     pub(crate) types: Types,
     /// What no other slab of this program has or had.
     pub(crate) slab: u64,
@@ -152,6 +157,8 @@ impl Objects {
             used: AtomicU32::new(0),
             reaper: Reaper::default(),
             returned: Reaper::default(),
+            last_closed: SlotList::default(),
+            finished: SlotList::default(),
             types: Types::default(),
             // Relaxed: that the numbers differ is all that is asked. It would take centuries to wrap.
             slab: SLABS.fetch_add(1, Ordering::Relaxed),
@@ -307,6 +314,19 @@ impl Objects {
         !self.reaper.is_empty()
     }
 
+    /// The state in a slot's body, if it is an S of whatever type.
+    ///
+    /// # Safety
+    /// As [`Objects::state`].
+    pub(crate) unsafe fn state_as<'a, S: 'static>(&self, slot: &'a Slot) -> Option<&'a S> {
+        let table = self.types.get(slot.header.state_number()?)?;
+        if table.state != core::any::TypeId::of::<S>() {
+            return None;
+        }
+        // SAFETY: there must be an S, as in `state`: the type of that number was registered with S, so says its table.
+        Some(unsafe { &*slot.room.get().cast::<S>() })
+    }
+
     /// The state in a slot's body, if it is one of that key.
     ///
     /// # Safety
@@ -434,6 +454,13 @@ impl Held<'_> {
         unsafe { self.objects.state(self.slot, key) }
     }
 
+    /// Its state, if it is an S of whatever type.
+    #[must_use]
+    pub fn state_as<S: 'static>(&self) -> Option<&S> {
+        // SAFETY: it must not be buried meanwhile, as in `state`.
+        unsafe { self.objects.state_as(self.slot) }
+    }
+
     /// Counts one handle more on it, unless its last one is gone.
     pub fn add_handle(&self) -> AddHandle {
         self.slot.header.gate.add_handle()
@@ -495,6 +522,13 @@ impl Ended<'_> {
         self.slot.header.gate.counts().in_graph()
     }
 
+    /// Its state, if it is an S of whatever type.
+    #[must_use]
+    pub fn state_as<S: 'static>(&self) -> Option<&S> {
+        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed.
+        unsafe { self.objects.state_as(self.slot) }
+    }
+
     /// Its state, if it is of that key's type.
     #[must_use]
     pub fn state<S>(&self, key: &StateKey<S>) -> Option<&S> {
@@ -525,6 +559,109 @@ impl Ended<'_> {
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.objects.queue(self.place, self.slot);
+    }
+}
+
+/// A user's object that has ended, with the sole right to it, before its destroy hook: its tag is gone, its state is there.
+///
+/// Dropped, its state is dropped and its slot freed, also when a hook panicked before; that is counted.
+pub struct Finished<'a> {
+    objects: &'a Objects,
+    slot: &'a Slot,
+    place: Place,
+    is_hooked: bool,
+}
+
+impl fmt::Debug for Finished<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Finished").field(&self.slot.header.gate.stamp()).finish()
+    }
+}
+
+impl Finished<'_> {
+    /// The id that it had.
+    #[must_use]
+    pub fn koid(&self) -> Option<Koid> {
+        match self.slot.header.gate.stamp() {
+            Stamp::Live(tag) => Some(tag.koid),
+            Stamp::Dead(koid) => Some(koid),
+            Stamp::Free => None,
+        }
+    }
+
+    /// Its type.
+    #[must_use]
+    pub fn type_number(&self) -> TypeNumber {
+        self.slot.header.type_number()
+    }
+
+    /// Its state, if it is an S.
+    #[must_use]
+    pub fn state_as<S: 'static>(&self) -> Option<&S> {
+        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed.
+        unsafe { self.objects.state_as(self.slot) }
+    }
+
+    /// Its hooks have run, or it has none.
+    pub fn hooked(mut self) {
+        self.is_hooked = true;
+    }
+}
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        if !self.is_hooked {
+            self.objects.panicked.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut free = Given { objects: self.objects, free: Free::default() };
+        // SAFETY: the slot must be the caller's alone: it took it from the list of those that ended, where each is once.
+        unsafe { self.objects.bury(self.place, self.slot, &mut free.free) };
+    }
+}
+
+/// Slots that go back to all, also when a state's drop unwinds.
+struct Given<'a> {
+    objects: &'a Objects,
+    free: Free,
+}
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        let all = self.free.len();
+        self.objects.give_back(&mut self.free, all);
+    }
+}
+
+impl Objects {
+    /// Takes one of the users' objects that have ended. Any thread may.
+    #[must_use]
+    pub fn next_finished(&self) -> Option<Finished<'_>> {
+        let (place, slot) = self.pop(&self.finished)?;
+        Some(Finished { objects: self, slot, place, is_hooked: false })
+    }
+
+    /// Takes one of the users' objects whose last-close hook is due. Any thread may.
+    #[must_use]
+    pub fn next_last_closed(&self) -> Option<Held<'_>> {
+        let (place, slot) = self.pop(&self.last_closed)?;
+        // From here on a further last close lets it come due again.
+        HeaderMut(&slot.header).set_held(0);
+        Some(Held { objects: self, slot, place })
+    }
+
+    fn pop(&self, list: &SlotList) -> Option<(Place, &Slot)> {
+        let index = list.pop(|index| self.slots.get(index).map(|slot| &slot.header.next))?;
+        let place = Place::new(index)?;
+        let slot = self.slot(place)?;
+        store_32(&slot.header.next, 0, Ordering::Relaxed);
+        Some((place, slot))
+    }
+
+    /// Whether hooks are due.
+    #[inline]
+    #[must_use]
+    pub fn has_due_hooks(&self) -> bool {
+        !self.finished.is_empty() || !self.last_closed.is_empty()
     }
 }
 

@@ -470,6 +470,30 @@ impl<B> Slab<B> {
 
     /// Buries who is in front: a slot that nobody references is scrubbed clean and freed.
     pub fn bury_front(&mut self) -> Buried {
+        self.end_front(false)
+    }
+
+    /// The same, but a user's object goes to [`Objects::next_finished`]: its state is dropped there, by who runs its hooks.
+    pub fn hand_over_front(&mut self) -> Buried {
+        self.end_front(true)
+    }
+
+    /// Lets the last-close hook of a user's object come due: [`Objects::next_last_closed`] gives it out, held.
+    ///
+    /// `false` if it is no more, or a built-in one, which has no hooks; or if the hook is due already, since a permanent
+    /// object was opened and closed again meanwhile: it runs once for both.
+    pub fn hand_over_last_close(&mut self, reference: Reference) -> bool {
+        let Ok(slot) = self.slot(reference) else { return false };
+        let is_due = slot.header.held() != 0;
+        if is_due || slot.header.state_number().is_none() || !slot.header.gate.pin() {
+            return false;
+        }
+        HeaderMut(&slot.header).set_held(1);
+        self.objects.last_closed.push(reference.place.index(), &slot.header.next);
+        true
+    }
+
+    fn end_front(&mut self, hand_over: bool) -> Buried {
         let Some(place) = self.front else { return Buried::Refused };
         let Some(slot) = self.objects.slot(place) else { return Buried::Refused };
         if matches!(slot.header.gate.stamp(), Stamp::Live(_)) {
@@ -482,6 +506,10 @@ impl<B> Slab<B> {
             return Buried::Referenced;
         }
         self.dead -= 1;
+        if hand_over && slot.header.state_number().is_some() {
+            self.objects.finished.push(place.index(), &slot.header.next);
+            return Buried::Freed;
+        }
         // SAFETY: the slot must be the owner's alone: it gave up the last reference, or found it on the reaper list.
         unsafe { self.objects.bury(place, slot, &mut self.free) };
         Buried::Freed

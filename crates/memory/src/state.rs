@@ -3,6 +3,7 @@
 use crate::buckets::{Buckets, Zeroed};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, load_32, store_32};
 use crate::{NoMemory, gate};
+use core::any::TypeId;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
@@ -17,6 +18,8 @@ pub(crate) const STATE_ALIGN: usize = 16;
 pub(crate) struct StateTable {
     /// Drops a state in its place.
     pub(crate) drop: unsafe fn(*mut u8),
+    /// Which type of Rust the states have.
+    pub(crate) state: TypeId,
 }
 
 /// Drops an S.
@@ -31,8 +34,8 @@ unsafe fn drop_state<S>(state: *mut u8) {
 /// The table of S, for every manager.
 struct TableOf<S>(PhantomData<S>);
 
-impl<S> TableOf<S> {
-    const TABLE: &'static StateTable = &StateTable { drop: drop_state::<S> };
+impl<S: 'static> TableOf<S> {
+    const TABLE: &'static StateTable = &StateTable { drop: drop_state::<S>, state: TypeId::of::<S>() };
 }
 
 /// Says that a type with states S is registered under a number of one slab. Whoever has it can make and read such states.
