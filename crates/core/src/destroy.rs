@@ -30,7 +30,14 @@ impl Core {
             }
             let owner = self.owner(object);
             let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
-            let Ok(Some(body)) = self.slab.condemn(object) else { break };
+            let body = match self.slab.condemn(object) {
+                Ok(Some(body)) => body,
+                Ok(None) => {
+                    self.took_own_tag(object.place());
+                    break;
+                }
+                Err(_) => break,
+            };
             next = self.took_tag(object.place(), owner, charge_bytes, body);
         }
         loose_ends
@@ -159,11 +166,14 @@ impl Core {
             // Its last reference went: nothing keeps it, so there is no loose end but what keeps nothing.
             let owner = self.owner(object);
             let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
-            if let Ok(Some(body)) = self.slab.take_tag(object) {
-                let over = self.took_tag(place, owner, charge_bytes, body);
-                if let Some(job) = over {
-                    self.destroy(job);
+            match self.slab.take_tag(object) {
+                Ok(Some(body)) => {
+                    if let Some(job) = self.took_tag(place, owner, charge_bytes, body) {
+                        self.destroy(job);
+                    }
                 }
+                Ok(None) => self.took_own_tag(place),
+                Err(_) => {}
             }
             return true;
         }
@@ -176,7 +186,7 @@ impl Core {
             return true;
         }
         let koid = self.koid_at(place);
-        if let (Buried::Freed, Some(koid)) = (self.slab.bury_front(), koid) {
+        if let (Buried::Freed, Some(koid)) = (self.slab.hand_over_front(), koid) {
             self.index.remove(koid);
         }
         true

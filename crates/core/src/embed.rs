@@ -13,12 +13,14 @@ use crate::guests::Boot;
 use crate::image::Time;
 use crate::manager::{Core, Limits};
 use crate::platform::{Heap, Platform};
+use crate::user_type::{ObjectType, Refused, TypeKey, run_due_hook};
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
-use kobj_memory::{Lock, Locked};
+use kobj_memory::{Lock, Locked, Objects, RegisterError, Shared};
 
 /// The object manager, for threads: all of it takes `&self`.
 pub struct Manager<L: Lock, P: Platform = Heap> {
     core: L::Around<Core>,
+    objects: Shared<Objects>,
     boot: Boot,
     platform: P,
 }
@@ -48,7 +50,8 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     pub fn with_platform(now: Time, era: Era, limits: Limits, platform: P) -> Result<Self, CallError> {
         let mut core = Core::with_limits(era, limits);
         let boot = core.boot(now)?;
-        Ok(Self { core: L::Around::new(core), boot, platform })
+        let objects = core.slab.shared();
+        Ok(Self { core: L::Around::new(core), objects, boot, platform })
     }
 
     /// What it began with.
@@ -63,12 +66,35 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// [`CallError`]; then nothing changed.
     pub fn call(&self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         loop {
-            let answer = self.with(|core| core.call(now, process, call))?;
+            let answer = self.with(|core| core.call(now, process, call));
             // Others have their turn between two pieces.
-            if answer != CallAnswer::GoOn {
-                return Ok(answer);
+            if answer != Ok(CallAnswer::GoOn) {
+                return answer;
             }
         }
+    }
+
+    /// Registers a user's type.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; nothing changed.
+    pub fn register<T: ObjectType>(&self) -> Result<TypeKey<T>, RegisterError> {
+        self.core.with(Core::register)
+    }
+
+    /// Makes an unnamed object of a user's type.
+    ///
+    /// # Errors
+    /// [`CallError`]; [`CallError::Refused`] by the type's create hook. Nothing changed, and the state is dropped.
+    pub fn create_own<T: ObjectType>(
+        &self,
+        now: Time,
+        process: Koid,
+        key: &TypeKey<T>,
+        state: T::State,
+    ) -> Result<RawHandle, CallError> {
+        T::create(&state).map_err(|Refused| CallError::Refused { number: key.number() })?;
+        self.with(|core| core.create_own(now, process, key, state))
     }
 
     /// Gives a guest a handle to any object: the embedder's own act, past all rights.
@@ -95,6 +121,19 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         if has_releases {
             self.release();
         }
+        if self.objects.has_due_hooks() {
+            self.run_hooks();
+        }
         result
+    }
+
+    /// Runs the hooks that are due, outside the lock, and what comes of them. A hook may call the manager.
+    fn run_hooks(&self) {
+        while run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number))) {
+            while self.core.with(Core::go_on) {}
+            if self.core.with(|core| core.has_releases()) {
+                self.release();
+            }
+        }
     }
 }

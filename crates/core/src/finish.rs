@@ -4,11 +4,12 @@ use crate::command::Why;
 use crate::ledger::{Balance, Tally};
 use crate::manager::Core;
 use crate::types::{Detail, procedures};
+use crate::user_type::TypeInfo;
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
-use kobj_abi::{Koid, LinkKind, ObjectType, Tag};
+use kobj_abi::{Koid, LinkKind, ObjectType, Tag, TypeNumber};
 use kobj_memory::{Place, Reference};
 
 /// How a manager ended.
@@ -18,13 +19,15 @@ pub struct Ending {
     pub balance: Balance,
     /// What was still alive, in the order of its slot.
     pub left: Vec<Left>,
+    /// Likewise of users' types: each type of which something was alive, with its books.
+    pub left_own: Vec<TypeInfo>,
 }
 
 impl Ending {
     /// Whether everything that was created was destroyed.
     #[must_use]
     pub fn is_zero(&self) -> bool {
-        self.left.is_empty()
+        self.left.is_empty() && self.left_own.is_empty()
     }
 }
 
@@ -52,6 +55,15 @@ pub enum Imbalance {
     Type {
         /// Of which type.
         object_type: ObjectType,
+        /// The books.
+        books: Tally,
+        /// What is there.
+        counted: u64,
+    },
+    /// `created - destroyed` of a user's type is not `live`, or not what was counted.
+    OwnType {
+        /// Of which type.
+        number: TypeNumber,
         /// The books.
         books: Tally,
         /// What is there.
@@ -114,6 +126,14 @@ impl fmt::Display for Imbalance {
                 let name = object_type.name();
                 write!(f, "{name}: {created} created - {destroyed} destroyed, {live} live, but {counted} are there")
             }
+            Self::OwnType { number, books, counted } => {
+                let (created, destroyed, live) = sum(books);
+                let number = number.0;
+                write!(
+                    f,
+                    "type {number}: {created} created - {destroyed} destroyed, {live} live, but {counted} are there"
+                )
+            }
             Self::Job { job, object_type, books, counted } => {
                 let (created, destroyed, live) = sum(books);
                 let name = object_type.name();
@@ -161,6 +181,9 @@ impl Core {
         let mut jobs: BTreeMap<Place, Census> = BTreeMap::new();
         for object in self.slab.iter() {
             let Ok(header) = self.slab.header(object) else { continue };
+            if self.body(object).is_none() {
+                continue;
+            }
             if header.owner().is_some() && self.owner(object).is_none() {
                 return Err(Imbalance::Orphan { koid: object.koid() });
             }
@@ -177,6 +200,7 @@ impl Core {
                 Self::compare(Some(object.koid()), &job.balance, &census)?;
             }
         }
+        self.audit_own_types()?;
         if self.has_work() {
             return Ok(());
         }
@@ -195,6 +219,16 @@ impl Core {
         }
         let (books, counted) = (balance.charge_bytes, census.charge_bytes);
         if books == counted { Ok(()) } else { Err(Imbalance::Charge { job, books, counted }) }
+    }
+
+    fn audit_own_types(&self) -> Result<(), Imbalance> {
+        for TypeInfo { number, tally, .. } in self.types().filter(|info| info.number >= TypeNumber::FIRST_OWN) {
+            let counted = self.slab.iter().filter(|object| self.type_number(*object) == number).count() as u64;
+            if !tally.is_even() || tally.live != counted {
+                return Err(Imbalance::OwnType { number, books: tally, counted });
+            }
+        }
+        Ok(())
     }
 
     fn audit_handles(&self) -> Result<(), Imbalance> {
@@ -269,10 +303,13 @@ impl Core {
         while self.has_work() {
             self.work();
         }
+        self.run_hooks();
         self.audit()?;
         let all: Vec<Reference> = self.slab.iter().collect();
         let left = all.into_iter().filter_map(|object| self.left(object)).collect();
-        Ok(Ending { balance: self.balance.clone(), left })
+        let own = |info: &TypeInfo| info.number >= TypeNumber::FIRST_OWN && info.tally.live > 0;
+        let left_own = self.types().filter(own).collect();
+        Ok(Ending { balance: self.balance.clone(), left, left_own })
     }
 
     fn left(&mut self, object: Reference) -> Option<Left> {
@@ -293,8 +330,9 @@ impl Core {
 impl Drop for Core {
     /// Debug builds check the books at every manager's end, also of one that was not finished.
     fn drop(&mut self) {
+        let own = self.own_types.iter().map(|row| row.tally.live).sum::<u64>();
         debug_assert!(
-            self.finished || (self.balance.is_even() && self.balance.live() == u64::from(self.slab.live())),
+            self.finished || (self.balance.is_even() && self.balance.live() + own == u64::from(self.slab.live())),
             "the books disagree at the manager's end: {:?}",
             self.balance
         );

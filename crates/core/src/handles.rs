@@ -6,7 +6,7 @@ use crate::create::Making;
 use crate::image::Time;
 use crate::manager::Core;
 use crate::types::{State, Type, symbolic_link};
-use kobj_abi::{AskedRights, Denied, Koid, ObjectType, Operation, RawHandle, Rights, check};
+use kobj_abi::{AskedRights, Denied, Koid, Operation, RawHandle, Rights, TypeNumber, check};
 use kobj_memory::{
     AddHandle, Bytes, Closed, Content, DropHandle, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError,
 };
@@ -23,7 +23,7 @@ pub(crate) struct Caller {
 /// What a handle means, held for as long as this is.
 pub(crate) struct Meant<'t> {
     pub(crate) object: Reference,
-    pub(crate) object_type: ObjectType,
+    pub(crate) object_type: TypeNumber,
     pub(crate) rights: Rights,
     /// Its derivation node, if it was derived or derived from.
     pub(crate) node: Option<Place>,
@@ -136,12 +136,10 @@ impl Core {
             Some(koid) => CallError::Dying { koid },
             None => CallError::BadHandle { handle },
         })?;
-        let object_type = self.type_of(object);
-        match check(object_type.number(), rights, operation) {
+        let object_type = self.type_number(object);
+        match check(object_type, rights, operation) {
             Ok(()) => Ok(Meant { object, object_type, rights, node, inheritable, pin }),
-            Err(Denied::WrongType) => {
-                Err(CallError::WrongType { koid: object.koid(), found: object_type.number(), operation })
-            }
+            Err(Denied::WrongType) => Err(CallError::WrongType { koid: object.koid(), found: object_type, operation }),
             Err(Denied::AccessDenied { missing }) => {
                 Err(CallError::AccessDenied { koid: object.koid(), operation, missing })
             }
@@ -275,6 +273,19 @@ impl Core {
         self.refund(account, HANDLE);
         self.count_off_node(content.node);
         let place = content.object;
+        // A user's object stays until its last-close hook has come due.
+        let own = self.slab.at(place).ok().filter(|object| self.body(*object).is_none());
+        let kept = own.filter(|object| self.slab.acquire(*object).is_ok());
+        self.drop_handle(place);
+        if let Some(object) = kept {
+            if self.handles_to(object) == 0 {
+                self.own_last_close(object);
+            }
+            let _last_is_queued = self.slab.release(place);
+        }
+    }
+
+    fn drop_handle(&mut self, place: Place) {
         match self.slab.drop_handle(place) {
             DropHandle::Remaining | DropHandle::None => {}
             // It is on the list of those to be buried already.
@@ -416,7 +427,7 @@ impl Core {
         let meant = self.meant(caller, handle, Operation::HandleInfo)?;
         Ok(HandleInfo {
             koid: meant.object.koid(),
-            object_type: meant.object_type.number(),
+            object_type: meant.object_type,
             rights: meant.rights,
             inheritable: meant.inheritable,
             derived: meant.node.is_some_and(|node| self.nodes.links(node).parent.is_some()),

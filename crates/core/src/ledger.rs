@@ -20,13 +20,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn create(&mut self) {
+    pub(crate) fn create(&mut self) {
         self.created += 1;
         self.live += 1;
         self.peak = self.peak.max(self.live);
     }
 
-    fn destroy(&mut self) {
+    pub(crate) fn destroy(&mut self) {
         self.destroyed += 1;
         self.live -= 1;
     }

@@ -41,6 +41,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 pub mod types;
+mod user_type;
 mod why;
 
 pub use account::{LeftBehind, UNLIMITED, Usage};
@@ -60,3 +61,4 @@ pub use link::Keeps;
 pub use manager::{Core, Limits};
 pub use section::{Mapping, Opening, Release};
 pub use types::section::Request as SectionRequest;
+pub use user_type::{ObjectType, Refused, TypeInfo, TypeKey};

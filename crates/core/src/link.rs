@@ -193,6 +193,10 @@ impl Core {
         if kind == LinkKind::Contains {
             return Err(LinkError::Containment { target });
         }
+        if self.body(from).is_none() || self.body(to).is_none() {
+            // Users' objects say by themselves what they refer to.
+            return Err(LinkError::NotAllowed { source, kind, target });
+        }
         let (from_type, to_type) = (self.type_of(from), self.type_of(to));
         if !procedures(from_type).source_of.contains(&kind) || !procedures(to_type).target_of.contains(&kind) {
             return Err(LinkError::NotAllowed { source, kind, target });

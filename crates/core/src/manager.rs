@@ -13,9 +13,10 @@ use crate::link::Links;
 use crate::names::Names;
 use crate::section::Sections;
 use crate::types::{State, job};
+use crate::user_type::Registered;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use kobj_abi::{Era, Koid, ObjectType};
+use kobj_abi::{Era, Koid, ObjectType, TypeNumber};
 use kobj_memory::{NoMemory, Nodes, Place, Reference, Slab, Stamp};
 
 /// What bounds a manager.
@@ -68,6 +69,8 @@ pub struct Core {
     pub(crate) links: Links,
     pub(crate) names: Names,
     pub(crate) balance: Balance,
+    /// Users' types, by number from [`TypeNumber::FIRST_OWN`] on.
+    pub(crate) own_types: Vec<Registered>,
     pub(crate) accounts: Accounts,
     pub(crate) tickets: BTreeMap<Ticket, Pending>,
     pub(crate) last_ticket: u64,
@@ -131,6 +134,7 @@ impl Core {
             links: Links::default(),
             names: Names::new([0; 3]),
             balance: Balance::default(),
+            own_types: Vec::new(),
             accounts: Accounts::default(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
@@ -257,6 +261,11 @@ impl Core {
         self.state(object).map_or(ObjectType::HostObject, State::object_type)
     }
 
+    /// The number of a living object's type, users' own included.
+    pub(crate) fn type_number(&self, object: Reference) -> TypeNumber {
+        self.slab.header(object).map_or(TypeNumber(0), |header| header.type_number())
+    }
+
     pub(crate) fn job(&self, object: Reference) -> Option<&job::State> {
         match self.state(object)? {
             State::Job(job) => Some(job),
@@ -277,6 +286,8 @@ impl Core {
 
     /// The job that contains an object.
     pub(crate) fn owner(&self, object: Reference) -> Option<Reference> {
+        // A user's object names its account there.
+        self.body(object)?;
         self.slab.at(self.slab.header(object).ok()?.owner()?).ok()
     }
 

@@ -73,7 +73,7 @@ impl Core {
         let object = meant.object;
         self.drop_dead_name(object.place());
         self.drop_dead_name(directory.object.place());
-        let is_directory = meant.object_type == ObjectType::Directory;
+        let is_directory = meant.object_type == ObjectType::Directory.number();
         let may = self.names.check(directory.object.place(), name, Some(object.place()), is_directory);
         may.map_err(|error| self.not_named(error, directory.object, name, object))?;
         if permanent {
@@ -96,7 +96,7 @@ impl Core {
         permanent: bool,
     ) -> Result<(), CallError> {
         // A directory is known as one from its first name on: in it, or its own.
-        let is_directory = self.type_of(object) == ObjectType::Directory;
+        let is_directory = self.type_number(object) == ObjectType::Directory.number();
         for place in [Some(directory), is_directory.then_some(object)].into_iter().flatten().map(Reference::place) {
             self.names.add_directory(place).map_err(|_| CallError::NoMemory {})?;
         }
@@ -284,7 +284,7 @@ impl Core {
         expected: Option<TypeNumber>,
     ) -> Result<RawHandle, CallError> {
         let object = self.slab.at(place).map_err(|_| CallError::NotFound { directory: directory.koid() })?;
-        let found = self.type_of(object).number();
+        let found = self.type_number(object);
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(CallError::UnexpectedType { koid: object.koid(), found, expected });
         }
@@ -302,8 +302,9 @@ impl Core {
             WalkError::AboveStart => CallError::AboveStart { directory },
             WalkError::LinkLoop => CallError::LinkLoop { directory },
             WalkError::NotADirectory { place } => {
-                let found = self.slab.at(place).map_or(ObjectType::Directory, |object| self.type_of(object));
-                CallError::WrongType { koid: koid(place), found: found.number(), operation: Operation::Open }
+                let found =
+                    self.slab.at(place).map_or(ObjectType::Directory.number(), |object| self.type_number(object));
+                CallError::WrongType { koid: koid(place), found: found, operation: Operation::Open }
             }
             WalkError::NoLookup { place } => {
                 CallError::AccessDenied { koid: koid(place), operation: Operation::Open, missing: Rights::LOOKUP }
@@ -399,7 +400,7 @@ impl Core {
         Some(Entry {
             name: EntryName::new(named.name)?,
             koid: object.koid(),
-            object_type: self.type_of(object).number(),
+            object_type: self.type_number(object),
             most: named.most,
             permanent: named.permanent,
             cursor: named.cursor,
