@@ -7,7 +7,7 @@ use crate::image::Time;
 use crate::manager::{Body, Core};
 use crate::types::{Request, State, job, procedures};
 use kobj_abi::{Era, Koid, LinkKind, ObjectType, Tag};
-use kobj_memory::{AcquireError, Birth, Reference, Slab};
+use kobj_memory::{AcquireError, Birth, NoMemory, Reference, Slab};
 
 /// An object to be made, all checks passed.
 pub(crate) struct Making<'a> {
@@ -48,9 +48,9 @@ impl Core {
         if era <= self.era {
             return Err(EraError::NotNewer { era, present: self.era });
         }
+        self.index.open(era).map_err(|NoMemory| EraError::NoMemory)?;
         self.era = era;
         self.issued = 0;
-        self.index.open(era);
         Ok(())
     }
 
@@ -94,9 +94,8 @@ impl Core {
             return Err(NotMade::EraExhausted);
         }
         let koid = Koid::new(self.era, self.issued + 1).ok_or(NotMade::EraExhausted)?;
-        if !self.links.has_room(2) {
-            return Err(NotMade::NoMemory);
-        }
+        self.links.reserve(2).map_err(|NoMemory| NotMade::NoMemory)?;
+        self.index.reserve(koid).map_err(|NoMemory| NotMade::NoMemory)?;
         let object_type = state.object_type();
         let out_of_line = name.map_or(0, <[u8]>::len) as u32;
         let charge_bytes = (procedures(object_type).charge_bytes)(&state)

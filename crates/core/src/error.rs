@@ -95,12 +95,18 @@ pub enum EraError {
         /// In use.
         present: Era,
     },
+    /// No memory.
+    NoMemory,
 }
 
 impl fmt::Display for EraError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::NotNewer { era, present } = self;
-        write!(f, "era {:08x} is not newer than the present one, {:08x}; claim a later one", era.0, present.0)
+        match self {
+            Self::NotNewer { era, present } => {
+                write!(f, "era {:08x} is not newer than the present one, {:08x}; claim a later one", era.0, present.0)
+            }
+            Self::NoMemory => f.write_str("there is not enough memory for another era; free some and try again"),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid};
-use kobj_memory::Place;
+use kobj_memory::{NoMemory, Place, TryPush, try_box};
 
 const LEAF_BITS: u32 = 10;
 const MIDDLE_BITS: u32 = 11;
@@ -44,9 +44,17 @@ fn parts(counter: u32) -> (usize, usize, usize) {
     ((counter >> (LEAF_BITS + MIDDLE_BITS)) as usize, middle, leaf)
 }
 
+/// So many nodes that are not there.
+fn empty<T>(count: usize) -> Result<Vec<Option<T>>, NoMemory> {
+    let mut nodes = Vec::new();
+    nodes.try_reserve_exact(count).map_err(|_| NoMemory)?;
+    nodes.resize_with(count, || None);
+    Ok(nodes)
+}
+
 impl Index {
-    pub(crate) fn open(&mut self, era: Era) {
-        self.eras.push(EraIndex { era, middles: Vec::new(), issued: 0 });
+    pub(crate) fn open(&mut self, era: Era) -> Result<(), NoMemory> {
+        self.eras.try_push(EraIndex { era, middles: Vec::new(), issued: 0 })
     }
 
     /// Whether that koid was ever given out here.
@@ -60,25 +68,40 @@ impl Index {
         index.middles.get(root)?.as_ref()?.leaves.get(middle)?.as_ref()?.places[leaf]
     }
 
-    /// Enters a koid of the present era, which is the next in its order.
+    /// Brings the nodes of a koid of the present era: [`Index::insert`] cannot fail then.
+    pub(crate) fn reserve(&mut self, koid: Koid) -> Result<(), NoMemory> {
+        let Some(index) = self.eras.last_mut().filter(|index| index.era == koid.era()) else { return Ok(()) };
+        let (root, middle, _) = parts(koid.counter());
+        if index.middles.is_empty() {
+            index.middles = empty(ROOT)?;
+        }
+        let slot = index.middles.get_mut(root).ok_or(NoMemory)?;
+        let node = match slot {
+            Some(node) => node,
+            None => slot.insert(try_box(Middle { leaves: empty(MIDDLE)?, used: 0 })?),
+        };
+        // A node without leaves, where there was no memory for one, is filled by the next koid.
+        if node.leaves[middle].is_none() {
+            node.leaves[middle] = Some(try_box(Leaf { places: [None; LEAF], used: 0 })?);
+            node.used += 1;
+        }
+        Ok(())
+    }
+
+    /// Enters a koid of the present era, which is the next in its order; its nodes were brought before.
     pub(crate) fn insert(&mut self, koid: Koid, place: Place) {
         let Some(index) = self.eras.last_mut().filter(|index| index.era == koid.era()) else { return };
-        index.issued = koid.counter();
-        let (root, middle, leaf) = parts(koid.counter());
-        if index.middles.is_empty() {
-            index.middles.resize_with(ROOT, || None);
+        let before = core::mem::replace(&mut index.issued, koid.counter());
+        if before >> LEAF_BITS != koid.counter() >> LEAF_BITS {
+            index.give_back(before);
         }
-        let node = index.middles[root].get_or_insert_with(|| {
-            let mut leaves = Vec::new();
-            leaves.resize_with(MIDDLE, || None);
-            Box::new(Middle { leaves, used: 0 })
-        });
-        let used = &mut node.used;
-        let entries = node.leaves[middle].get_or_insert_with(|| {
-            *used += 1;
-            Box::new(Leaf { places: [None; LEAF], used: 0 })
-        });
-        if entries.places[leaf].replace(place).is_none() {
+        let (root, middle, leaf) = parts(koid.counter());
+        let node = index.middles.get_mut(root).and_then(Option::as_mut);
+        let entries = node.and_then(|node| node.leaves.get_mut(middle)?.as_mut());
+        debug_assert!(entries.is_some(), "nodes are brought before a koid is given out");
+        if let Some(entries) = entries
+            && entries.places[leaf].replace(place).is_none()
+        {
             entries.used += 1;
         }
     }
@@ -86,15 +109,25 @@ impl Index {
     pub(crate) fn remove(&mut self, koid: Koid) {
         let Some(index) = self.eras.iter_mut().rev().find(|index| index.era == koid.era()) else { return };
         let (root, middle, leaf) = parts(koid.counter());
-        let Some(slot) = index.middles.get_mut(root) else { return };
-        let Some(node) = slot else { return };
-        let Some(entries) = node.leaves[middle].as_mut() else { return };
+        let node = index.middles.get_mut(root).and_then(Option::as_mut);
+        let Some(entries) = node.and_then(|node| node.leaves.get_mut(middle)?.as_mut()) else { return };
         if entries.places[leaf].take().is_some() {
             entries.used -= 1;
         }
         // The leaf that is being filled stays: else making and destroying one object would allocate each time.
-        let filling = index.issued >> LEAF_BITS == koid.counter() >> LEAF_BITS;
-        if entries.used == 0 && !filling {
+        if index.issued >> LEAF_BITS != koid.counter() >> LEAF_BITS {
+            index.give_back(koid.counter());
+        }
+    }
+}
+
+impl EraIndex {
+    /// Gives back the leaf of a koid, if it is empty.
+    fn give_back(&mut self, counter: u32) {
+        let (root, middle, _) = parts(counter);
+        let Some(slot) = self.middles.get_mut(root) else { return };
+        let Some(node) = slot else { return };
+        if node.leaves[middle].as_ref().is_some_and(|leaf| leaf.used == 0) {
             node.leaves[middle] = None;
             node.used -= 1;
             if node.used == 0 {
@@ -113,11 +146,13 @@ mod tests {
         let mut index = Index::default();
         let at = |era, counter| Koid::new(Era(era), counter).unwrap();
         let place = |n| Place::new(n).unwrap();
-        index.open(Era(1));
+        index.open(Era(1)).unwrap();
         for counter in 1..=5000 {
+            index.reserve(at(1, counter)).unwrap();
             index.insert(at(1, counter), place(counter));
         }
-        index.open(Era(2));
+        index.open(Era(2)).unwrap();
+        index.reserve(at(2, 1)).unwrap();
         index.insert(at(2, 1), place(9));
         assert_eq!(index.get(at(1, 5000)), Some(place(5000)));
         assert_eq!(index.get(at(2, 1)), Some(place(9)));
@@ -135,15 +170,27 @@ mod tests {
     #[test]
     fn making_and_destroying_one_object_allocates_once() {
         let mut index = Index::default();
-        index.open(Era(1));
+        index.open(Era(1)).unwrap();
         let mut leaf: Option<*const Leaf> = None;
         for counter in 1..LEAF as u32 {
             let koid = Koid::new(Era(1), counter).unwrap();
+            index.reserve(koid).unwrap();
             index.insert(koid, Place::new(counter).unwrap());
             index.remove(koid);
             let there = index.eras[0].middles[0].as_ref().and_then(|node| node.leaves[0].as_deref());
             let there: *const Leaf = there.expect("the leaf that is being filled stays");
             assert_eq!(*leaf.get_or_insert(there), there);
         }
+        for counter in LEAF as u32..LEAF as u32 * 5 {
+            let koid = Koid::new(Era(1), counter).unwrap();
+            index.reserve(koid).unwrap();
+            index.insert(koid, Place::new(counter).unwrap());
+            index.remove(koid);
+        }
+        assert_eq!(
+            index.eras[0].middles[0].as_ref().unwrap().used,
+            1,
+            "leaves that were filled and emptied are given back"
+        );
     }
 }

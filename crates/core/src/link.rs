@@ -5,7 +5,7 @@ use crate::error::{LinkError, UnlinkError};
 use crate::manager::{Body, Core};
 use crate::types::{State, procedures};
 use kobj_abi::{Koid, LinkKind};
-use kobj_memory::{AcquireError, Array, Place, Slab};
+use kobj_memory::{AcquireError, Array, NoMemory, Place, Slab};
 
 /// Which end of a link it keeps alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +90,27 @@ impl Links {
         self.get(link.place).filter(|record| record.word >> 8 == link.serial)
     }
 
-    /// Whether that many links more find room.
-    pub(crate) fn has_room(&self, more: u32) -> bool {
-        Place::MAX - self.records.len() >= more
+    /// Brings room for that many links more, at most a few: making them cannot fail then.
+    pub(crate) fn reserve(&mut self, more: u32) -> Result<(), NoMemory> {
+        let mut last = None;
+        let mut next = self.free;
+        for _ in 0..more {
+            let place = match next {
+                Some(place) => place,
+                None => {
+                    let new = self.records.push(Record::default())?;
+                    // Behind the others, so that low places come first.
+                    match last.and_then(|last| self.records.get_mut(last)) {
+                        Some(record) => record.next_out = Some(new),
+                        None => self.free = Some(new),
+                    }
+                    new
+                }
+            };
+            last = Some(place);
+            next = self.records.get(place).and_then(|record| record.next_out);
+        }
+        Ok(())
     }
 
     /// Makes a link between two occupied places; counts no reference.
@@ -126,11 +144,10 @@ impl Links {
     }
 
     fn take(&mut self) -> Option<Place> {
-        if let Some(place) = self.free {
-            self.free = self.records.get(place)?.next_out;
-            return Some(place);
-        }
-        self.records.push(Record::default()).ok()
+        self.reserve(1).ok()?;
+        let place = self.free?;
+        self.free = self.records.get(place)?.next_out;
+        Some(place)
     }
 
     /// Lets a link start elsewhere; counts no reference.
@@ -205,9 +222,7 @@ impl Core {
         if ended && Keeps::of(kind) == Keeps::Target {
             return Err(LinkError::Ended { koid: source });
         }
-        if !self.links.has_room(1) {
-            return Err(LinkError::Full { koid: source });
-        }
+        self.links.reserve(1).map_err(|NoMemory| LinkError::Full { koid: source })?;
         let kept = match Keeps::of(kind) {
             Keeps::Target => Some(to),
             Keeps::Source => Some(from),

@@ -124,7 +124,7 @@ impl Core {
         // A step that does no work would never come to an end.
         let limits = Limits { work_per_step: limits.work_per_step.max(1), ..limits };
         let mut index = Index::default();
-        index.open(era);
+        index.open(era)?;
         let mut core = Self {
             limits,
             era,
