@@ -59,6 +59,7 @@ fn runs(test: &str) -> Result<Vec<Run>, String> {
     let run = |checker, arguments: &[&'static str]| Run { checker, arguments: arguments.to_vec() };
     Ok(match test {
         "models" => vec![run(Some("loom"), &models), run(Some("shuttle"), &models)],
+        "loom" => vec![run(Some("loom"), &models)],
         "memory" => vec![run(None, &["--package", "kobj-memory", "--lib"])],
         "core" => vec![run(None, &["--package", "kobj-core", "--lib"])],
         "sim" => vec![run(None, &["--package", "kobj-sim"])],

@@ -351,18 +351,17 @@ impl Objects {
 
     /// Drops what is left of an object and frees its slot: not a byte of it remains.
     ///
-    /// A state whose drop panics is not dropped again: its slot says that there is none before. The slot is freed then too.
+    /// A state whose drop panics is not dropped again: its slot is cleaned and freed then too.
     ///
     /// # Safety
     /// The caller has the sole right to the slot: there is no reference, and it was told so by the last one or took the
     /// slot from the reaper list.
     pub(crate) unsafe fn bury(&self, place: Place, slot: &Slot, free: &mut Free) {
         let number = slot.header.state_number();
-        slot.header.set_body(0);
         let mut scrub = Scrub { objects: self, place, slot, free, dropped: false };
         if let Some(table) = number.and_then(|number| self.types.get(number)) {
             // SAFETY: there must be a state of that type, which nobody else uses: the number says so, and the caller has the
-            // sole right; the number was taken off, so nobody drops it again.
+            // sole right. `scrub` takes the number off in any case, so nobody drops it again.
             unsafe { (table.drop)(slot.room.get().cast()) };
         }
         scrub.dropped = true;
@@ -396,8 +395,7 @@ impl Drop for Objects {
         for index in 0..self.used() {
             let Some(slot) = self.slots.get(index) else { continue };
             let Some(table) = slot.header.state_number().and_then(|number| self.types.get(number)) else { continue };
-            slot.header.set_body(0);
-            // SAFETY: as in `bury`: the objects are borrowed uniquely, so nobody is counted any more.
+            // SAFETY: as in `bury`: the objects are borrowed uniquely, so nobody is counted any more, and this is the last pass.
             unsafe { (table.drop)(slot.room.get().cast()) };
         }
     }

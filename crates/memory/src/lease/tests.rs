@@ -436,7 +436,6 @@ fn a_storm_of_eight_threads_leaves_nothing_and_loses_nothing() {
     const CREDIT: u32 = 300;
     let rounds = if cfg!(miri) { 50 } else { 20_000 };
     let mut setup = Setup::new();
-    let mut idle = CREDIT;
     let mut leases = Vec::new();
     let mut places = Vec::new();
     for thread in 0..THREADS {
@@ -449,19 +448,25 @@ fn a_storm_of_eight_threads_leaves_nothing_and_loses_nothing() {
     let (objects, key, alive) = (setup.slab.shared(), setup.key, setup.alive.clone());
     let storm = Storm { objects, key, alive, board };
     let next_koid = AtomicU64::new(1);
-    let needy = std::sync::Mutex::new(&mut setup);
+    // The owner's part, and credit that is in no lease.
+    let owner = std::sync::Mutex::new((&mut setup, CREDIT));
     let running = AtomicU64::new(THREADS.into());
     let made: u64 = std::thread::scope(|scope| {
         let threads: Vec<_> = leases
             .into_iter()
+            .zip(&places)
             .zip(1..)
-            .map(|(lease, seed)| {
-                let (storm, needy, next_koid, running) = (&storm, &needy, &next_koid, &running);
+            .map(|((lease, place), seed)| {
+                let (storm, owner, next_koid, running) = (&storm, &owner, &next_koid, &running);
                 scope.spawn(move || {
                     let refill = |lease: &mut Lease| {
                         let first = next_koid.fetch_add(500, Ordering::Relaxed) as u32;
                         lease.set_koids(KoidRange { era: ERA, first, count: 500 });
-                        needy.lock().unwrap().slab.refill(lease, 32).unwrap();
+                        let (setup, idle) = &mut *owner.lock().unwrap();
+                        setup.slab.refill(lease, 32).unwrap();
+                        let grant = (*idle).min(40);
+                        *idle -= grant;
+                        assert!(setup.slab.leases_mut().grant_objects(*place, grant));
                     };
                     let made = blow(storm, lease, seed, rounds, refill);
                     running.fetch_sub(1, Ordering::Relaxed);
@@ -471,21 +476,24 @@ fn a_storm_of_eight_threads_leaves_nothing_and_loses_nothing() {
             .collect();
         let mut at = 0;
         while running.load(Ordering::Relaxed) > 0 {
-            let mut setup = needy.lock().unwrap();
-            let place = places[at % places.len()];
-            idle += setup.slab.leases_mut().recall_objects(place);
-            let grant = idle.min(1 + at as u32 % 90);
-            if setup.slab.leases_mut().grant_objects(places[(at / 3) % places.len()], grant) {
-                idle -= grant;
+            {
+                let (setup, idle) = &mut *owner.lock().unwrap();
+                *idle += setup.slab.leases_mut().recall_objects(places[at % places.len()]);
+                let grant = (*idle).min(1 + at as u32 % 90);
+                if setup.slab.leases_mut().grant_objects(places[(at / 3) % places.len()], grant) {
+                    *idle -= grant;
+                }
+                let totals = setup.slab.leases().totals(None);
+                assert!(totals.destroyed <= totals.created, "{totals:?}");
+                // What the owner buries gives credit back to the owner, as what a thread buries does to the thread.
+                *idle += setup.reap();
             }
-            let totals = setup.slab.leases().totals(None);
-            assert!(totals.destroyed <= totals.created, "{totals:?}");
-            // What the owner buries gives credit back to the owner, as what a thread buries does to the thread.
-            idle += setup.reap();
             at += 1;
+            std::thread::yield_now();
         }
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
+    let (setup, mut idle) = owner.into_inner().unwrap();
     for shown in &storm.board {
         if let Some(object) = shown.lock().unwrap().take() {
             drop(storm.objects.drop_handle(object.place()));
