@@ -1,7 +1,7 @@
 //! Jobs: trees of processes with quotas, ended as a whole.
 
 use crate::process::{Caller, Guest};
-use crate::{Call, CallAnswer, Error, Handle, Job};
+use crate::{BadHandlePolicy, Call, CallAnswer, Error, Handle, Job, Resource};
 
 impl Job {
     /// Makes a job in this one. Needs CREATE_CHILD. NT: `NtCreateJobObject`; Zircon: `zx_job_create`.
@@ -38,6 +38,33 @@ impl Job {
             }
             _ => Err(Error::NoProcess { process: caller.koid() }),
         }
+    }
+
+    /// Limits what the job and all in it may have, from now on: what is there beyond a lower limit stays, and nothing is added.
+    /// Needs MANAGE. NT: `SetInformationJobObject`; Linux: cgroups.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::Dying`], [`Error::NoMemory`].
+    pub fn set_quota(&self, resource: Resource, limit: u64) -> Result<(), Error> {
+        self.call(Call::SetQuota { handle: self.raw(), resource, limit }).map(drop)
+    }
+
+    /// Says what follows when a process in the job names a handle that it does not have. Needs MANAGE. Zircon:
+    /// `ZX_POL_BAD_HANDLE`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::Dying`].
+    pub fn set_bad_handle_policy(&self, policy: BadHandlePolicy) -> Result<(), Error> {
+        self.call(Call::SetBadHandlePolicy { job: self.raw(), policy }).map(drop)
+    }
+
+    /// Pays from now on for an object that another job pays for; it stands in this job then. Needs MANAGE on the object and on
+    /// both jobs, with handles of one process.
+    ///
+    /// # Errors
+    /// [`Error::ChargedElsewhere`], [`Error::Quota`], [`Error::AccessDenied`], [`Error::Dying`].
+    pub fn recharge<T>(&self, object: &Handle<T>, from: &Self) -> Result<(), Error> {
+        self.call(Call::Recharge { handle: object.raw(), from: from.raw(), to: self.raw() }).map(drop)
     }
 
     /// Ends the job with all in it, the inner first: guests are killed, names taken away; what others have handles to lives on,

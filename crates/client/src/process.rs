@@ -3,7 +3,8 @@
 use crate::handle::Typed;
 use crate::manager::Inner;
 use crate::{
-    AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, Process, RawHandle, Rights, SymbolicLink, types,
+    AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, Process, RawHandle, Resource, Rights, SymbolicLink,
+    types,
 };
 use kobj_core::What;
 use std::fmt;
@@ -137,6 +138,14 @@ impl Guest {
 }
 
 impl Process {
+    /// Limits how many handles the process may have. Needs MANAGE. Linux: `setrlimit`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::Dying`], [`Error::NoMemory`].
+    pub fn set_quota(&self, resource: Resource, limit: u64) -> Result<(), Error> {
+        self.call(Call::SetQuota { handle: self.raw(), resource, limit }).map(drop)
+    }
+
     /// Ends the process. Needs DESTROY. NT: `NtTerminateProcess`; Zircon: `zx_task_kill`.
     ///
     /// # Errors
