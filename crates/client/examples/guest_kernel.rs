@@ -2,12 +2,12 @@
 //!
 //! `cargo run -p kobj --example guest_kernel`
 
-use kobj::{Error, Link, Manager, ObjectType, Open, Resource, Rights, types};
+use kobj::{Error, Link, Manager, Open, Resource, Rights, types};
 
 fn main() -> Result<(), Error> {
     let manager = Manager::embedded()?;
-    let live = |object_type| manager.live(object_type);
-    let before = (live(ObjectType::Directory), live(ObjectType::Process), live(ObjectType::Job));
+    let live = || (manager.live::<types::Directory>(), manager.live::<types::Process>(), manager.live::<types::Job>());
+    let before = live();
 
     // A job with a quota, and two guests in it. Neither can name, see or end anything that it was not given.
     let job = manager.root_job().create_job()?;
@@ -52,7 +52,7 @@ fn main() -> Result<(), Error> {
     job.kill()?;
     drop((writer, reader, job));
     manager.settle();
-    assert_eq!(before, (live(ObjectType::Directory), live(ObjectType::Process), live(ObjectType::Job)));
+    assert_eq!(before, live());
     manager.audit().expect("the books agree with what is there");
     println!("balance 0");
     Ok(())

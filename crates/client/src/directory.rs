@@ -194,7 +194,8 @@ impl Directory {
     pub fn open<T: Typed>(&self, path: impl AsRef<[u8]>, how: Open) -> Result<Handle<T>, Error> {
         let Open { rights, follow } = how;
         let path = path.as_ref();
-        let call = Call::Open { directory: self.raw(), path, rights, expected: T::number(), follow };
+        let expected = self.caller().inner.expected::<T>()?;
+        let call = Call::Open { directory: self.raw(), path, rights, expected, follow };
         Ok(Handle::owned(self.caller().clone(), self.caller().handle(call)?))
     }
 

@@ -2,56 +2,32 @@
 
 use crate::process::{Caller, Guest};
 use crate::{AskedRights, Call, CallAnswer, Error, HandleInfo, Koid, RawHandle, Rights};
-use kobj_abi::{Operation, TypeNumber};
+use kobj_abi::Operation;
+use kobj_core::ObjectType;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The types that handles can have, as markers.
+/// The types that handles can have, as markers. Users' own types are markers of themselves.
 pub mod types {
-    macro_rules! markers {
-        ($($(#[$text:meta])* $name:ident,)*) => {
-            $(
-                $(#[$text])*
-                #[derive(Clone, Copy, Debug)]
-                pub enum $name {}
-
-                impl super::Typed for $name {
-                    fn number() -> Option<kobj_abi::TypeNumber> {
-                        Some(kobj_abi::ObjectType::$name.number())
-                    }
-                }
-            )*
-        };
-    }
-
-    markers! {
-        /// A directory.
-        Directory,
-        /// A symbolic link.
-        SymbolicLink,
-        /// A job.
-        Job,
-        /// A process.
-        Process,
-        /// A section.
-        Section,
-    }
+    pub use kobj_core::built_in::{Directory, HostObject, Job, Process, Section, SymbolicLink, Type};
 
     /// An object of any type: what is not known yet.
     #[derive(Clone, Copy, Debug)]
     pub enum Any {}
 
     impl super::Typed for Any {
-        fn number() -> Option<kobj_abi::TypeNumber> {
-            None
-        }
+        const LETTERS: Option<[u8; 4]> = None;
     }
 }
 
-/// The type of what a handle means.
+/// The type of what a handle means: every [`ObjectType`], and [`types::Any`].
 pub trait Typed {
-    /// The type's number; `None` if any is right.
-    fn number() -> Option<TypeNumber>;
+    /// The letters of its tag; `None` if any is right.
+    const LETTERS: Option<[u8; 4]>;
+}
+
+impl<T: ObjectType> Typed for T {
+    const LETTERS: Option<[u8; 4]> = Some(T::TAG);
 }
 
 /// A handle in the table of one process, to an object of type `T`. `Send` and `Sync`; dropped, it is closed.
@@ -219,6 +195,45 @@ impl<T> Handle<T> {
     }
 }
 
+impl<T: ObjectType> Handle<T> {
+    /// What the object consists of, for as long as the guard is there. Needs the rights that are named: the type says which
+    /// ones what it is used for needs. Takes no lock.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::BadHandle`]; [`Error::WrongType`] for a built-in type, whose state is the manager's.
+    pub fn state(&self, needed: Rights) -> Result<State<'_, T>, Error> {
+        let held = self.caller.look(self.raw, needed)?;
+        if held.state_as::<T::State>().is_none() {
+            let info = self.info()?;
+            let operation = Operation::HandleInfo;
+            return Err(Error::WrongType { koid: info.koid, found: info.object_type, operation });
+        }
+        Ok(State { held, means: PhantomData })
+    }
+}
+
+/// The state of an object of a user's type. The object does not end while this is there.
+pub struct State<'a, T: ObjectType> {
+    held: kobj_memory::Held<'a>,
+    means: PhantomData<fn() -> T>,
+}
+
+impl<T: ObjectType> State<'_, T> {
+    /// The state.
+    ///
+    /// `None` never comes: it was looked at before this was made, and an object keeps its type.
+    #[must_use]
+    pub fn get(&self) -> Option<&T::State> {
+        self.held.state_as()
+    }
+}
+
+impl<T: ObjectType> fmt::Debug for State<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.held.fmt(f)
+    }
+}
+
 impl Handle<types::Any> {
     /// The handle with its type.
     ///
@@ -226,7 +241,8 @@ impl Handle<types::Any> {
     /// [`Error::WrongType`] if the object is of another one; the handle is closed then.
     pub fn into_typed<T: Typed>(mut self) -> Result<Handle<T>, Error> {
         let info = self.info()?;
-        if T::number().is_some_and(|number| number != info.object_type) {
+        let expected = self.caller.inner.expected::<T>()?;
+        if expected.is_some_and(|number| number != info.object_type) {
             let operation = Operation::HandleInfo;
             return Err(Error::WrongType { koid: info.koid, found: info.object_type, operation });
         }

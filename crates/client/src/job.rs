@@ -33,7 +33,7 @@ impl Job {
         let caller = self.caller();
         match self.call(Call::CreateGuest { job: self.raw(), inherit })? {
             CallAnswer::Guest { handle, process } => {
-                let guest = Caller { inner: caller.inner.clone(), process };
+                let guest = Caller::new(caller.inner.clone(), process)?;
                 Ok(Guest::new(guest, Handle::owned(caller.clone(), handle)))
             }
             _ => Err(Error::NoProcess { process: caller.koid() }),

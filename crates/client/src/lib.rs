@@ -40,10 +40,14 @@ mod section;
 mod symbolic_link;
 
 pub use directory::{Create, Entries, Entry, Link, Open};
-pub use handle::{Handle, Typed, types};
+pub use handle::{Handle, State, Typed, types};
 pub use kobj_abi::section::{Access, ViewError};
-pub use kobj_abi::{AskedRights, ErrorCode, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
-pub use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError as Error, HandleInfo, KillReason, Resource};
+pub use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
+pub use kobj_core::{
+    BadHandlePolicy, Call, CallAnswer, CallError as Error, HandleInfo, KillReason, ObjectType, Refused, Resource,
+    TypeInfo, TypeKey,
+};
+pub use kobj_memory::RegisterError;
 pub use kobj_platform::section::Words;
 pub use lock::Hosted;
 pub use manager::{Builder, Killed, Manager};

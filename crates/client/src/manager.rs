@@ -1,15 +1,17 @@
 //! The manager of one program, and what it tells its embedder.
 
+use crate::handle::Typed;
 use crate::lock::Hosted;
 use crate::platform::{Linux, LinuxView};
 use crate::process::Caller;
 use crate::{Directory, Error, Handle, Job};
 use kobj_abi::section::{Access, Part};
-use kobj_abi::{AskedRights, Era, Koid, RawHandle};
+use kobj_abi::{AskedRights, Era, Koid, ObjectType as ObjectTypes, RawHandle, Rights, TypeNumber};
 use kobj_core::embed::Mapped;
 use kobj_core::image::Time;
 use kobj_core::platform::ViewId;
-use kobj_core::{Call, CallAnswer, Effect, KillReason, Limits, SectionRequest};
+use kobj_core::{Call, CallAnswer, Effect, KillReason, Limits, ObjectType, SectionRequest, TypeInfo, TypeKey};
+use kobj_memory::{Held, RegisterError, Shared, Table};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,6 +27,8 @@ pub struct Manager {
 #[derive(Debug)]
 pub(crate) struct Inner {
     manager: kobj_core::embed::Manager<Hosted, Linux>,
+    /// The handle table of the program itself.
+    table: Shared<Table>,
 }
 
 /// A guest that has ended: its handles are closed and its charges returned.
@@ -61,7 +65,8 @@ impl Builder {
         let seed = self.seed.unwrap_or_else(random);
         let limits = Limits { seed, ..Limits::default() };
         let manager = kobj_core::embed::Manager::with_platform(now, era, limits, Linux::default())?;
-        Ok(Manager { inner: Arc::new(Inner { manager }) })
+        let table = manager.table(manager.boot().process)?;
+        Ok(Manager { inner: Arc::new(Inner { manager, table }) })
     }
 }
 
@@ -103,6 +108,38 @@ impl Inner {
         self.manager.unmap(view);
     }
 
+    pub(crate) fn table(&self, process: Koid) -> Result<Shared<Table>, Error> {
+        self.manager.table(process)
+    }
+
+    pub(crate) fn look<'a>(
+        &'a self,
+        process: Koid,
+        table: &'a Table,
+        handle: RawHandle,
+        needed: Rights,
+    ) -> Result<Held<'a>, Error> {
+        self.manager.lookup(process, table, handle, None, needed)?.hold()
+    }
+
+    pub(crate) fn create_own<T: ObjectType>(
+        &self,
+        process: Koid,
+        key: &TypeKey<T>,
+        state: T::State,
+    ) -> Result<RawHandle, Error> {
+        self.manager.create_own(now(), process, key, state)
+    }
+
+    /// The number of the type that a handle is to mean.
+    pub(crate) fn expected<T: Typed>(&self) -> Result<Option<TypeNumber>, Error> {
+        let Some(letters) = T::LETTERS else { return Ok(None) };
+        let number =
+            ObjectTypes::ALL.into_iter().find(|built_in| built_in.letters() == letters).map(ObjectTypes::number);
+        let number = number.or_else(|| self.manager.with(|core| core.type_number_of(letters)));
+        number.map(Some).ok_or(Error::NotRegistered { letters })
+    }
+
     pub(crate) fn settle(&self) {
         while self.manager.go_on() {}
     }
@@ -127,7 +164,7 @@ impl Manager {
     #[must_use]
     pub fn caller(&self) -> Caller {
         let boot = self.inner.manager.boot();
-        Caller { inner: self.inner.clone(), process: boot.process }
+        Caller::with_table(self.inner.clone(), boot.process, self.inner.table.clone())
     }
 
     /// The root job, in which all others are. Dropping it closes nothing: it ends with the manager.
@@ -140,6 +177,20 @@ impl Manager {
     #[must_use]
     pub fn root_directory(&self) -> Directory {
         Handle::borrowed(self.caller(), self.inner.manager.boot().directory)
+    }
+
+    /// Registers a type of one's own with this manager.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: its letters are taken or mark what is no object, no number is left, no memory.
+    pub fn register<T: ObjectType>(&self) -> Result<TypeKey<T>, RegisterError> {
+        self.inner.manager.register()
+    }
+
+    /// Every type, built-in and registered, with its books.
+    #[must_use]
+    pub fn types(&self) -> Vec<TypeInfo> {
+        self.inner.manager.with(|core| core.types().collect())
     }
 
     /// Does what is left over of ended jobs and guests: calls do it piece by piece, this until nothing is left.
@@ -159,10 +210,12 @@ impl Manager {
         }
     }
 
-    /// How many objects of a type live, Type objects and the manager's own three (root job, root directory, program) included.
+    /// How many objects of a type live, the manager's own (root job, root directory, the program) included.
     #[must_use]
-    pub fn live(&self, object_type: kobj_abi::ObjectType) -> u64 {
-        self.inner.manager.with(|core| core.balance().of(object_type).live)
+    pub fn live<T: ObjectType>(&self) -> u64 {
+        let info =
+            self.inner.manager.with(|core| core.type_number_of(T::TAG).and_then(|number| core.type_info(number)));
+        info.map_or(0, |info| info.tally.live)
     }
 
     /// Compares all books with what is there.

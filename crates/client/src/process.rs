@@ -6,7 +6,8 @@ use crate::{
     AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, Process, RawHandle, Resource, Rights, SymbolicLink,
     types,
 };
-use kobj_core::What;
+use kobj_core::{ObjectType, TypeKey, What};
+use kobj_memory::{Held, Shared, Table};
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub struct Caller {
     pub(crate) inner: Arc<Inner>,
     pub(crate) process: Koid,
+    /// Its handle table, in which things are looked up without a lock.
+    table: Shared<Table>,
 }
 
 impl fmt::Debug for Caller {
@@ -24,6 +27,29 @@ impl fmt::Debug for Caller {
 }
 
 impl Caller {
+    pub(crate) fn new(inner: Arc<Inner>, process: Koid) -> Result<Self, Error> {
+        let table = inner.table(process)?;
+        Ok(Self { inner, process, table })
+    }
+
+    pub(crate) fn with_table(inner: Arc<Inner>, process: Koid, table: Shared<Table>) -> Self {
+        Self { inner, process, table }
+    }
+
+    /// Holds what a handle means, if it allows that much.
+    pub(crate) fn look(&self, handle: RawHandle, needed: Rights) -> Result<Held<'_>, Error> {
+        self.inner.look(self.process, &self.table, handle, needed)
+    }
+
+    /// Makes an unnamed object of a user's type, charged to the process's job; the handle can do all that the type can.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] by the type's create hook, [`Error::Quota`], [`Error::NoMemory`], [`Error::Dying`]; the state is
+    /// dropped then.
+    pub fn create<T: ObjectType>(&self, key: &TypeKey<T>, state: T::State) -> Result<Handle<T>, Error> {
+        Ok(Handle::owned(self.clone(), self.inner.create_own(self.process, key, state)?))
+    }
+
     /// The process's id.
     #[must_use]
     pub fn koid(&self) -> Koid {

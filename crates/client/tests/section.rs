@@ -96,7 +96,7 @@ fn a_pebibyte_is_refused_at_once_and_nothing_is_allocated_for_it() {
             assert_eq!((refused, allocations), (Err(Error::NoMemory {}), Some(0)), "{size_bytes}, lazy {lazy}");
         }
     }
-    assert_eq!(manager.live(kobj::ObjectType::Section), 0);
+    assert_eq!(manager.live::<kobj::types::Section>(), 0);
     manager.audit().unwrap();
     drop(job);
 }
@@ -162,6 +162,6 @@ fn threads_map_and_unmap_while_a_guest_is_killed() {
         manager.settle();
         assert_eq!(kept(koid), (0, 0));
     }
-    assert_eq!(manager.live(kobj::ObjectType::Section), 0);
+    assert_eq!(manager.live::<kobj::types::Section>(), 0);
     manager.audit().unwrap();
 }

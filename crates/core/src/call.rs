@@ -401,6 +401,9 @@ call_errors! {
     Quota { /** The job or process whose quota it is. */ koid: Koid, /** Of what. */ resource: Resource, /** The limit. */ limit: u64, /** What is in use. */ used: u64 }
         Quota
         => "{koid} may have {limit} {}, {used} are in use; close some, or raise the quota", resource.name();
+    /// No such type is registered with this manager.
+    NotRegistered { /** Its letters. */ letters: [u8; 4] } WrongType
+        => "no type with the letters \"{}\" is registered with this manager; register it first", letters.escape_ascii();
     /// The type's own create hook refused.
     Refused { /** The type. */ number: TypeNumber } BadArgument
         => "type {} refuses to be made of that state; its documents say why", number.0;

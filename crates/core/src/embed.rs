@@ -3,8 +3,10 @@
 //! Embedded it is used by the threads of one process, in the daemon by one thread. The lock is a parameter: one that sleeps
 //! where there is an operating system, one that spins on bare metal. Nothing of the embedder's runs under it.
 
+mod lookup;
 mod sections;
 
+pub use lookup::Guard;
 pub use sections::Mapped;
 
 use crate::call::{Call, CallAnswer, CallError};

@@ -314,6 +314,15 @@ impl Core {
         }
     }
 
+    /// The same for a guest, dying or not.
+    pub(crate) fn take_in_of(&mut self, process: Koid) {
+        let Ok(process) = self.find(process) else { return };
+        if let Some(table) = self.guest(process).map(|guest| guest.table.clone()) {
+            self.take_in(&Caller { process, table });
+            self.work();
+        }
+    }
+
     /// Takes in what the last looks at closing handles handed over.
     pub(crate) fn take_in(&mut self, caller: &Caller) {
         while let Some(content) = caller.table.take_closed() {

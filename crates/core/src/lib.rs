@@ -61,4 +61,4 @@ pub use link::Keeps;
 pub use manager::{Core, Limits};
 pub use section::{Mapping, Opening, Release};
 pub use types::section::Request as SectionRequest;
-pub use user_type::{ObjectType, Refused, TypeInfo, TypeKey};
+pub use user_type::{ObjectType, Refused, TypeInfo, TypeKey, built_in};

@@ -55,6 +55,46 @@ pub trait ObjectType: 'static {
     }
 }
 
+/// The built-in types, each as a type of Rust: for handles that know what they mean.
+pub mod built_in {
+    use super::{BuiltIn, ObjectType, Rights};
+
+    macro_rules! built_in {
+        ($($(#[$text:meta])* $name:ident,)*) => {
+            $(
+                $(#[$text])*
+                #[derive(Clone, Copy, Debug)]
+                pub enum $name {}
+
+                impl ObjectType for $name {
+                    const TAG: [u8; 4] = BuiltIn::$name.letters();
+                    const NAME: &'static str = BuiltIn::$name.name();
+                    const DEFAULT_RIGHTS: Rights = BuiltIn::$name.default_rights();
+                    /// The manager's own, which nobody else sees.
+                    type State = ();
+                }
+            )*
+        };
+    }
+
+    built_in! {
+        /// A tree of processes with quotas.
+        Job,
+        /// A process.
+        Process,
+        /// An object of the Linux kernel.
+        HostObject,
+        /// Names for objects.
+        Directory,
+        /// A name that leads to another one.
+        SymbolicLink,
+        /// Memory that can be mapped by many.
+        Section,
+        /// An object type, as an object.
+        Type,
+    }
+}
+
 /// A create hook's reason not to make an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
@@ -180,6 +220,16 @@ impl Core {
         }
         let Registered { letters, name, rights, tally, .. } = *self.row(number)?;
         Some(TypeInfo { number, letters, name, rights, tally })
+    }
+
+    /// The number of the type with those letters, built-in or registered.
+    #[must_use]
+    pub fn type_number_of(&self, letters: [u8; 4]) -> Option<TypeNumber> {
+        let built_in = BuiltIn::ALL.into_iter().find(|built_in| built_in.letters() == letters).map(BuiltIn::number);
+        built_in.or_else(|| {
+            let row = self.own_types.iter().position(|row| row.letters == letters)?;
+            Some(TypeNumber(TypeNumber::FIRST_OWN.0.checked_add(u16::try_from(row).ok()?)?))
+        })
     }
 
     /// What the handle of whoever makes such an object allows.

@@ -1,0 +1,59 @@
+//! A user's own type through the crate's own surface: registered, made, read by rights, shared, ended.
+
+use kobj::{AskedRights, Error, ErrorCode, Koid, Link, Manager, ObjectType, Open, Rights, types};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A timeline that a GPU driver would have: a number that only rises.
+struct Timeline;
+
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+impl ObjectType for Timeline {
+    const TAG: [u8; 4] = *b"TIME";
+    const NAME: &'static str = "timeline";
+    const DEFAULT_RIGHTS: Rights = Rights::from_bits(0x1ff);
+    type State = AtomicU64;
+
+    fn destroy(_: Koid, state: &AtomicU64) {
+        ENDED.fetch_add(state.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_timeline_is_made_shared_and_ended() -> Result<(), Error> {
+    let manager = Manager::embedded()?;
+    let key = manager.register::<Timeline>().unwrap();
+    let guest = manager.root_job().create_guest()?;
+    let timeline = manager.caller().create(&key, AtomicU64::new(7))?;
+    manager.root_directory().link("frames", &timeline, Link::new().most(Rights::READ))?;
+    let looks = guest.give(&manager.root_directory(), Rights::LOOKUP)?;
+    let theirs = looks.open::<Timeline>("frames", Open::new())?;
+    timeline.state(Rights::WRITE)?.get().unwrap().fetch_add(1, Ordering::Relaxed);
+    assert_eq!(theirs.state(Rights::READ)?.get().unwrap().load(Ordering::Relaxed), 8);
+    assert_eq!(theirs.state(Rights::WRITE).unwrap_err().code(), ErrorCode::AccessDenied);
+    assert_eq!(looks.open::<types::Job>("frames", Open::new()).unwrap_err().code(), ErrorCode::WrongType);
+    // A look keeps the object over the end of its process.
+    let state = theirs.state(Rights::READ)?;
+    drop(timeline);
+    guest.kill()?;
+    assert_eq!(state.get().unwrap().load(Ordering::Relaxed), 8);
+    assert_eq!(ENDED.load(Ordering::Relaxed), 0);
+    drop(state);
+    manager.settle();
+    assert_eq!((ENDED.load(Ordering::Relaxed), manager.live::<Timeline>()), (8, 0));
+    manager.audit().unwrap();
+    Ok(())
+}
+
+#[test]
+fn a_type_of_another_manager_is_not_known_here() -> Result<(), Error> {
+    let (one, other) = (Manager::embedded()?, Manager::embedded()?);
+    let key = one.register::<Timeline>().unwrap();
+    assert!(other.caller().create(&key, AtomicU64::new(0)).is_err());
+    assert_eq!(other.root_directory().open::<Timeline>("x", Open::new()).unwrap_err().code(), ErrorCode::WrongType);
+    let raw = one.caller().create(&key, AtomicU64::new(0))?.into_raw();
+    assert_eq!(other.caller().adopt::<Timeline>(raw).unwrap_err().code(), ErrorCode::BadHandle);
+    let again = one.caller().adopt::<Timeline>(raw)?;
+    assert_eq!(again.duplicate(AskedRights::Same)?.koid()?, again.koid()?);
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! Looking a handle up without the lock: pinned, its object's tag and type checked, its rights checked.
+
+use super::Manager;
+use crate::call::CallError;
+use crate::manager::Core;
+use crate::platform::Platform;
+use kobj_abi::{Koid, Operation, RawHandle, Rights, TypeNumber};
+use kobj_memory::{Held, Lock, Locked, Pin, PinError, Reference, Released, Shared, Table};
+
+/// A handle that was looked up: what it means cannot end while this is there, whoever closes the handle.
+///
+/// Dropped, it may be the last to leave a handle that was closed meanwhile: it hands that over then, and the next call runs
+/// the hooks.
+#[must_use = "dropped at once, it protects nothing"]
+pub struct Guard<'a, L: Lock, P: Platform> {
+    manager: &'a Manager<L, P>,
+    process: Koid,
+    /// Taken by the drop.
+    pin: Option<Pin<'a>>,
+    object: Reference,
+    rights: Rights,
+    object_type: TypeNumber,
+}
+
+impl<L: Lock, P: Platform> core::fmt::Debug for Guard<'_, L, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Guard").field("object", &self.object).field("rights", &self.rights).finish_non_exhaustive()
+    }
+}
+
+impl<'a, L: Lock, P: Platform> Guard<'a, L, P> {
+    /// The object's id.
+    #[must_use]
+    pub fn koid(&self) -> Koid {
+        self.object.koid()
+    }
+
+    /// The object's type.
+    #[must_use]
+    pub fn object_type(&self) -> TypeNumber {
+        self.object_type
+    }
+
+    /// What the handle allows.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// Holds the object beyond this look.
+    ///
+    /// # Errors
+    /// [`CallError::TooManyReferences`].
+    pub fn hold(&self) -> Result<Held<'a>, CallError> {
+        let held = self.manager.objects.hold(self.object);
+        held.map_err(|_| CallError::TooManyReferences { koid: self.object.koid() })
+    }
+}
+
+impl<L: Lock, P: Platform> Drop for Guard<'_, L, P> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(pin) = self.pin.take() else { return };
+        if pin.release() == Released::LastOfClosing {
+            self.manager.hand_over(self.process);
+        }
+    }
+}
+
+impl<L: Lock, P: Platform> Manager<L, P> {
+    /// The handle table of a guest, to look up in.
+    ///
+    /// # Errors
+    /// [`CallError::NoProcess`], [`CallError::Dying`].
+    pub fn table(&self, process: Koid) -> Result<Shared<Table>, CallError> {
+        self.core.with(|core| core.caller(process).map(|caller| caller.table))
+    }
+
+    /// Looks a handle up in its process's table, for whoever needs these rights to an object of that type (`None`: any).
+    /// Takes no lock.
+    ///
+    /// # Errors
+    /// Bad handle, wrong type, access denied, in that order.
+    #[inline]
+    pub fn lookup<'a>(
+        &'a self,
+        process: Koid,
+        table: &'a Table,
+        handle: RawHandle,
+        expected: Option<TypeNumber>,
+        needed: Rights,
+    ) -> Result<Guard<'a, L, P>, CallError> {
+        let pin = match table.pin(handle) {
+            Ok(pin) => pin,
+            Err(error) => return Err(self.not_pinned(process, table, handle, error)),
+        };
+        let rights = pin.rights();
+        let place = pin.object();
+        let Ok(object) = self.objects.at(place) else { return Err(CallError::BadHandle { handle }) };
+        let object_type = self.objects.header(object).map_or(TypeNumber(0), |header| header.type_number());
+        let guard = Guard { manager: self, process, pin: Some(pin), object, rights, object_type };
+        if let Some(expected) = expected.filter(|expected| *expected != object_type) {
+            return Err(CallError::UnexpectedType { koid: object.koid(), found: object_type, expected });
+        }
+        if !rights.contains(needed) {
+            let missing = needed.without(rights);
+            let operation = Operation::HandleInfo;
+            return Err(CallError::AccessDenied { koid: object.koid(), operation, missing });
+        }
+        Ok(guard)
+    }
+
+    #[cold]
+    fn not_pinned(&self, process: Koid, table: &Table, handle: RawHandle, error: PinError) -> CallError {
+        // The look that failed may have been the last at a handle that was closed.
+        if table.has_closed() {
+            self.hand_over(process);
+        }
+        match error {
+            PinError::BadHandle => CallError::BadHandle { handle },
+            PinError::TooManyPins => CallError::TooManyReferences { koid: process },
+        }
+    }
+
+    /// Takes in what the last looks at a process's closed handles handed over.
+    #[cold]
+    fn hand_over(&self, process: Koid) {
+        self.core.with(|core: &mut Core| core.take_in_of(process));
+    }
+}
