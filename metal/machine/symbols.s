@@ -97,5 +97,7 @@ strlen:
 
 # Named by the compiled libraries, never called: nothing unwinds.
 .globl rust_eh_personality
+.globl _Unwind_Resume
 rust_eh_personality:
+_Unwind_Resume:
     ud2

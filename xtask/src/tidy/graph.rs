@@ -41,7 +41,7 @@ const ROOMS: [Room; 13] = [
         true,
     ),
     // Without an operating system: nothing from outside, and nothing that needs one.
-    room("kobj-metal", &["kobj-abi", "kobj-memory", "kobj-core"], &[], false),
+    room("kobj-metal", &["kobj-abi", "kobj-memory", "kobj-core", "kobj-conformance"], &[], false),
     room("xtask", &[], &[], true),
 ];
 
