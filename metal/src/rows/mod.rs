@@ -3,6 +3,7 @@
 
 mod calls;
 mod memory;
+mod sections;
 mod table;
 
 use crate::Machine;
@@ -11,7 +12,7 @@ use core::fmt::Write;
 /// A rule and its check.
 type Row = (&'static str, fn(&Machine));
 
-const TABLES: [&[Row]; 3] = [memory::ROWS, table::ROWS, calls::ROWS];
+const TABLES: [&[Row]; 4] = [memory::ROWS, table::ROWS, calls::ROWS, sections::ROWS];
 
 /// Runs every row, each with its name on the console; none may leave a byte on the heap. Gives how many ran.
 pub(crate) fn run(machine: &Machine, console: &mut dyn Write) -> usize {
