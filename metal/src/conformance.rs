@@ -46,12 +46,12 @@ impl Subject for Embedded {
     /// Units of left-over work in one step.
     type Options = u32;
 
-    fn start(work_per_step: u32) -> (Self, Start) {
+    fn start(work_per_step: u32) -> Result<(Self, Start), CallError> {
         let limits = Limits { work_per_step, seed: 0x6b6f_626a, ..Limits::default() };
-        let manager: Manager<Spin> = Manager::new(Time(0), Era(7), limits).expect("a manager");
+        let manager: Manager<Spin> = Manager::new(Time(0), Era(7), limits)?;
         let boot = manager.boot();
         let start = Start { root_job: boot.root_job, process: boot.process, job: boot.job, directory: boot.directory };
-        (Self { manager, now: Time(0) }, start)
+        Ok((Self { manager, now: Time(0) }, start))
     }
 
     fn call(&mut self, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
