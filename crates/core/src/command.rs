@@ -337,9 +337,54 @@ pub struct Why {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LooseEnds {
     /// Who kept it and by which link: the first [`LooseEnds::MOST`] of them, its job not counted.
-    pub keepers: Vec<(Koid, LinkKind)>,
+    pub keepers: Keepers,
     /// Whether there were more, or others than can be named.
     pub more: bool,
+}
+
+/// A few who kept an object. It stands in the answer itself, because an end takes no memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keepers {
+    list: [Option<(Koid, LinkKind)>; LooseEnds::MOST],
+}
+
+impl Keepers {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether nobody kept it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Each, with the kind of link by which it kept the object.
+    pub fn iter(&self) -> impl Iterator<Item = (Koid, LinkKind)> + '_ {
+        self.list.iter().map_while(|keeper| *keeper)
+    }
+
+    /// One more; `false` if there are [`LooseEnds::MOST`].
+    pub(crate) fn add(&mut self, keeper: (Koid, LinkKind)) -> bool {
+        match self.list.iter_mut().find(|free| free.is_none()) {
+            Some(free) => {
+                *free = Some(keeper);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The first [`LooseEnds::MOST`] of them.
+impl FromIterator<(Koid, LinkKind)> for Keepers {
+    fn from_iter<I: IntoIterator<Item = (Koid, LinkKind)>>(keepers: I) -> Self {
+        let mut all = Self::default();
+        let _all_or_too_many = keepers.into_iter().all(|keeper| all.add(keeper));
+        all
+    }
 }
 
 impl LooseEnds {

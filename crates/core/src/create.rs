@@ -94,8 +94,11 @@ impl Core {
             return Err(NotMade::EraExhausted);
         }
         let koid = Koid::new(self.era, self.issued + 1).ok_or(NotMade::EraExhausted)?;
-        self.links.reserve(2).map_err(|NoMemory| NotMade::NoMemory)?;
-        self.index.reserve(koid).map_err(|NoMemory| NotMade::NoMemory)?;
+        self.links.reserve(2).and_then(|()| self.index.reserve(koid)).map_err(|NoMemory| NotMade::NoMemory)?;
+        if matches!(state, State::Process(_)) {
+            // Its end shall need no memory.
+            self.reserve_effects().map_err(|NoMemory| NotMade::NoMemory)?;
+        }
         let object_type = state.object_type();
         let out_of_line = name.map_or(0, <[u8]>::len) as u32;
         let charge_bytes = (procedures(object_type).charge_bytes)(&state)

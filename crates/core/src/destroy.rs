@@ -12,12 +12,18 @@ use crate::types::job;
 use crate::types::process::Life;
 use crate::types::{State, Type, procedures};
 use kobj_abi::{Koid, LinkKind, ObjectType};
-use kobj_memory::{AcquireError, Buried, Place, Reference};
+use kobj_memory::{AcquireError, Buried, NoMemory, Place, Reference};
 
 impl Core {
-    /// Destroys an object whoever still refers to it. What keeps it is cut.
-    pub(crate) fn destroy(&mut self, object: Reference) -> LooseEnds {
+    /// Destroys an object and says who still kept it.
+    fn destroy_with_ends(&mut self, object: Reference) -> LooseEnds {
         let loose_ends = self.loose_ends(object);
+        self.destroy(object);
+        loose_ends
+    }
+
+    /// Destroys an object whoever still refers to it. What keeps it is cut.
+    pub(crate) fn destroy(&mut self, object: Reference) {
         let mut next = Some(object);
         // Up the tree: a dying job ends with the last object in it. No deeper than jobs nest.
         while let Some(object) = next {
@@ -40,7 +46,6 @@ impl Core {
             };
             next = self.took_tag(object.place(), owner, charge_bytes, body);
         }
-        loose_ends
     }
 
     /// Books the end of an object whose tag was just taken and gives up its job's hold. Gives the job that ends with it.
@@ -48,6 +53,9 @@ impl Core {
         let object_type = body.state.object_type();
         if let State::Job(job::State { account: Some(account), .. }) = &body.state {
             self.accounts.close(*account, &mut NoLeases);
+        }
+        if let State::Job(job) = &body.state {
+            self.leave_kill_queue(job.turn);
         }
         let charged_bytes = u64::from(charge_bytes) + body.state.platform_bytes();
         if let (State::Section(section), Some(koid)) = (&body.state, self.koid_at(place)) {
@@ -147,7 +155,9 @@ impl Core {
                 found.more = true;
                 return found;
             }
-            found.keepers.extend(record.keeper().and_then(|keeper| self.koid_at(keeper)).map(|koid| (koid, kind)));
+            if let Some(koid) = record.keeper().and_then(|keeper| self.koid_at(keeper)) {
+                found.keepers.add((koid, kind));
+            }
         }
         found.more = true;
         found
@@ -222,15 +232,21 @@ impl Core {
         if let Some(ticket) = Type::ticket(host) {
             return Err(ScrubError::Reserved { koid, ticket });
         }
+        let image = Type::image(host).map_err(|NoMemory| ScrubError::NoMemory { koid })?;
+        // What ending processes needs stays for that.
+        self.reserve_effects().map_err(|NoMemory| ScrubError::NoMemory { koid })?;
         self.slab.acquire(object).map_err(|error| match error {
             AcquireError::Stale => ScrubError::NoObject(self.missing(koid)),
             AcquireError::Full => ScrubError::Full { koid },
         })?;
-        let ticket = self.new_ticket(object);
+        let ticket = self.tickets.open(object).inspect_err(|_| {
+            let _not_the_last = self.slab.release(object.place());
+        });
+        let ticket = ticket.map_err(|NoMemory| ScrubError::NoMemory { koid })?;
         if let Some(State::HostObject(host)) = self.state_mut(object) {
-            let image = host.reserve(ticket);
-            self.effects.push(Effect::Scrub { ticket, koid, image });
+            host.reserve(ticket);
         }
+        self.effects.push_back(Effect::Scrub { ticket, koid, image });
         Ok(ticket)
     }
 
@@ -244,15 +260,18 @@ impl Core {
             Life::Ended => return Err(EndError::Ended { koid }),
             Life::Living => {}
         }
+        // There is room since the process was made; unless a result was told before its effect was taken.
+        let room = self.tickets.reserve(1).and_then(|()| self.effects.try_reserve(1).map_err(|_| NoMemory));
+        room.map_err(|NoMemory| EndError::NoMemory { koid })?;
         self.slab.acquire(object).map_err(|error| match error {
             AcquireError::Stale => EndError::NoObject(self.missing(koid)),
             AcquireError::Full => EndError::Full { koid },
         })?;
-        let ticket = self.new_ticket(object);
+        let ticket = self.tickets.open(object).map_err(|NoMemory| EndError::NoMemory { koid })?;
         if let Some(State::Process(process)) = self.state_mut(object) {
             process.reserve(ticket);
             let (pid, started) = (process.pid, process.started);
-            self.effects.push(Effect::EndProcess { ticket, koid, pid, started });
+            self.effects.push_back(Effect::EndProcess { ticket, koid, pid, started });
         }
         Ok(ticket)
     }
@@ -260,17 +279,16 @@ impl Core {
     pub(crate) fn do_process_ended(&mut self, koid: Koid) -> Result<LooseEnds, EndError> {
         let object = self.find(koid)?;
         match self.state(object) {
-            Some(State::Process(_)) => Ok(self.destroy(object)),
+            Some(State::Process(_)) => Ok(self.destroy_with_ends(object)),
             _ => Err(self.wrong_type(object, ObjectType::Process).into()),
         }
     }
 
     pub(crate) fn do_done(&mut self, ticket: Ticket, outcome: Outcome) -> Result<Answer, DoneError> {
-        let pending = self.tickets.remove(&ticket).ok_or(DoneError::NoTicket { ticket })?;
-        let object = pending.object;
+        let object = self.tickets.settle(ticket).ok_or(DoneError::NoTicket { ticket })?;
         let answer = match (self.slab.body_mut(object), outcome) {
             (Err(_), _) => Answer::Settled,
-            (Ok(_), Outcome::Destroyed) => Answer::Destroyed(self.destroy(object)),
+            (Ok(_), Outcome::Destroyed) => Answer::Destroyed(self.destroy_with_ends(object)),
             (Ok(body), Outcome::Left) => {
                 body.state.restore();
                 Answer::Left

@@ -135,9 +135,9 @@ errors! {
     /// Every koid of this era was given out.
     EraExhausted { /** Which. */ era: Era }
         => "all ids of era {:08x} are given out; open a newer era", era.0;
-    /// The slab or the pool of links is full.
+    /// There is no memory, or no slot is left.
     NoMemory { /** The job that was to contain it. */ job: Option<Koid> }
-        => "no slot is left for an object in job {}; end some first", Named(*job);
+        => "no memory is left for an object in job {}; end some first", Named(*job);
 }
 
 errors! {
@@ -159,6 +159,9 @@ errors! {
     /// The object has too many references, or the pool of links is full.
     Full { /** Which. */ koid: Koid }
         => "object {koid} has as many links as there can be; take some away first";
+    /// No memory.
+    NoMemory { /** Where it was to start. */ source: Koid }
+        => "no memory is left for a link from object {source}; take some away first";
 }
 
 /// Why no link was taken away.
@@ -208,6 +211,9 @@ errors! {
 errors! {
     /// Why a question was not answered.
     QueryError, NoObject, WrongType;
+    /// No memory for the answer.
+    NoMemory { /** About which. */ koid: Koid }
+        => "no memory is left for an answer about object {koid}; free some and ask again";
 }
 
 errors! {
@@ -219,6 +225,9 @@ errors! {
     /// It has too many references.
     Full { /** Which. */ koid: Koid }
         => "object {koid} has as many references as there can be; release some first";
+    /// No memory.
+    NoMemory { /** Which. */ koid: Koid }
+        => "no memory is left to scrub object {koid}; free some and try again";
 }
 
 errors! {
@@ -233,6 +242,9 @@ errors! {
     /// It has too many references.
     Full { /** Which. */ koid: Koid }
         => "process {koid} has as many references as there can be; release some first";
+    /// No memory.
+    NoMemory { /** Which. */ koid: Koid }
+        => "no memory is left to end process {koid}; free some and try again";
 }
 
 /// Why a result was not taken.

@@ -8,8 +8,8 @@ use crate::error::{
 use crate::image::{HostImage, Time};
 use crate::manager::Core;
 use crate::types::{Image, Request, host_object, job, process};
-use alloc::boxed::Box;
 use kobj_abi::{Era, Koid, LinkKind};
+use kobj_memory::{NoMemory, try_box};
 
 impl Core {
     /// Does a command and the work of one step.
@@ -60,7 +60,8 @@ impl Core {
         image: HostImage,
         creator: Option<Koid>,
     ) -> Result<Koid, CreateError> {
-        let request = Request::HostObject(host_object::Request { image: Box::new(image) });
+        let image = try_box(image).map_err(|NoMemory| CreateError::NoMemory { job: Some(job) })?;
+        let request = Request::HostObject(host_object::Request { image });
         self.run(|core| core.do_create(now, Some(job), creator, None, request))
     }
 

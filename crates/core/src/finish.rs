@@ -1,16 +1,15 @@
 //! The end of a manager: the books are checked against what is there, and what is left is named.
 
-use crate::command::Why;
+use crate::command::{Info, Why};
+use crate::error::QueryError;
 use crate::ledger::{Balance, Tally};
 use crate::manager::Core;
-use crate::types::{Detail, procedures};
+use crate::types::{Detail, State};
 use crate::user_type::TypeInfo;
-use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 use kobj_abi::{Koid, LinkKind, ObjectType, Tag, TypeNumber};
-use kobj_memory::{Place, Reference};
+use kobj_memory::{NoMemory, Place, Reference, TryPush, try_collect};
 
 /// How a manager ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,13 +20,15 @@ pub struct Ending {
     pub left: Vec<Left>,
     /// Likewise of users' types: each type of which something was alive, with its books.
     pub left_own: Vec<TypeInfo>,
+    /// Whether there was more, and no memory to name it.
+    pub more: bool,
 }
 
 impl Ending {
     /// Whether everything that was created was destroyed.
     #[must_use]
     pub fn is_zero(&self) -> bool {
-        self.left.is_empty() && self.left_own.is_empty()
+        self.left.is_empty() && self.left_own.is_empty() && !self.more
     }
 }
 
@@ -169,6 +170,13 @@ struct Census {
     charge_bytes: u64,
 }
 
+impl Census {
+    fn count(&mut self, object_type: ObjectType, charge_bytes: u32) {
+        self.live[object_type as usize - 1] += 1;
+        self.charge_bytes += u64::from(charge_bytes);
+    }
+}
+
 impl Core {
     /// Compares the books with what is there: one pass over all objects and their links.
     ///
@@ -178,26 +186,21 @@ impl Core {
     /// The first [`Imbalance`] found: always a mistake in the manager.
     pub fn audit(&self) -> Result<(), Imbalance> {
         let mut all = Census::default();
-        let mut jobs: BTreeMap<Place, Census> = BTreeMap::new();
         for object in self.slab.iter() {
             let Ok(header) = self.slab.header(object) else { continue };
             if self.body(object).is_none() {
                 continue;
             }
-            if header.owner().is_some() && self.owner(object).is_none() {
+            let home = self.body(object).and_then(|body| self.links.get(body.home?)).map(|record| record.source);
+            if header.owner().is_some() && (self.owner(object).is_none() || home != Some(header.owner())) {
                 return Err(Imbalance::Orphan { koid: object.koid() });
             }
-            let owner = header.owner().map(|owner| jobs.entry(owner).or_default());
-            for census in owner.into_iter().chain([&mut all]) {
-                census.live[self.type_of(object) as usize - 1] += 1;
-                census.charge_bytes += u64::from(header.charge_bytes());
-            }
+            all.count(self.type_of(object), header.charge_bytes());
         }
         Self::compare(None, &self.balance, &all)?;
         for object in self.slab.iter() {
             if let Some(job) = self.job(object) {
-                let census = jobs.remove(&object.place()).unwrap_or_default();
-                Self::compare(Some(object.koid()), &job.balance, &census)?;
+                Self::compare(Some(object.koid()), &job.balance, &self.census_of(object))?;
             }
         }
         self.audit_own_types()?;
@@ -206,6 +209,23 @@ impl Core {
         }
         self.audit_handles()?;
         self.audit_references()
+    }
+
+    /// What a job contains, by its links.
+    fn census_of(&self, job: Reference) -> Census {
+        let mut census = Census::default();
+        let mut next = self.slab.header(job).ok().and_then(|header| header.first_out());
+        while let Some(record) = next.and_then(|place| self.links.get(place)) {
+            next = record.next_out;
+            let contained = record.target.filter(|_| record.kind() == Some(LinkKind::Contains));
+            let Some(object) = contained.and_then(|place| self.slab.at(place).ok()) else { continue };
+            if self.body(object).is_none() {
+                continue;
+            }
+            let charge_bytes = self.slab.header(object).map_or(0, |header| header.charge_bytes());
+            census.count(self.type_of(object), charge_bytes);
+        }
+        census
     }
 
     fn compare(job: Option<Koid>, balance: &Balance, census: &Census) -> Result<(), Imbalance> {
@@ -241,10 +261,6 @@ impl Core {
     }
 
     fn audit_references(&self) -> Result<(), Imbalance> {
-        let mut pending: BTreeMap<Place, u32> = BTreeMap::new();
-        for effect in self.tickets.values() {
-            *pending.entry(effect.object.place()).or_default() += 1;
-        }
         for object in self.slab.iter() {
             let (Ok(header), Some(body)) = (self.slab.header(object), self.body(object)) else { continue };
             let named = self.names.name_of(object.place()).map(|named| named.permanent);
@@ -257,7 +273,7 @@ impl Core {
                 + u32::from(self.is_being_made(object))
                 + u32::from(named == Some(true))
                 + u32::from(body.hold)
-                + pending.get(&object.place()).copied().unwrap_or(0)
+                + u32::from(self.has_effect_under_way(object))
                 + self.count_keepers(object.place(), header.first_in(), |record| record.next_in)
                 + self.count_keepers(object.place(), header.first_out(), |record| record.next_out);
             let count = header.references();
@@ -266,6 +282,11 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn has_effect_under_way(&self, object: Reference) -> bool {
+        let ticket = self.state(object).and_then(State::ticket);
+        ticket.and_then(|ticket| self.tickets.object(ticket)) == Some(object)
     }
 
     fn count_keepers(
@@ -305,25 +326,32 @@ impl Core {
         }
         self.run_hooks();
         self.audit()?;
-        let all: Vec<Reference> = self.slab.iter().collect();
-        let left = all.into_iter().filter_map(|object| self.left(object)).collect();
         let own = |info: &TypeInfo| info.number >= TypeNumber::FIRST_OWN && info.tally.live > 0;
-        let left_own = self.types().filter(own).collect();
-        Ok(Ending { balance: self.balance.clone(), left, left_own })
+        let left_own = try_collect(self.types().filter(own));
+        let more = left_own.is_err();
+        let (left, left_own) = (Vec::new(), left_own.unwrap_or_default());
+        let mut ending = Ending { balance: self.balance.clone(), left, left_own, more };
+        for index in 0..self.slab.used() {
+            let Some(object) = Place::new(index).and_then(|place| self.slab.at(place).ok()) else { continue };
+            let left = self.left(object).and_then(|left| left.map_or(Ok(()), |left| ending.left.try_push(left)));
+            ending.more |= left.is_err();
+        }
+        Ok(ending)
     }
 
-    fn left(&mut self, object: Reference) -> Option<Left> {
-        let why = self.do_why(object.koid()).ok()?;
-        let state = self.state(object)?;
-        let object_type = state.object_type();
-        Some(Left {
-            tag: object.tag(),
-            object_type,
-            name: self.slab.name(object).ok()?.map(ToOwned::to_owned),
-            owner: self.owner(object).map(Reference::koid),
-            detail: (procedures(object_type).query)(state)?,
-            why,
-        })
+    fn left(&mut self, object: Reference) -> Result<Option<Left>, NoMemory> {
+        let why = match self.do_why(object.koid()) {
+            Ok(why) => why,
+            Err(QueryError::NoMemory { .. }) => return Err(NoMemory),
+            Err(_) => return Ok(None),
+        };
+        let info = match self.do_query(object.koid()) {
+            Ok(info) => info,
+            Err(QueryError::NoMemory { .. }) => return Err(NoMemory),
+            Err(_) => return Ok(None),
+        };
+        let Info { tag, object_type, name, owner, detail, .. } = info;
+        Ok(Some(Left { tag, object_type, name, owner, detail, why }))
     }
 }
 

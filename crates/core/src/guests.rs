@@ -138,9 +138,6 @@ impl Core {
         job: Reference,
         creator: Option<Koid>,
     ) -> Result<Reference, CallError> {
-        // Its end shall need no memory: the place of what is said of it then is taken now.
-        let told = self.guests as usize + self.effects.len() + 1;
-        self.effects.try_reserve(told).map_err(|_| CallError::NoMemory {})?;
         let mask = self.random();
         let table = Shared::try_new(Table::new(mask)).map_err(|_| CallError::NoMemory {})?;
         let state = process::State::guest(table).map_err(|_| CallError::NoMemory {})?;
@@ -249,7 +246,7 @@ impl Core {
         self.guests -= 1;
         if let Some(reason) = reason {
             // The room was taken when the guest was made.
-            self.effects.push(Effect::Killed { koid: process.koid(), reason });
+            self.effects.push_back(Effect::Killed { koid: process.koid(), reason });
         }
         if let Some(account) = self.guest_mut(process).and_then(|guest| guest.account.take()) {
             self.accounts.close(account, &mut NoLeases);
@@ -264,7 +261,7 @@ impl Core {
         if self.handles_to(ended) > 0 {
             self.leave_behind(ended, job);
             if self.job(job).is_some_and(|job| job.is_over()) {
-                let _loose_ends = self.destroy(job);
+                self.destroy(job);
             }
         }
     }

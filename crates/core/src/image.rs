@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use kobj_abi::{Class, EvidenceKind, HoldHow, HostKind, Strength};
+use kobj_memory::{NoMemory, TryPush, try_collect};
 
 /// Microseconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +59,7 @@ impl fmt::Debug for FileHandle {
 }
 
 /// What survives reuse of the name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A file, folder, socket or device node; also what has an inode in a kernel file system (sockets, namespaces).
     File {
@@ -180,6 +181,31 @@ impl HostImage {
             holders: Vec::new(),
             evidence: Vec::new(),
         }
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn try_clone(&self) -> Result<Self, NoMemory> {
+        let bytes = |bytes: &[u8]| try_collect(bytes.iter().copied());
+        let mut copy = Self::new(self.kind, bytes(&self.name)?, self.identity);
+        (copy.class, copy.size, copy.entries) = (self.class, self.size, self.entries);
+        (copy.uid, copy.maker_pid) = (self.uid, self.maker_pid);
+        if let Some(creator) = &self.creator {
+            copy.creator = Some(Creator { pid: creator.pid, command: bytes(&creator.command)?, at: creator.at });
+        }
+        for holder in &self.holders {
+            let command = bytes(&holder.command)?;
+            copy.holders.try_push(Holder { pid: holder.pid, command, how: holder.how })?;
+        }
+        for evidence in &self.evidence {
+            let mut detail = String::new();
+            detail.try_reserve_exact(evidence.detail.len()).map_err(|_| NoMemory)?;
+            detail.push_str(&evidence.detail);
+            copy.evidence.try_push(Evidence { kind: evidence.kind, strength: evidence.strength, detail })?;
+        }
+        Ok(copy)
     }
 
     /// Whether any evidence about who made it is proof.

@@ -11,9 +11,8 @@ use crate::error::KillError;
 use crate::link::Links;
 use crate::manager::Core;
 use crate::types::State;
+use crate::types::job::{self, Turn};
 use crate::types::process::Life;
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use kobj_abi::{Koid, LinkKind, ObjectType};
 use kobj_memory::{Place, Reference};
 
@@ -37,6 +36,7 @@ enum Pass {
 }
 
 /// A job whose children are being visited.
+#[derive(Clone, Copy)]
 struct Frame {
     job: Reference,
     phase: Phase,
@@ -45,29 +45,34 @@ struct Frame {
 }
 
 /// What the killer has before it.
-#[derive(Default)]
 pub(crate) struct Kill {
-    /// Jobs that were asked for and not yet begun.
-    queue: VecDeque<Reference>,
+    /// Jobs that were asked for and not yet begun, linked through their states ([`job::Turn`]).
+    first: Option<Place>,
+    last: Option<Place>,
     /// From the job being killed down to the one being visited: no deeper than jobs nest.
-    stack: Vec<Frame>,
+    stack: [Option<Frame>; job::DEPTH_MOST as usize + 1],
+    depth: usize,
     pass: Pass,
+}
+
+impl Default for Kill {
+    fn default() -> Self {
+        Self { first: None, last: None, stack: [None; _], depth: 0, pass: Pass::default() }
+    }
 }
 
 impl Kill {
     pub(crate) fn is_busy(&self) -> bool {
-        !self.queue.is_empty() || !self.stack.is_empty()
+        self.first.is_some() || self.depth > 0
     }
 
-    /// How many jobs wait to be begun.
-    #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
+    fn top(&mut self) -> Option<&mut Frame> {
+        self.stack.get_mut(self.depth.checked_sub(1)?)?.as_mut()
     }
 
     /// A link is about to go: whoever stands on it takes a step.
     pub(crate) fn passes(&mut self, link: Place, links: &Links) {
-        for frame in self.stack.iter_mut().filter(|frame| frame.cursor == Some(link)) {
+        for frame in self.stack[..self.depth].iter_mut().flatten().filter(|frame| frame.cursor == Some(link)) {
             frame.cursor = links.get(link).and_then(|record| record.next_out);
         }
     }
@@ -82,11 +87,58 @@ impl Core {
         if let Some(state) = self.job_mut(job) {
             state.die();
         }
-        // Asking again while it is queued changes nothing; the queue is no longer than there are jobs.
-        if !self.kill.queue.contains(&job) {
-            self.kill.queue.push_back(job);
-        }
+        self.queue_kill(job);
         Ok(())
+    }
+
+    /// Puts a job behind those to be killed. Asked again while it waits, it changes nothing.
+    fn queue_kill(&mut self, job: Reference) {
+        let previous = self.kill.last;
+        let Some(turn) = self.job_mut(job).map(|job| &mut job.turn).filter(|turn| !turn.waits) else { return };
+        *turn = Turn { waits: true, previous, next: None };
+        match previous.and_then(|previous| self.turn_at(previous)) {
+            Some(turn) => turn.next = Some(job.place()),
+            None => self.kill.first = Some(job.place()),
+        }
+        self.kill.last = Some(job.place());
+    }
+
+    fn turn_at(&mut self, place: Place) -> Option<&mut Turn> {
+        let job = self.slab.at(place).ok()?;
+        self.job_mut(job).map(|job| &mut job.turn)
+    }
+
+    /// A job that waited to be killed waits no longer: it is its turn, or it is no more.
+    pub(crate) fn leave_kill_queue(&mut self, turn: Turn) {
+        if !turn.waits {
+            return;
+        }
+        match turn.previous.and_then(|previous| self.turn_at(previous)) {
+            Some(previous) => previous.next = turn.next,
+            None => self.kill.first = turn.next,
+        }
+        match turn.next.and_then(|next| self.turn_at(next)) {
+            Some(next) => next.previous = turn.previous,
+            None => self.kill.last = turn.previous,
+        }
+    }
+
+    fn next_to_kill(&mut self) -> Option<Reference> {
+        let job = self.slab.at(self.kill.first?).ok()?;
+        let turn = core::mem::take(&mut self.job_mut(job)?.turn);
+        self.leave_kill_queue(turn);
+        Some(job)
+    }
+
+    /// How many jobs wait to be killed.
+    #[cfg(test)]
+    pub(crate) fn waiting_to_be_killed(&mut self) -> usize {
+        let mut next = self.kill.first;
+        core::iter::from_fn(|| {
+            next = self.turn_at(next?)?.next;
+            Some(())
+        })
+        .count()
     }
 
     fn enter(&mut self, job: Reference) {
@@ -95,13 +147,17 @@ impl Core {
         if let Some(state) = self.job_mut(job) {
             state.die();
         }
-        self.kill.stack.push(Frame { job, phase: Phase::Jobs, cursor });
+        // Deeper than jobs nest there is none.
+        if let Some(free) = self.kill.stack.get_mut(self.kill.depth) {
+            *free = Some(Frame { job, phase: Phase::Jobs, cursor });
+            self.kill.depth += 1;
+        }
     }
 
     /// One unit of killing; `false` if there is nothing to do.
     pub(crate) fn kill_one(&mut self) -> bool {
-        let Some(frame) = self.kill.stack.last_mut() else {
-            let Some(job) = self.kill.queue.pop_front() else { return false };
+        let Some(frame) = self.kill.top() else {
+            let Some(job) = self.next_to_kill() else { return false };
             self.kill.pass = Pass::Processes;
             self.enter(job);
             return true;
@@ -125,15 +181,15 @@ impl Core {
     fn end_of_children(&mut self, job: Reference, phase: Phase) {
         let first = self.slab.header(job).ok().and_then(|header| header.first_out());
         if phase == Phase::Jobs
-            && let Some(frame) = self.kill.stack.last_mut()
+            && let Some(frame) = self.kill.top()
         {
             frame.phase = Phase::Members;
             frame.cursor = first;
             return;
         }
-        self.kill.stack.pop();
+        self.kill.depth -= 1;
         if self.kill.pass == Pass::Processes {
-            if self.kill.stack.is_empty() {
+            if self.kill.depth == 0 {
                 self.kill.pass = Pass::Others;
                 self.enter(job);
             }
@@ -170,7 +226,7 @@ impl Core {
             self.let_go(child);
             self.leave_behind(child, job);
         } else {
-            let _loose_ends = self.destroy(child);
+            self.destroy(child);
         }
     }
 

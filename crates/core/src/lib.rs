@@ -40,6 +40,7 @@ mod quota;
 mod section;
 #[cfg(test)]
 mod tests;
+mod ticket;
 pub mod types;
 mod user_type;
 mod why;
@@ -47,7 +48,8 @@ mod why;
 pub use account::{LeftBehind, UNLIMITED, Usage};
 pub use call::{BadHandlePolicy, Call, CallAnswer, CallError, Entry, EntryName, HandleInfo, Resource, What};
 pub use command::{
-    Answer, Command, Effect, Effects, Info, KillReason, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket, Why,
+    Answer, Command, Effect, Effects, Info, Keepers, KillReason, LinkId, LooseEnds, Outcome, Refusal, Reply, Ticket,
+    Why,
 };
 pub use error::{
     CloseError, CreateError, DoneError, EndError, EraError, KillError, LinkError, Missing, QueryError, ReferenceError,

@@ -222,7 +222,7 @@ impl Core {
         if ended && Keeps::of(kind) == Keeps::Target {
             return Err(LinkError::Ended { koid: source });
         }
-        self.links.reserve(1).map_err(|NoMemory| LinkError::Full { koid: source })?;
+        self.links.reserve(1).map_err(|NoMemory| LinkError::NoMemory { source })?;
         let kept = match Keeps::of(kind) {
             Keeps::Target => Some(to),
             Keeps::Source => Some(from),

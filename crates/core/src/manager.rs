@@ -1,7 +1,7 @@
 //! The manager itself: what it consists of, how a command is looked up and dispatched, how left-over work goes on.
 
 use crate::account::{AccountId, Accounts};
-use crate::command::{Answer, Command, Effect, Effects, Refusal, Reply, Ticket};
+use crate::command::{Answer, Command, Effect, Effects, Refusal, Reply};
 use crate::derivation::Derivations;
 use crate::error::{Missing, WrongType};
 use crate::guests;
@@ -12,9 +12,10 @@ use crate::ledger::Balance;
 use crate::link::Links;
 use crate::names::Names;
 use crate::section::Sections;
+use crate::ticket::Tickets;
 use crate::types::{State, job};
 use crate::user_type::Registered;
-use alloc::collections::BTreeMap;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, ObjectType, TypeNumber};
 use kobj_memory::{NoMemory, Nodes, Place, Reference, Slab, Stamp};
@@ -51,11 +52,6 @@ pub(crate) struct Body {
 
 const _: () = assert!(size_of::<Body>() <= 64, "header and body are two cache lines");
 
-/// An effect under way. It counts as one reference to its object.
-pub(crate) struct Pending {
-    pub(crate) object: Reference,
-}
-
 /// The object manager.
 ///
 /// One thread at a time. Its end is [`Core::finish`], which checks the balance and names what is left.
@@ -72,8 +68,7 @@ pub struct Core {
     /// Users' types, by number from [`TypeNumber::FIRST_OWN`] on.
     pub(crate) own_types: Vec<Registered>,
     pub(crate) accounts: Accounts,
-    pub(crate) tickets: BTreeMap<Ticket, Pending>,
-    pub(crate) last_ticket: u64,
+    pub(crate) tickets: Tickets,
     pub(crate) kill: Kill,
     /// Guests that are being ended.
     pub(crate) ending: guests::Ending,
@@ -84,7 +79,7 @@ pub struct Core {
     pub(crate) derivations: Derivations,
     /// The state of the random numbers for the masks of handle tables and the hash of names.
     pub(crate) seed: u64,
-    pub(crate) effects: Vec<Effect>,
+    pub(crate) effects: VecDeque<Effect>,
     pub(crate) sections: Sections,
     /// The last search through the graph.
     pub(crate) mark: u32,
@@ -136,15 +131,14 @@ impl Core {
             balance: Balance::default(),
             own_types: Vec::new(),
             accounts: Accounts::default(),
-            tickets: BTreeMap::new(),
-            last_ticket: 0,
+            tickets: Tickets::default(),
             kill: Kill::default(),
             ending: guests::Ending::default(),
             guests: 0,
             nodes: Nodes::default(),
             derivations: Derivations::default(),
             seed: limits.seed,
-            effects: Vec::new(),
+            effects: VecDeque::new(),
             sections: Sections::default(),
             mark: 0,
             finished: false,
@@ -175,12 +169,8 @@ impl Core {
                 self.do_reference(koid).map(|()| Answer::Referenced).map_err(Refusal::Reference)
             }
             Command::Release { koid } => self.do_release(koid).map(|()| Answer::Released).map_err(Refusal::Release),
-            Command::Query { koid } => {
-                self.do_query(koid).map(|info| Answer::Info(info.into())).map_err(Refusal::Query)
-            }
-            Command::Image { koid } => {
-                self.do_image(koid).map(|image| Answer::Image(image.into())).map_err(Refusal::Query)
-            }
+            Command::Query { koid } => self.do_query_boxed(koid).map(Answer::Info).map_err(Refusal::Query),
+            Command::Image { koid } => self.do_image_boxed(koid).map(Answer::Image).map_err(Refusal::Query),
             Command::Why { koid } => self.do_why(koid).map(Answer::Why).map_err(Refusal::Query),
             Command::BeginScrub { koid } => self.do_begin_scrub(koid).map(Answer::Reserved).map_err(Refusal::Scrub),
             Command::EndProcess { koid } => self.do_end_process(koid).map(Answer::Reserved).map_err(Refusal::End),
@@ -207,15 +197,22 @@ impl Core {
         self.slab.has_queued() || self.ending.is_busy() || self.derivations.has_work() || self.kill.is_busy()
     }
 
-    /// Takes what the steps so far want done.
+    /// Takes what the steps so far want done. Where there is no memory for the list, it stays for the next time.
     #[must_use]
     pub fn take_effects(&mut self) -> Effects {
-        Effects { list: core::mem::take(&mut self.effects), more: self.has_work() }
+        let mut list = Vec::new();
+        if list.try_reserve_exact(self.effects.len()).is_ok() {
+            while list.len() < list.capacity() {
+                let Some(effect) = self.effects.pop_front() else { break };
+                list.push(effect);
+            }
+        }
+        Effects { list, more: self.has_work() || !self.effects.is_empty() }
     }
 
     /// Takes one of what the steps so far want done; allocates nothing.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        if self.effects.is_empty() { None } else { Some(self.effects.remove(0)) }
+        self.effects.pop_front()
     }
 
     /// A random number (SplitMix64, Steele, Lea and Flood 2014).
@@ -300,10 +297,10 @@ impl Core {
         }
     }
 
-    pub(crate) fn new_ticket(&mut self, object: Reference) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        self.tickets.insert(ticket, Pending { object });
-        ticket
+    /// Brings room for one effect and ticket more, and for all that the end of what lives may want: then it needs none.
+    pub(crate) fn reserve_effects(&mut self) -> Result<(), NoMemory> {
+        let ends = self.balance.of(ObjectType::Process).live.saturating_add(1);
+        self.tickets.reserve(u32::try_from(ends).map_err(|_| NoMemory)?)?;
+        self.effects.try_reserve(usize::try_from(ends).map_err(|_| NoMemory)?).map_err(|_| NoMemory)
     }
 }

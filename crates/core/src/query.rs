@@ -6,40 +6,49 @@ use crate::image::Time;
 use crate::ledger::Balance;
 use crate::manager::Core;
 use crate::types::{Image, procedures};
-use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use kobj_abi::{Koid, ObjectType, RawHandle};
-use kobj_memory::{Next, Reference};
+use kobj_memory::{Next, NoMemory, Reference, try_box, try_collect};
 
 impl Core {
     pub(crate) fn do_query(&self, koid: Koid) -> Result<Info, QueryError> {
         let object = self.find(koid)?;
-        self.info(object).ok_or(QueryError::NoObject(self.missing(koid)))
+        let info = self.info(object).map_err(|NoMemory| QueryError::NoMemory { koid })?;
+        info.ok_or(QueryError::NoObject(self.missing(koid)))
     }
 
-    fn info(&self, object: Reference) -> Option<Info> {
-        let header = self.slab.header(object).ok()?;
-        let state = self.state(object)?;
+    pub(crate) fn do_query_boxed(&self, koid: Koid) -> Result<Box<Info>, QueryError> {
+        try_box(self.do_query(koid)?).map_err(|NoMemory| QueryError::NoMemory { koid })
+    }
+
+    fn info(&self, object: Reference) -> Result<Option<Info>, NoMemory> {
+        let (Ok(header), Some(state)) = (self.slab.header(object), self.state(object)) else { return Ok(None) };
         let object_type = state.object_type();
-        Some(Info {
+        let Some(detail) = (procedures(object_type).query)(state)? else { return Ok(None) };
+        let name = self.slab.name(object).ok().flatten();
+        Ok(Some(Info {
             tag: object.tag(),
             object_type,
-            name: self.slab.name(object).ok()?.map(ToOwned::to_owned),
+            name: name.map(|name| try_collect(name.iter().copied())).transpose()?,
             references: header.references(),
             held: header.held().into(),
-            creator: self.slab.creator(object).ok()?,
+            creator: self.slab.creator(object).ok().flatten(),
             created: Time(header.created_us()),
             owner: self.owner(object).map(Reference::koid),
             charge_bytes: header.charge_bytes(),
-            detail: (procedures(object_type).query)(state)?,
-        })
+            detail,
+        }))
     }
 
     pub(crate) fn do_image(&self, koid: Koid) -> Result<Image, QueryError> {
         let object = self.find(koid)?;
-        let state = self.state(object);
-        state
-            .and_then(|state| (procedures(state.object_type()).image)(state))
-            .ok_or(QueryError::NoObject(self.missing(koid)))
+        let state = self.state(object).ok_or(self.missing(koid))?;
+        let image = (procedures(state.object_type()).image)(state).map_err(|NoMemory| QueryError::NoMemory { koid })?;
+        image.ok_or(QueryError::NoObject(self.missing(koid)))
+    }
+
+    pub(crate) fn do_image_boxed(&self, koid: Koid) -> Result<Box<Image>, QueryError> {
+        try_box(self.do_image(koid)?).map_err(|NoMemory| QueryError::NoMemory { koid })
     }
 
     /// The books of the whole manager.

@@ -8,7 +8,7 @@ use crate::handles::Caller;
 use crate::manager::Core;
 use crate::types::State;
 use kobj_abi::{Koid, ObjectType, Operation, RawHandle};
-use kobj_memory::{Reference, TryPush};
+use kobj_memory::Reference;
 
 impl Core {
     pub(crate) fn call_set_quota(
@@ -122,7 +122,9 @@ impl Core {
             return;
         }
         // Told where there is memory to tell it; the call itself is refused in any case.
-        let _told = self.effects.try_push(Effect::BadHandle { process: process.koid(), handle });
+        if self.reserve_effects().is_ok() {
+            self.effects.push_back(Effect::BadHandle { process: process.koid(), handle });
+        }
         let is_host = self.guest(process).is_none_or(|guest| guest.is_host);
         if policy == BadHandlePolicy::Kill && !is_host {
             self.end_guest(process, Some(KillReason::BadHandle));

@@ -44,7 +44,7 @@ fn gone(koid: Koid) -> Missing {
 }
 
 fn ends(keepers: &[(Koid, LinkKind)]) -> LooseEnds {
-    LooseEnds { keepers: keepers.to_vec(), more: false }
+    LooseEnds { keepers: keepers.iter().copied().collect(), more: false }
 }
 
 /// The path of a job's end: what `kobj run` does.
@@ -140,7 +140,7 @@ fn what_is_held_outlives_its_jobs_hold_and_its_memory_outlives_its_end() {
     assert_eq!(core.close(object), Err(CloseError::Closed { koid: object }));
     let ticket = core.begin_scrub(object).unwrap();
     let answer = core.done(ticket, Outcome::Destroyed);
-    assert_eq!(answer, Ok(Answer::Destroyed(LooseEnds { keepers: Vec::new(), more: true })));
+    assert_eq!(answer, Ok(Answer::Destroyed(LooseEnds { more: true, ..LooseEnds::default() })));
     assert_eq!(core.slab.dead(), 1, "the tag is gone, the memory is not");
     assert_eq!(core.query(object), Err(QueryError::NoObject(gone(object))));
     core.release(object).unwrap();
@@ -301,7 +301,7 @@ fn asking_again_for_a_kill_that_waits_makes_no_work() {
     }
     core.kill_job(busy).unwrap();
     (0..100).for_each(|_| core.kill_job(waiting).unwrap());
-    assert_eq!(core.kill.waiting(), 1);
+    assert_eq!(core.waiting_to_be_killed(), 1);
     drain(&mut core);
     assert_eq!(core.live(), 0);
 }

@@ -6,7 +6,7 @@ use crate::manager::Core;
 use crate::types::State;
 use alloc::vec::Vec;
 use kobj_abi::{Koid, LinkKind};
-use kobj_memory::{Place, Reference};
+use kobj_memory::{NoMemory, Place, Reference, TryPush};
 
 /// A step backwards: who was reached, over which kind of link, from which entry of the search.
 struct Reached {
@@ -19,10 +19,14 @@ impl Core {
     /// Breadth-first, from the object back to who keeps it.
     pub(crate) fn do_why(&mut self, koid: Koid) -> Result<Why, QueryError> {
         let object = self.find(koid)?;
+        self.search(object).map_err(|NoMemory| QueryError::NoMemory { koid })
+    }
+
+    fn search(&mut self, object: Reference) -> Result<Why, NoMemory> {
         self.next_mark();
         self.visit(object);
         let mut reached = Vec::new();
-        self.look_back(object, None, &mut reached);
+        self.look_back(object, None, &mut reached)?;
         let mut at = 0;
         let mut level_end = reached.len();
         // Of the roots at the same distance a living process says more than a job.
@@ -30,14 +34,14 @@ impl Core {
         while at < reached.len() {
             let here = reached[at].object;
             match self.state(here) {
-                Some(State::Process(process)) if process.is_living() => return Ok(Self::chain(&reached, at)),
+                Some(State::Process(process)) if process.is_living() => return Self::chain(&reached, at),
                 Some(State::Job(_)) if self.is_held_by_manager(here) => first_job = first_job.or(Some(at)),
-                _ => self.look_back(here, Some(at), &mut reached),
+                _ => self.look_back(here, Some(at), &mut reached)?,
             }
             at += 1;
             if at == level_end {
                 if let Some(job) = first_job {
-                    return Ok(Self::chain(&reached, job));
+                    return Self::chain(&reached, job);
                 }
                 level_end = reached.len();
             }
@@ -50,32 +54,38 @@ impl Core {
         self.body(object).is_some_and(|body| body.hold && body.home.is_none())
     }
 
-    fn chain(reached: &[Reached], root: usize) -> Why {
+    fn chain(reached: &[Reached], root: usize) -> Result<Why, NoMemory> {
         let mut chain = Vec::new();
         let mut at = Some(root);
         while let Some(here) = at.and_then(|at| reached.get(at)) {
-            chain.push((here.object.koid(), here.kind));
+            chain.try_push((here.object.koid(), here.kind))?;
             at = here.from;
         }
-        Why { chain, rooted: true }
+        Ok(Why { chain, rooted: true })
     }
 
     /// Adds each living keeper of `object` that was not reached before.
-    fn look_back(&mut self, object: Reference, from: Option<usize>, reached: &mut Vec<Reached>) {
-        let Ok(header) = self.slab.header(object) else { return };
+    fn look_back(
+        &mut self,
+        object: Reference,
+        from: Option<usize>,
+        reached: &mut Vec<Reached>,
+    ) -> Result<(), NoMemory> {
+        let Ok(header) = self.slab.header(object) else { return Ok(()) };
         let mut incoming = header.first_in();
         let mut outgoing = self.first_that_may_keep(object);
         let held_by_job = self.body(object).is_some_and(|body| body.hold);
         while let Some(record) = incoming.and_then(|place| self.links.get(place)).copied() {
             incoming = record.next_in;
             if record.kind() != Some(LinkKind::Contains) || held_by_job {
-                self.reach(record.kept(), record.keeper(), record.kind(), object, from, reached);
+                self.reach(record.kept(), record.keeper(), record.kind(), object, from, reached)?;
             }
         }
         while let Some(record) = outgoing.and_then(|place| self.links.get(place)).copied() {
             outgoing = record.next_out;
-            self.reach(record.kept(), record.keeper(), record.kind(), object, from, reached);
+            self.reach(record.kept(), record.keeper(), record.kind(), object, from, reached)?;
         }
+        Ok(())
     }
 
     fn reach(
@@ -86,21 +96,22 @@ impl Core {
         object: Reference,
         from: Option<usize>,
         reached: &mut Vec<Reached>,
-    ) {
-        let (Some(kind), true) = (kind, kept == Some(object.place())) else { return };
-        let Some(keeper) = keeper.and_then(|keeper| self.alive(keeper)) else { return };
+    ) -> Result<(), NoMemory> {
+        let (Some(kind), true) = (kind, kept == Some(object.place())) else { return Ok(()) };
+        let Some(keeper) = keeper.and_then(|keeper| self.alive(keeper)) else { return Ok(()) };
         if self.visit(keeper) {
-            reached.push(Reached { object: keeper, kind, from });
+            reached.try_push(Reached { object: keeper, kind, from })?;
         }
+        Ok(())
     }
 
     fn next_mark(&mut self) {
         self.mark = self.mark.wrapping_add(1);
         if self.mark == 0 {
             // Once in 2^32 searches: forget the marks of the last round.
-            let all: Vec<Reference> = self.slab.iter().collect();
-            for object in all {
-                if let Ok(header) = self.slab.header_mut(object) {
+            for index in 0..self.slab.used() {
+                let object = Place::new(index).and_then(|place| self.slab.at(place).ok());
+                if let Some(header) = object.and_then(|object| self.slab.header_mut(object).ok()) {
                     header.set_mark(0);
                 }
             }

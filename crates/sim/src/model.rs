@@ -47,6 +47,8 @@ pub struct Model {
     complaint: Option<String>,
     /// Links at the object that the command under way destroyed.
     links_looked_at: usize,
+    /// Who kept what was destroyed last.
+    last_keepers: Vec<(Koid, LinkKind)>,
 }
 
 type Expected = Result<Answer, Refusal>;
@@ -93,6 +95,7 @@ impl Model {
             books: BTreeMap::new(),
             complaint: None,
             links_looked_at: 0,
+            last_keepers: Vec::new(),
         }
     }
 
@@ -340,7 +343,8 @@ impl Model {
             }
         }
         keepers.sort_unstable();
-        LooseEnds { more: held, keepers }
+        self.last_keepers = keepers;
+        LooseEnds { more: held, keepers: self.last_keepers.iter().copied().collect() }
     }
 
     fn reference(&mut self, koid: Koid) -> Result<Answer, ReferenceError> {
@@ -606,12 +610,12 @@ impl Model {
 
     fn same_ends(&self, ours: &LooseEnds, theirs: &LooseEnds) -> bool {
         // Only so many are named, and only so many links are looked at.
-        if ours.keepers.len() > LooseEnds::MOST || self.links_looked_at >= LooseEnds::MOST * 4 {
-            return theirs.more && theirs.keepers.iter().all(|keeper| ours.keepers.contains(keeper));
+        let mut keepers: Vec<_> = theirs.keepers.iter().collect();
+        if self.last_keepers.len() > LooseEnds::MOST || self.links_looked_at >= LooseEnds::MOST * 4 {
+            return theirs.more && keepers.iter().all(|keeper| self.last_keepers.contains(keeper));
         }
-        let mut keepers = theirs.keepers.clone();
         keepers.sort_unstable();
-        keepers == ours.keepers && theirs.more == ours.more
+        keepers == self.last_keepers && theirs.more == ours.more
     }
 
     /// As long as ours, ending at a root of the same kind, and each step a link that is there.

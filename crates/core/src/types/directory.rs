@@ -3,6 +3,7 @@
 use super::Type;
 use crate::error::CreateError;
 use kobj_abi::LinkKind;
+use kobj_memory::NoMemory;
 
 // What is asked for
 
@@ -49,12 +50,12 @@ impl Type for State {
 
     fn delete(self) {}
 
-    fn query(&self) -> Detail {
-        Detail {}
+    fn query(&self) -> Result<Detail, NoMemory> {
+        Ok(Detail {})
     }
 
-    fn image(&self) -> Image {
-        Image {}
+    fn image(&self) -> Result<Image, NoMemory> {
+        Ok(Image {})
     }
 
     fn charge_bytes(&self) -> u32 {
@@ -70,6 +71,6 @@ mod tests {
 
     #[test]
     fn a_directory_is_made_without_names() {
-        assert_eq!(State::create(Request {}).unwrap().query(), Detail {});
+        assert_eq!(State::create(Request {}).unwrap().query(), Ok(Detail {}));
     }
 }

@@ -11,6 +11,7 @@ use crate::image::{HostImage, Identity};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use kobj_abi::{Class, HostKind, LinkKind};
+use kobj_memory::{NoMemory, try_box, try_collect};
 
 // What is asked for
 
@@ -81,20 +82,20 @@ impl Type for State {
 
     fn delete(self) {}
 
-    fn query(&self) -> Detail {
+    fn query(&self) -> Result<Detail, NoMemory> {
         let image = &*self.image;
-        Detail {
+        Ok(Detail {
             kind: image.kind,
-            name: image.name.clone(),
-            identity: image.identity.clone(),
+            name: try_collect(image.name.iter().copied())?,
+            identity: image.identity,
             class: image.class,
             size: image.size,
             scrub: self.scrub,
-        }
+        })
     }
 
-    fn image(&self) -> Image {
-        self.image.clone()
+    fn image(&self) -> Result<Image, NoMemory> {
+        try_box(self.image.try_clone()?)
     }
 
     fn charge_bytes(&self) -> u32 {
@@ -116,10 +117,9 @@ impl Type for State {
 // Operations
 
 impl State {
-    /// Reserves it for the effect that destroys it; gives what the effect needs.
-    pub(crate) fn reserve(&mut self, ticket: Ticket) -> Box<HostImage> {
+    /// Reserves it for the effect that destroys it, which has its image.
+    pub(crate) fn reserve(&mut self, ticket: Ticket) {
         self.scrub = Some(ticket);
-        self.image.clone()
     }
 }
 
@@ -138,11 +138,12 @@ mod tests {
     #[test]
     fn a_reservation_shows_and_is_undone() {
         let mut object = segment();
-        let image = object.reserve(Ticket(5));
+        let image = object.image();
+        object.reserve(Ticket(5));
         assert_eq!(image, object.image());
-        assert_eq!(object.query().scrub, Some(Ticket(5)));
+        assert_eq!(object.query().unwrap().scrub, Some(Ticket(5)));
         object.restore();
-        assert_eq!((object.ticket(), object.query().scrub), (None, None));
+        assert_eq!((object.ticket(), object.query().unwrap().scrub), (None, None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::error::CreateError;
 use crate::ledger::Balance;
 use alloc::boxed::Box;
 use kobj_abi::LinkKind;
+use kobj_memory::{NoMemory, Place, try_box};
 
 // What is asked for
 
@@ -38,6 +39,14 @@ pub struct Image {
 
 // State
 
+/// A job's place among those that wait to be killed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) waits: bool,
+    pub(crate) previous: Option<Place>,
+    pub(crate) next: Option<Place>,
+}
+
 /// A job's state.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -49,6 +58,8 @@ pub(crate) struct State {
     pub(crate) is_root: bool,
     /// It was made by a handle and has none any more: it ends when it is empty.
     pub(crate) unattended: bool,
+    /// Its place among those that wait to be killed.
+    pub(crate) turn: Turn,
     /// What follows when a process in it names a bad handle; none: what the job around it says.
     pub(crate) bad_handle: Option<BadHandlePolicy>,
     /// What is charged for what it contains; jobs of the operating system's processes have none.
@@ -79,9 +90,10 @@ impl Type for State {
             dying: false,
             is_root: false,
             unattended: false,
+            turn: Turn::default(),
             bad_handle: None,
             account: None,
-            balance: Box::default(),
+            balance: try_box(Balance::default()).map_err(|NoMemory| CreateError::NoMemory { job: None })?,
         })
     }
 
@@ -89,12 +101,12 @@ impl Type for State {
         debug_assert!(self.balance.live() == 0, "a job ends when it is empty");
     }
 
-    fn query(&self) -> Detail {
-        Detail { depth: self.depth, dying: self.dying, balance: Balance::clone(&self.balance) }
+    fn query(&self) -> Result<Detail, NoMemory> {
+        Ok(Detail { depth: self.depth, dying: self.dying, balance: (*self.balance).clone() })
     }
 
-    fn image(&self) -> Image {
-        Image { dying: self.dying }
+    fn image(&self) -> Result<Image, NoMemory> {
+        Ok(Image { dying: self.dying })
     }
 
     fn charge_bytes(&self) -> u32 {

@@ -7,6 +7,7 @@
 use crate::command::Ticket;
 use crate::error::CreateError;
 use kobj_abi::{LinkKind, ObjectType};
+use kobj_memory::NoMemory;
 
 pub mod directory;
 pub mod host_object;
@@ -37,9 +38,9 @@ pub(crate) trait Type: Sized {
     /// Takes the state of an object whose tag was taken. Cannot fail.
     fn delete(self);
     /// Answers a question.
-    fn query(&self) -> Self::Detail;
+    fn query(&self) -> Result<Self::Detail, NoMemory>;
     /// Gives what is stored.
-    fn image(&self) -> Self::Image;
+    fn image(&self) -> Result<Self::Image, NoMemory>;
     /// Bytes kept out of line, for the charge.
     fn charge_bytes(&self) -> u32;
     /// The effect that is under way on it; a type whose objects are destroyed by no effect has none.
@@ -58,8 +59,8 @@ pub(crate) struct Procedures {
     pub(crate) target_of: &'static [LinkKind],
     pub(crate) create: fn(Request) -> Result<State, CreateError>,
     pub(crate) delete: fn(State),
-    pub(crate) query: fn(&State) -> Option<Detail>,
-    pub(crate) image: fn(&State) -> Option<Image>,
+    pub(crate) query: fn(&State) -> Result<Option<Detail>, NoMemory>,
+    pub(crate) image: fn(&State) -> Result<Option<Image>, NoMemory>,
     pub(crate) charge_bytes: fn(&State) -> u32,
 }
 
@@ -147,12 +148,12 @@ macro_rules! registry {
             },
             delete: |state| if let State::$name(state) = state { <$module::State as Type>::delete(state) },
             query: |state| match state {
-                State::$name(state) => Some(Detail::$name(<$module::State as Type>::query(state))),
-                _ => None,
+                State::$name(state) => Ok(Some(Detail::$name(<$module::State as Type>::query(state)?))),
+                _ => Ok(None),
             },
             image: |state| match state {
-                State::$name(state) => Some(Image::$name(<$module::State as Type>::image(state))),
-                _ => None,
+                State::$name(state) => Ok(Some(Image::$name(<$module::State as Type>::image(state)?))),
+                _ => Ok(None),
             },
             charge_bytes: |state| match state {
                 State::$name(state) => <$module::State as Type>::charge_bytes(state),

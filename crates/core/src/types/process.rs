@@ -116,12 +116,12 @@ impl Type for State {
 
     fn delete(self) {}
 
-    fn query(&self) -> Detail {
-        Detail { pid: self.pid, started: self.started, life: self.life }
+    fn query(&self) -> Result<Detail, NoMemory> {
+        Ok(Detail { pid: self.pid, started: self.started, life: self.life })
     }
 
-    fn image(&self) -> Image {
-        Image { pid: self.pid, started: self.started, ended: self.life == Life::Ended }
+    fn image(&self) -> Result<Image, NoMemory> {
+        Ok(Image { pid: self.pid, started: self.started, ended: self.life == Life::Ended })
     }
 
     fn charge_bytes(&self) -> u32 {

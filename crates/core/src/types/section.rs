@@ -3,6 +3,7 @@
 use super::Type;
 use crate::error::CreateError;
 use kobj_abi::LinkKind;
+use kobj_memory::NoMemory;
 
 // What is asked for
 
@@ -72,12 +73,12 @@ impl Type for State {
 
     fn delete(self) {}
 
-    fn query(&self) -> Detail {
-        Detail { size_bytes: self.size_bytes, lazy: self.lazy, views: self.views }
+    fn query(&self) -> Result<Detail, NoMemory> {
+        Ok(Detail { size_bytes: self.size_bytes, lazy: self.lazy, views: self.views })
     }
 
-    fn image(&self) -> Image {
-        Image { size_bytes: self.size_bytes, lazy: self.lazy }
+    fn image(&self) -> Result<Image, NoMemory> {
+        Ok(Image { size_bytes: self.size_bytes, lazy: self.lazy })
     }
 
     fn charge_bytes(&self) -> u32 {
@@ -106,7 +107,7 @@ mod tests {
         assert_eq!(State::create(request).unwrap_err(), CreateError::NeedsPlatform {});
         let section = State::begin(request);
         assert!(!section.is_made);
-        assert_eq!(section.query(), Detail { size_bytes: 4096, lazy: true, views: 0 });
-        assert_eq!(section.image(), Image { size_bytes: 4096, lazy: true });
+        assert_eq!(section.query(), Ok(Detail { size_bytes: 4096, lazy: true, views: 0 }));
+        assert_eq!(section.image(), Ok(Image { size_bytes: 4096, lazy: true }));
     }
 }

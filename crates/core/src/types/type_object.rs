@@ -3,6 +3,7 @@
 use super::Type;
 use crate::error::CreateError;
 use kobj_abi::{LinkKind, TypeNumber};
+use kobj_memory::NoMemory;
 
 // What is asked for
 
@@ -59,12 +60,12 @@ impl Type for State {
 
     fn delete(self) {}
 
-    fn query(&self) -> Detail {
-        Detail { number: self.number }
+    fn query(&self) -> Result<Detail, NoMemory> {
+        Ok(Detail { number: self.number })
     }
 
-    fn image(&self) -> Image {
-        Image { number: self.number }
+    fn image(&self) -> Result<Image, NoMemory> {
+        Ok(Image { number: self.number })
     }
 
     fn charge_bytes(&self) -> u32 {
@@ -81,6 +82,6 @@ mod tests {
     #[test]
     fn a_type_object_says_which_type_it_is() {
         let section = State::create(Request { number: kobj_abi::ObjectType::Section.number() }).unwrap();
-        assert_eq!(section.query().number, TypeNumber(6));
+        assert_eq!(section.query().unwrap().number, TypeNumber(6));
     }
 }
