@@ -1,7 +1,7 @@
 //! Calls in short: rows are read more often than written.
 
 use kobj_abi::{AskedRights, ObjectType, RawHandle, Rights};
-use kobj_core::{Call, What};
+use kobj_core::{BadHandlePolicy, Call, Resource, What};
 
 /// All that there is to give.
 pub const SAME: AskedRights = AskedRights::Same;
@@ -178,4 +178,22 @@ pub const fn permanent(handle: RawHandle, permanent: bool) -> Call<'static> {
 #[must_use]
 pub const fn read_link(handle: RawHandle) -> Call<'static> {
     Call::ReadLink { handle }
+}
+
+/// [`Call::SetQuota`].
+#[must_use]
+pub const fn set_quota(handle: RawHandle, resource: Resource, limit: u64) -> Call<'static> {
+    Call::SetQuota { handle, resource, limit }
+}
+
+/// [`Call::SetBadHandlePolicy`].
+#[must_use]
+pub const fn set_policy(job: RawHandle, policy: BadHandlePolicy) -> Call<'static> {
+    Call::SetBadHandlePolicy { job, policy }
+}
+
+/// [`Call::Recharge`].
+#[must_use]
+pub const fn recharge(handle: RawHandle, from: RawHandle, to: RawHandle) -> Call<'static> {
+    Call::Recharge { handle, from, to }
 }

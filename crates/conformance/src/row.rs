@@ -33,6 +33,12 @@ pub enum Family {
     Jobs,
     /// Limits.
     Quotas,
+    /// Which job pays.
+    Charges,
+    /// What a bad handle leads to.
+    Policies,
+    /// Memory that many map.
+    Sections,
     /// Values from nowhere, and names that are none.
     BadInput,
     /// What happens in which order.
@@ -41,7 +47,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Handles,
         Self::Rights,
         Self::Order,
@@ -53,6 +59,9 @@ impl Family {
         Self::Permanence,
         Self::Jobs,
         Self::Quotas,
+        Self::Charges,
+        Self::Policies,
+        Self::Sections,
         Self::BadInput,
         Self::Events,
     ];
@@ -72,6 +81,9 @@ impl Family {
             Self::Permanence => "permanence",
             Self::Jobs => "jobs",
             Self::Quotas => "quotas",
+            Self::Charges => "charges",
+            Self::Policies => "policies",
+            Self::Sections => "sections",
             Self::BadInput => "bad_input",
             Self::Events => "events",
         }

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use kobj_abi::section::{Access, Part, ViewError};
 use kobj_abi::{Koid, RawHandle};
 use kobj_core::{Call, CallAnswer, CallError, Resource};
 
@@ -23,6 +24,9 @@ pub trait Subject: Sized {
     /// What to say about one before it begins.
     type Options: Copy;
 
+    /// A mapped part of a section.
+    type View;
+
     /// One that has just begun.
     ///
     /// # Errors
@@ -43,6 +47,39 @@ pub trait Subject: Sized {
 
     /// Limits what a job or a process may have, as its embedder does.
     fn limit(&mut self, owner: Koid, resource: Resource, limit: u64);
+
+    /// Makes a section without a name, and the first handle to it. There is memory for a mebibyte, and not for a gibibyte.
+    ///
+    /// # Errors
+    /// [`CallError`]: then nothing may have changed.
+    fn create_section(&mut self, process: Koid, size_bytes: u64) -> Result<RawHandle, CallError>;
+
+    /// Maps a part of a section.
+    ///
+    /// # Errors
+    /// [`CallError`]: then nothing may have changed.
+    fn map(&mut self, process: Koid, handle: RawHandle, part: Part, access: Access) -> Result<Self::View, CallError>;
+
+    /// Ends a view; one that has ended is not ended again.
+    fn unmap(&mut self, view: &Self::View);
+
+    /// Copies bytes out of a view.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    fn read(&self, view: &Self::View, offset_bytes: u64, into: &mut [u8]) -> Result<(), ViewError>;
+
+    /// Copies bytes into a view.
+    ///
+    /// # Errors
+    /// [`ViewError`]: then nothing was copied.
+    fn write(&self, view: &Self::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError>;
+
+    /// For how many sections there is memory, and how many views there are.
+    fn memories(&self) -> (usize, usize);
+
+    /// Of which bad handles the embedder was told since it was last asked, and by whom they were named.
+    fn bad_handles(&mut self) -> Vec<(Koid, RawHandle)>;
 
     /// Of which processes the embedder was told that they were ended, since it was last asked, in that order.
     fn killed(&mut self) -> Vec<Koid>;

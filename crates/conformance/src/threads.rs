@@ -505,7 +505,7 @@ races! {
 
     /// A listing under change: what is there throughout is seen once. [Linux readdir(3) promises less]
     fn listing_against_changing(a, round) {
-        if round % 10 != 0 {
+        if !round.is_multiple_of(10) {
             return Ok(());
         }
         let mut held = Vec::new();

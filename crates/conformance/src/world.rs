@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::panic::Location;
+use kobj_abi::section::{Access, Part, ViewError};
 use kobj_abi::{ErrorCode, Koid, RawHandle, Rights};
 use kobj_core::{Call, CallAnswer, CallError, Entry, HandleInfo, Resource};
 
@@ -175,9 +176,95 @@ impl<S: Subject> World<S> {
         failure(format_args!("{call:?} of {process} was refused with {error:?}, not with {expected:?}"))
     }
 
-    /// Objects that live, and handles of each process.
-    fn books(&self) -> (u64, Vec<u64>) {
-        (self.subject.live(), self.guests.iter().map(|guest| self.subject.handles(*guest)).collect())
+    /// Objects that live, memories and views of sections, and handles of each process.
+    fn books(&self) -> (u64, (usize, usize), Vec<u64>) {
+        let handles = self.guests.iter().map(|guest| self.subject.handles(*guest)).collect();
+        (self.subject.live(), self.subject.memories(), handles)
+    }
+
+    /// A new section without a name.
+    #[track_caller]
+    pub fn section(&mut self, process: Koid, size_bytes: u64) -> Result<RawHandle, Failure> {
+        match self.subject.create_section(process, size_bytes) {
+            Ok(handle) => Ok(handle),
+            Err(error) => failure(format_args!("a section of {size_bytes} bytes was refused: {error:?}")),
+        }
+    }
+
+    /// A section that must be refused, and nothing may have changed.
+    #[track_caller]
+    pub fn no_section(&mut self, process: Koid, size_bytes: u64, code: ErrorCode) -> Outcome {
+        let before = self.books();
+        same(self.subject.create_section(process, size_bytes).map_err(CallError::code), Err(code))?;
+        same(self.books(), before)
+    }
+
+    /// Maps a part of a section, however it ends.
+    pub fn tries_to_map(
+        &mut self,
+        process: Koid,
+        handle: RawHandle,
+        (offset_bytes, size_bytes): (u64, u64),
+        access: Access,
+    ) -> Result<S::View, CallError> {
+        self.subject.map(process, handle, Part { offset_bytes, size_bytes }, access)
+    }
+
+    /// Maps a part of a section.
+    #[track_caller]
+    pub fn map(
+        &mut self,
+        process: Koid,
+        handle: RawHandle,
+        part: (u64, u64),
+        access: Access,
+    ) -> Result<S::View, Failure> {
+        match self.tries_to_map(process, handle, part, access) {
+            Ok(view) => Ok(view),
+            Err(error) => failure(format_args!("bytes {part:?} of {handle} were not mapped: {error:?}")),
+        }
+    }
+
+    /// A part that must not be mapped, and nothing may have changed.
+    #[track_caller]
+    pub fn unmapped(
+        &mut self,
+        process: Koid,
+        handle: RawHandle,
+        part: (u64, u64),
+        access: Access,
+        code: ErrorCode,
+    ) -> Outcome {
+        let before = self.books();
+        let mapped = self.tries_to_map(process, handle, part, access);
+        same(mapped.map(drop).map_err(CallError::code), Err(code))?;
+        same(self.books(), before)
+    }
+
+    /// Ends a view.
+    pub fn unmap(&mut self, view: &S::View) {
+        self.subject.unmap(view);
+    }
+
+    /// So many bytes of a view.
+    pub fn read(&self, view: &S::View, offset_bytes: u64, length: usize) -> Result<Vec<u8>, ViewError> {
+        let mut bytes = alloc::vec![0xee; length];
+        self.subject.read(view, offset_bytes, &mut bytes).map(|()| bytes)
+    }
+
+    /// Writes bytes into a view.
+    pub fn write(&self, view: &S::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
+        self.subject.write(view, offset_bytes, from)
+    }
+
+    /// For how many sections there is memory, and how many views there are.
+    pub fn memories(&self) -> (usize, usize) {
+        self.subject.memories()
+    }
+
+    /// Of which bad handles the embedder was told.
+    pub fn bad_handles(&mut self) -> Vec<(Koid, RawHandle)> {
+        self.subject.bad_handles()
     }
 
     /// How many objects live.

@@ -104,6 +104,7 @@ impl<S: Subject> Broken<S> {
         match (self.fault, call, error) {
             (Fault::ClosesTwice, Call::Close { .. }, CallError::BadHandle { .. })
             | (Fault::NamelessIsPermanent, _, CallError::NotNamed { .. })
+            | (Fault::RechargeTakesJobs, _, CallError::StandsInItsJob { .. })
             | (Fault::KillsTheRoot, _, CallError::RootJob { .. }) => Ok(CallAnswer::Done),
             (Fault::KnowsForeignValues, Call::HandleInfo { .. }, CallError::BadHandle { .. }) => {
                 self.inner.call(first, call)

@@ -31,6 +31,8 @@ impl<S: Subject> Broken<S> {
                 let CallAnswer::Handle(copy) = copy else { return Ok(copy) };
                 self.inner.call(process, calls::transfer(copy, to, rights))
             }
+            (Fault::RechargeForgets, Call::Recharge { .. })
+            | (Fault::PolicyIsForgotten, Call::SetBadHandlePolicy { .. }) => Ok(CallAnswer::Done),
             (Fault::RenameMovesToEnd, Call::Rename { directory, from, to }) => {
                 self.renamed_by_linking(process, directory, from, to)
             }

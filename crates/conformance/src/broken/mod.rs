@@ -9,6 +9,7 @@ mod before;
 use crate::subject::{Start, Subject};
 use alloc::string::String;
 use alloc::vec::Vec;
+use kobj_abi::section::{Access, Part, ViewError};
 use kobj_abi::{Koid, RawHandle, Rights};
 use kobj_core::{Call, CallAnswer, CallError, Resource};
 
@@ -132,6 +133,26 @@ faults! {
     TypeLimitCountsAll "quotas::a_types_limit_is_that_types",
     /// A refused create leaves its object behind.
     RefusalLeaks "quotas::refused_for_the_handle_no_object_is_made",
+    /// The charge stays where it was, or so it seems when that job ends.
+    RechargeForgets "charges::what_moved_ends_with_its_new_job",
+    /// Jobs can be moved, or so it is said.
+    RechargeTakesJobs "charges::jobs_and_processes_do_not_move",
+    /// The policy is not set.
+    PolicyIsForgotten "policies::a_bad_handle_can_end_its_guest",
+    /// The embedder is not told.
+    BadHandlesGoUntold "policies::a_bad_handle_can_be_told",
+    /// A section of nothing gets a byte.
+    SectionOfNothing "sections::a_section_has_a_byte",
+    /// Where there is too little memory for a section it is made smaller.
+    SectionIsCut "sections::larger_than_memory_is_refused",
+    /// A part that is not within the section is cut.
+    PartIsCut "sections::a_part_is_within_the_section",
+    /// A bad part is reported before missing rights.
+    PartBeforeAccess "sections::rights_before_the_part",
+    /// What is mapped to be read can be written.
+    WritesToReaders "sections::what_is_mapped_to_be_read_is_not_written",
+    /// Unmapping does nothing.
+    ViewsStay "sections::a_view_keeps_the_memory",
     /// A name ends at its NUL byte.
     NameEndsAtNul "bad_input::a_name_with_a_nul_is_none",
     /// Types that nobody has match everything.
@@ -181,6 +202,8 @@ struct Derived {
 impl<S: Subject> Subject for Broken<S> {
     type Options = (Fault, S::Options);
 
+    type View = S::View;
+
     fn start((fault, options): Self::Options) -> Result<(Self, Start), CallError> {
         let (inner, start) = S::start(options)?;
         let broken = Self {
@@ -222,6 +245,61 @@ impl<S: Subject> Subject for Broken<S> {
             _ => (resource, limit),
         };
         self.inner.limit(owner, resource, limit);
+    }
+
+    fn create_section(&mut self, process: Koid, size_bytes: u64) -> Result<RawHandle, CallError> {
+        match self.fault {
+            Fault::SectionOfNothing => self.inner.create_section(process, size_bytes.max(1)),
+            Fault::SectionIsCut => {
+                let whole = self.inner.create_section(process, size_bytes);
+                whole.or_else(|_| self.inner.create_section(process, size_bytes.min(4096)))
+            }
+            _ => self.inner.create_section(process, size_bytes),
+        }
+    }
+
+    fn map(&mut self, process: Koid, handle: RawHandle, part: Part, access: Access) -> Result<S::View, CallError> {
+        match (self.fault, self.inner.map(process, handle, part, access)) {
+            (Fault::PartIsCut, Err(CallError::BadRange { size_bytes, .. })) => {
+                let offset_bytes = part.offset_bytes.min(size_bytes.saturating_sub(1));
+                let size_bytes = part.size_bytes.clamp(1, size_bytes - offset_bytes);
+                self.inner.map(process, handle, Part { offset_bytes, size_bytes }, access)
+            }
+            (Fault::PartBeforeAccess, Err(CallError::AccessDenied { koid, .. })) if part.size_bytes == 0 => {
+                Err(CallError::BadRange { koid, part, size_bytes: 0 })
+            }
+            (Fault::WritesToReaders, Ok(view)) if access == Access::Read => {
+                let writable = self.inner.map(process, handle, part, Access::ReadWrite);
+                if writable.is_ok() {
+                    self.inner.unmap(&view);
+                }
+                writable.or(Ok(view))
+            }
+            (_, result) => result,
+        }
+    }
+
+    fn unmap(&mut self, view: &S::View) {
+        if self.fault != Fault::ViewsStay {
+            self.inner.unmap(view);
+        }
+    }
+
+    fn read(&self, view: &S::View, offset_bytes: u64, into: &mut [u8]) -> Result<(), ViewError> {
+        self.inner.read(view, offset_bytes, into)
+    }
+
+    fn write(&self, view: &S::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
+        self.inner.write(view, offset_bytes, from)
+    }
+
+    fn memories(&self) -> (usize, usize) {
+        self.inner.memories()
+    }
+
+    fn bad_handles(&mut self) -> Vec<(Koid, RawHandle)> {
+        let told = self.inner.bad_handles();
+        if self.fault == Fault::BadHandlesGoUntold { Vec::new() } else { told }
     }
 
     fn killed(&mut self) -> Vec<Koid> {
@@ -272,6 +350,8 @@ fn with_handles<'a>(call: Call<'a>, f: impl Fn(RawHandle) -> RawHandle) -> Call<
         | Call::SetPermanent { handle, .. }
         | Call::ReadLink { handle }
         | Call::CreateJob { job: handle }
+        | Call::SetQuota { handle, .. }
+        | Call::SetBadHandlePolicy { job: handle, .. }
         | Call::CreateGuest { job: handle, .. }
         | Call::Unlink { directory: handle, .. }
         | Call::Rename { directory: handle, .. }
@@ -282,6 +362,7 @@ fn with_handles<'a>(call: Call<'a>, f: impl Fn(RawHandle) -> RawHandle) -> Call<
             *handle = f(*handle);
             *other = f(*other);
         }
+        Call::Recharge { handle, from, to } => [handle, from, to].into_iter().for_each(|handle| *handle = f(*handle)),
         _ => {}
     }
     call

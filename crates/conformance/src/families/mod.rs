@@ -1,6 +1,7 @@
 //! The rows, a file for each family.
 
 mod bad_input;
+mod charges;
 mod derivation;
 mod enumeration;
 mod events;
@@ -10,8 +11,10 @@ mod names;
 mod order;
 mod paths;
 mod permanence;
+mod policies;
 mod quotas;
 pub(crate) mod rights;
+mod sections;
 mod transfer;
 
 use crate::row::Row;
@@ -33,6 +36,9 @@ pub fn rows<S: Subject>() -> Vec<Row<S>> {
     permanence::rows(&mut rows);
     jobs::rows(&mut rows);
     quotas::rows(&mut rows);
+    charges::rows(&mut rows);
+    policies::rows(&mut rows);
+    sections::rows(&mut rows);
     bad_input::rows(&mut rows);
     events::rows(&mut rows);
     rows

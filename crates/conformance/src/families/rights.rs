@@ -8,14 +8,16 @@ use crate::row::{Nature, Row};
 use crate::subject::Subject;
 use crate::world::{Failure, Outcome, World, holds, same};
 use alloc::vec::Vec;
+use kobj_abi::section::Access;
 use kobj_abi::{Koid, ObjectType, Operation, RawHandle, Rights, rights_needed};
-use kobj_core::{CallAnswer, CallError};
+use kobj_core::{BadHandlePolicy, CallAnswer, CallError, Resource};
 
-/// The types that a guest can have a handle to by calls alone.
-const TYPES: [ObjectType; 4] = [ObjectType::Job, ObjectType::Process, ObjectType::Directory, ObjectType::SymbolicLink];
+/// The types that a guest can make.
+const TYPES: [ObjectType; 5] =
+    [ObjectType::Job, ObjectType::Process, ObjectType::Directory, ObjectType::SymbolicLink, ObjectType::Section];
 
 /// The operations that a call asks for.
-const OPERATIONS: [Operation; 22] = [
+const OPERATIONS: [Operation; 28] = [
     Operation::Close,
     Operation::Replace,
     Operation::HandleInfo,
@@ -38,6 +40,12 @@ const OPERATIONS: [Operation; 22] = [
     Operation::CreateProcess,
     Operation::Kill,
     Operation::Receive,
+    Operation::Recharge,
+    Operation::MoveCharge,
+    Operation::SetQuota,
+    Operation::SetPolicy,
+    Operation::Map,
+    Operation::MapWritable,
 ];
 
 /// A row for each type and operation.
@@ -67,7 +75,9 @@ pub(crate) fn run<S: Subject>(w: &mut World<S>, object_type: ObjectType, operati
         return Ok(());
     };
     let (_, result) = attempt(w, object_type, operation, needed)?;
-    holds(result.is_ok(), "the listed rights are enough")?;
+    // Jobs and processes are charged where they stand: that is what is left to refuse.
+    let stands = matches!(result, Err(CallError::StandsInItsJob { .. })) && operation == Operation::Recharge;
+    holds(result.is_ok() || stands, "the listed rights are enough")?;
     let mut lacking: Vec<Rights> = (0..32).map(|bit| Rights::from_bits(1 << bit)).collect();
     lacking.retain(|bit| needed.contains(*bit));
     lacking.push(needed);
@@ -87,6 +97,7 @@ fn make<S: Subject>(w: &mut World<S>, object_type: ObjectType) -> Result<RawHand
         ObjectType::Job => w.gives(me, calls::create_job(job)),
         ObjectType::Process => Ok(w.guest()?.handle),
         ObjectType::SymbolicLink => w.gives(me, calls::symbolic_link(b"nowhere")),
+        ObjectType::Section => w.section(me, 64),
         _ => w.directory(me),
     }
 }
@@ -104,6 +115,7 @@ fn attempt<S: Subject>(
     let koid = w.koid(me, full)?;
     let other = w.directory(me)?;
     let fresh = w.directory(me)?;
+    let inner = w.gives(me, calls::create_job(w.job))?;
     if object_type == ObjectType::Directory && matches!(operation, O::Unlink | O::Rename | O::Open) {
         w.done(me, calls::link(full, b"old", other))?;
     }
@@ -133,6 +145,15 @@ fn attempt<S: Subject>(
         O::CreateProcess => calls::create_guest(handle, false),
         O::Kill => calls::kill(handle),
         O::Receive => calls::transfer(fresh, handle, calls::SAME),
+        O::Recharge => calls::recharge(handle, w.job, inner),
+        O::MoveCharge => calls::recharge(fresh, w.job, handle),
+        O::SetQuota => calls::set_quota(handle, Resource::Handles, 100),
+        O::SetPolicy => calls::set_policy(handle, BadHandlePolicy::Trace),
+        O::Map | O::MapWritable => {
+            let access = if operation == O::Map { Access::Read } else { Access::ReadWrite };
+            let mapped = w.tries_to_map(me, handle, (0, 64), access);
+            return Ok((koid, mapped.map(|_| CallAnswer::Done)));
+        }
         _ => calls::info(handle),
     };
     Ok((koid, w.tries(me, call)))

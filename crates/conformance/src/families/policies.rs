@@ -1,0 +1,113 @@
+//! Policies: what a bad handle leads to, besides its refusal.
+
+use crate::calls::*;
+use crate::row::rows;
+use crate::world::same;
+use alloc::vec::Vec;
+use kobj_abi::ErrorCode::{BadHandle, Dying, WrongType};
+use kobj_abi::Rights;
+use kobj_core::BadHandlePolicy::{Error, Kill, Trace};
+
+rows! { Policies:
+    /// Without a policy a bad handle is refused and no more. [Zircon ZX_POL_BAD_HANDLE: ZX_POL_ACTION_ALLOW]
+    refusal fn a_bad_handle_is_an_error(w) {
+        let guest = w.guest()?;
+        w.refused(guest.process, close(made_up(7)), BadHandle)?;
+        same((w.bad_handles(), w.killed()), (Vec::new(), Vec::new()))?;
+        w.directory(guest.process)?;
+    }
+
+    /// The embedder can be told of each. [Zircon ZX_POL_ACTION_ALLOW_EXCEPTION]
+    refusal fn a_bad_handle_can_be_told(w) {
+        let me = w.first;
+        let guest = w.guest()?;
+        w.done(me, set_policy(w.job, Trace))?;
+        let bad = made_up(7);
+        w.refused(guest.process, info(bad), BadHandle)?;
+        w.refused(guest.process, close(bad), BadHandle)?;
+        same(w.bad_handles(), Vec::from([(guest.process, bad), (guest.process, bad)]))?;
+        w.directory(guest.process)?;
+    }
+
+    /// Or the guest is ended. [Zircon ZX_POL_ACTION_KILL; NT ProcessStrictHandleCheckPolicy]
+    refusal fn a_bad_handle_can_end_its_guest(w) {
+        let me = w.first;
+        let job = w.gives(me, create_job(w.job))?;
+        let (guest, other) = (w.guest_in(job, false)?, w.guest_in(job, false)?);
+        let handle = w.directory(guest.process)?;
+        let live = w.live();
+        w.done(me, set_policy(job, Kill))?;
+        let ended = w.tries(guest.process, close(made_up(7)));
+        same(ended.map_err(kobj_core::CallError::code), Err(BadHandle))?;
+        w.refused(guest.process, info(handle), Dying)?;
+        same((w.killed(), w.live()), (Vec::from([guest.process]), live - 1))?;
+        w.directory(other.process)?;
+    }
+
+    /// The embedder's own process is never ended. [docs/semantics.md, set_bad_handle_policy]
+    refusal fn the_embedder_is_never_ended(w) {
+        let me = w.first;
+        w.done(me, set_policy(w.job, Kill))?;
+        w.refused(me, close(made_up(7)), BadHandle)?;
+        w.directory(me)?;
+        same(w.bad_handles().len(), 1)?;
+    }
+
+    /// An inner job that says nothing has the outer one's policy; what it says itself counts. [Zircon: combined]
+    refusal fn the_innermost_that_says_something_counts(w) {
+        let me = w.first;
+        let outer = w.gives(me, create_job(w.job))?;
+        let inner = w.gives(me, create_job(outer))?;
+        let guest = w.guest_in(inner, false)?;
+        w.done(me, set_policy(outer, Trace))?;
+        w.refused(guest.process, close(made_up(7)), BadHandle)?;
+        same(w.bad_handles().len(), 1)?;
+        w.done(me, set_policy(inner, Error))?;
+        w.refused(guest.process, close(made_up(7)), BadHandle)?;
+        same(w.bad_handles().len(), 0)?;
+    }
+
+    /// A job next door is not concerned. [Zircon: a job's own processes]
+    refusal fn a_job_next_door_is_not_concerned(w) {
+        let me = w.first;
+        let (one, two) = (w.gives(me, create_job(w.job))?, w.gives(me, create_job(w.job))?);
+        let guest = w.guest_in(two, false)?;
+        w.done(me, set_policy(one, Kill))?;
+        w.refused(guest.process, close(made_up(7)), BadHandle)?;
+        w.directory(guest.process)?;
+        same(w.bad_handles().len(), 0)?;
+    }
+
+    /// A wrong type and a missing right are no bad handle. [Zircon: ZX_POL_WRONG_OBJECT is another condition]
+    refusal fn other_refusals_are_no_bad_handle(w) {
+        let me = w.first;
+        let guest = w.guest()?;
+        let handle = w.directory(guest.process)?;
+        let weak = w.weaker(guest.process, handle, Rights::NONE)?;
+        w.done(me, set_policy(w.job, Kill))?;
+        w.refused(guest.process, read_link(handle), WrongType)?;
+        let _denied = w.error(guest.process, enumerate(weak, 0))?;
+        let _missing = w.error(guest.process, open(handle, b"missing"))?;
+        w.directory(guest.process)?;
+        same(w.bad_handles().len(), 0)?;
+    }
+
+    /// A policy of a job that has ended is not set. [docs/semantics.md, set_bad_handle_policy]
+    refusal fn the_dead_have_no_policy(w) {
+        let me = w.first;
+        let job = w.gives(me, create_job(w.job))?;
+        w.done(me, kill(job))?;
+        w.refused(me, set_policy(job, Trace), Dying)?;
+    }
+
+    /// The last policy that was set counts. [docs/semantics.md, set_bad_handle_policy]
+    order fn the_last_policy_counts(w) {
+        let me = w.first;
+        let guest = w.guest()?;
+        for (policy, told) in [(Trace, 1), (Error, 0), (Trace, 1)] {
+            w.done(me, set_policy(w.job, policy))?;
+            w.refused(guest.process, close(made_up(7)), BadHandle)?;
+            same(w.bad_handles().len(), told)?;
+        }
+    }
+}
