@@ -86,6 +86,17 @@ impl Header {
         Place::from_raw(load_32(&self.owner, Ordering::Relaxed))
     }
 
+    /// Whether it is on the list of users' objects whose last-close hook is due, by the link that other lists use too. Acquire:
+    /// who sees that it is not may use the link, behind whoever took it off.
+    pub(crate) fn is_last_close_due(&self) -> bool {
+        load_16(&self.gate.held, Ordering::Acquire) != 0
+    }
+
+    /// Says so. Users' objects are not held by koid, so the word is free for it.
+    pub(crate) fn set_last_close_due(&self, is_due: bool) {
+        store_16(&self.gate.held, is_due.into(), Ordering::Release);
+    }
+
     /// First of the links that start here.
     #[must_use]
     pub fn first_out(&self) -> Option<Place> {

@@ -5,7 +5,7 @@
 //! sole right to the slot (an [`Ended`]), buries it or puts it on the reaper list, from where the owner buries it.
 
 use crate::buckets::{Buckets, Zeroed};
-use crate::header::{Header, HeaderMut};
+use crate::header::Header;
 use crate::slot_list::SlotList;
 use crate::state::{STATE_BYTES, StateKey, Types};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, load_32, load_64, store_32};
@@ -643,7 +643,7 @@ impl Objects {
     pub fn next_last_closed(&self) -> Option<Held<'_>> {
         let (place, slot) = self.pop(&self.last_closed)?;
         // From here on a further last close lets it come due again.
-        HeaderMut(&slot.header).set_held(0);
+        slot.header.set_last_close_due(false);
         Some(Held { objects: self, slot, place })
     }
 

@@ -452,6 +452,11 @@ impl<B> Slab<B> {
             true
         };
         let body = self.take_tag(reference)?;
+        if body.is_none() && self.objects.slot(reference.place).is_some_and(|slot| slot.header.is_last_close_due()) {
+            // Its link is in use: who runs the hook gives up the last reference, and the reaper list brings it here.
+            self.release(reference.place);
+            return Ok(None);
+        }
         if pinned && let Some(slot) = self.objects.slot(reference.place) {
             store_32(&slot.header.next, self.front.map_or(0, Place::raw), Ordering::Relaxed);
             self.front = Some(reference.place);
@@ -484,11 +489,10 @@ impl<B> Slab<B> {
     /// object was opened and closed again meanwhile: it runs once for both.
     pub fn hand_over_last_close(&mut self, reference: Reference) -> bool {
         let Ok(slot) = self.slot(reference) else { return false };
-        let is_due = slot.header.held() != 0;
-        if is_due || slot.header.state_number().is_none() || !slot.header.gate.pin() {
+        if slot.header.is_last_close_due() || slot.header.state_number().is_none() || !slot.header.gate.pin() {
             return false;
         }
-        HeaderMut(&slot.header).set_held(1);
+        slot.header.set_last_close_due(true);
         self.objects.last_closed.push(reference.place.index(), &slot.header.next);
         true
     }

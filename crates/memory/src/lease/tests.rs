@@ -239,6 +239,25 @@ fn a_condemned_object_keeps_its_state_for_those_who_hold_it() {
 }
 
 #[test]
+fn what_waits_for_its_last_close_hook_is_condemned_without_its_link() {
+    let mut setup = Setup::new();
+    let objects = setup.slab.shared();
+    let (_, mut lease) = setup.lease(3, 9, 0);
+    let [first, second, third] = [1, 2, 3].map(|number| setup.make(&mut lease, number).unwrap());
+    for object in [first, second] {
+        assert!(setup.slab.hand_over_last_close(object));
+    }
+    // The list is second, first; the third is in front of those to be buried.
+    assert_eq!([third, second].map(|object| setup.slab.condemn(object)), [Ok(None); 2]);
+    let due: Vec<_> = core::iter::from_fn(|| objects.next_last_closed()).map(|held| held.place()).collect();
+    assert_eq!(due, [second.place(), first.place()]);
+    for object in [first, second, third] {
+        drop(objects.drop_handle(object.place()));
+    }
+    assert_eq!((setup.reap(), setup.alive(), setup.slab.live(), setup.slab.dead()), (3, 0, 0, 0));
+}
+
+#[test]
 fn an_object_that_a_thread_is_ending_is_not_the_owners() {
     let mut setup = Setup::new();
     let objects = setup.slab.shared();
