@@ -4,6 +4,9 @@
 //! a refusal; or [`without_allocation`] around what must not allocate.
 #![forbid(unsafe_code)]
 
+#[path = "allocation/operations.rs"]
+mod operations;
+
 use kobj_core::names::{InsertError, Name, Names, RenameError};
 use kobj_memory::{Place, RefusingAllocator};
 use std::alloc::{Layout, System};
