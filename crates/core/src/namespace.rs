@@ -101,7 +101,10 @@ impl Core {
             self.names.add_directory(place).map_err(|_| CallError::NoMemory {})?;
         }
         let named = self.names.insert(directory.place(), name, object.place(), most, permanent);
-        named.map_err(|error| self.not_named(error, directory, name, object))
+        named.map_err(|error| self.not_named(error, directory, name, object))?;
+        // From now on whoever closes it last leaves its end to the manager, who takes the name away. The caller holds it.
+        let _held = self.slab.join_graph(object);
+        Ok(())
     }
 
     fn not_named(&self, error: InsertError, directory: Reference, name: Name<'_>, object: Reference) -> CallError {

@@ -263,6 +263,7 @@ impl Core {
             return Err(CallError::EraExhausted {});
         }
         let koid = Koid::new(self.era, self.issued + 1).ok_or(CallError::EraExhausted {})?;
+        self.index.reserve(koid).map_err(|_| CallError::NoMemory {})?;
         let charge = own_charge(key.number());
         self.charge(account, charge)?;
         let reserved = match self.reserve_handle(caller.process, &caller.table) {
@@ -293,6 +294,7 @@ impl Core {
 
     /// The tag of a user's object was taken: the books know it no more.
     pub(crate) fn took_own_tag(&mut self, place: Place) {
+        self.lose_name(place);
         let Some(header) = self.slab.any_header(place) else { return };
         let (number, owner) = (header.type_number(), header.owner());
         if let Some(row) = self.row_mut(number) {

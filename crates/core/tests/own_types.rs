@@ -204,3 +204,25 @@ fn a_hook_that_panics_leaves_the_object_destroyed_and_counted() {
     scene.call(Call::Close { handle }).unwrap();
     assert_eq!(scene.written().len(), 3);
 }
+
+#[test]
+fn each_of_many_objects_is_found_by_its_id() {
+    let scene = Scene::new();
+    let directory = scene.manager.boot().directory;
+    for value in 100..1_300 {
+        let handle = scene.create(value).unwrap();
+        let name = value.to_string();
+        let link = Call::Link { directory, name: name.as_bytes(), handle, most: AskedRights::Same, permanent: false };
+        scene.manager.call(Time(0), scene.manager.boot().process, link).unwrap();
+        let info = Call::HandleInfo { handle };
+        let Ok(CallAnswer::Info(info)) = scene.manager.call(Time(0), scene.manager.boot().process, info) else {
+            panic!("no object")
+        };
+        let named = scene.manager.with(|core| core.name_of(info.koid)).unwrap();
+        assert_eq!(named.1.name.as_bytes(), name.as_bytes());
+        let close = Call::Close { handle };
+        scene.manager.call(Time(0), scene.manager.boot().process, close).unwrap();
+        assert_eq!(scene.manager.with(|core| core.name_of(info.koid)), None);
+    }
+    assert_eq!(scene.live(), 0);
+}
