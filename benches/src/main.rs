@@ -8,6 +8,7 @@
 mod core;
 mod figure;
 mod run;
+mod table;
 
 use figure::{Options, Report};
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 type Group = (&'static str, fn(&Options, &mut Report));
 
 /// One line for each group.
-const GROUPS: &[Group] = &[("core", core::run), ("run", run::run), ("census", run::census)];
+const GROUPS: &[Group] = &[("core", core::run), ("run", run::run), ("census", run::census), ("table", table::run)];
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         }
     }
     if report.lines() == 0 {
-        eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census", options.wanted);
+        eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census, table", options.wanted);
         return ExitCode::from(2);
     }
     if report.all_hold() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -1,11 +1,14 @@
-//! The object slab: headers, tags, reference counts, the reaper.
+//! What threads share: the object slab, handle tables, derivation nodes, leases. It knows no names, jobs or types.
 //!
-//! An object is made as a kernel makes it: a slot is taken from a chunk that never moves, a [`kobj_abi::Tag`] is stamped
-//! on it, and its first reference is counted. It ends the same way: the last reference queues it on the reaper list, its
-//! tag is replaced by a dead stamp, and its slot is scrubbed clean before anybody gets it again.
+//! An object is made as a kernel makes it: a slot is taken that never moves, a [`kobj_abi::Tag`] is stamped on it, and its
+//! first reference is counted. It ends the same way: the last reference queues it on the reaper list, its tag is replaced by
+//! a dead stamp, and its slot is scrubbed clean before anybody gets it again.
 //!
-//! The parts that threads will share are [`Gate`] (tag and reference count) and [`Reaper`]; both take `&self`, use
-//! atomics alone, and are modelled with loom and shuttle (`--cfg loom`, `--cfg shuttle`). All else needs `&mut`, so the borrow checker is the proof.
+//! A handle is a number in a [`Table`]: a lookup pins its entry, and what the handle counted stays counted until the guard is
+//! dropped; a close never waits for one. [`Nodes`] count the equal handles of each derivation.
+//!
+//! What takes `&self` uses atomics alone and is modelled with loom and shuttle (`--cfg loom`, `--cfg shuttle`); where `&mut` is
+//! asked for, the borrow checker is the proof. All memory is asked for fallibly.
 #![no_std]
 extern crate alloc;
 #[cfg(test)]
