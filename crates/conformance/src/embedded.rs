@@ -1,4 +1,4 @@
-//! The embedded manager as a subject.
+//! The embedded manager as a subject, under a lock that spins: it runs hosted and on bare metal.
 
 use crate::subject::{Start, Subject};
 use alloc::format;
@@ -7,19 +7,17 @@ use alloc::vec::Vec;
 use core::{iter, mem};
 use kobj_abi::section::{Access, Part, ViewError};
 use kobj_abi::{AskedRights, Era, Koid, RawHandle, Rights};
+use kobj_core::embed::{Manager, Mapped};
 use kobj_core::image::Time;
-use kobj_core::platform::{Heap, Platform, View, ViewId};
-use kobj_core::{
-    Boot, Call, CallAnswer, CallError, Core, Effect, Limits, Release, Resource, SectionRequest as Request,
-};
+use kobj_core::platform::{Heap, Platform, View};
+use kobj_core::{Boot, Call, CallAnswer, CallError, Core, Effect, Limits, Resource, SectionRequest};
+use kobj_memory::Spin;
 
-/// The core, asked until none of the work is left over that a call began.
+/// The manager, asked until none of the work is left over that a call began.
 #[derive(Debug)]
 pub struct Embedded {
-    core: Core,
+    manager: Manager<Spin, Heap>,
     now: Time,
-    first: Koid,
-    heap: Heap,
     killed: Vec<Koid>,
     bad_handles: Vec<(Koid, RawHandle)>,
 }
@@ -28,16 +26,10 @@ pub struct Embedded {
 const SECTION_BYTES_MOST: u64 = 1 << 22;
 
 impl Embedded {
-    /// Does what is left to be done, and gives back to the platform what has ended.
+    /// Does what is left to be done, and hears what the embedder is told.
     fn settle(&mut self) {
-        while self.core.go_on() {}
-        while let Some(release) = self.core.next_release() {
-            match release {
-                Release::Unmap(view) => self.heap.unmap(view),
-                Release::Destroy(section) => self.heap.destroy_memory(section),
-            }
-        }
-        while let Some(effect) = self.core.next_effect() {
+        while self.manager.go_on() {}
+        while let Some(effect) = self.manager.next_effect() {
             match effect {
                 Effect::Killed { koid, .. } => self.killed.push(koid),
                 Effect::BadHandle { process, handle } => self.bad_handles.push((process, handle)),
@@ -45,110 +37,81 @@ impl Embedded {
             }
         }
     }
-}
 
-/// A view, and how its bytes are got at.
-#[derive(Debug)]
-pub struct Mapped {
-    id: ViewId,
-    view: <Heap as Platform>::View,
+    /// What was done, after all that it left to be done.
+    fn settled<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        self.settle();
+        result
+    }
 }
 
 impl Subject for Embedded {
     /// Units of left-over work in one step: with few of them every bounded step is seen to stop and go on.
     type Options = u32;
 
-    type View = Mapped;
+    type View = Mapped<<Heap as Platform>::View>;
 
     fn start(work_per_step: u32) -> Result<(Self, Start), CallError> {
         let limits = Limits { work_per_step, seed: 0x6b6f_626a, ..Limits::default() };
-        let mut core = Core::try_with_limits(Era(7), limits).map_err(|_| CallError::NoMemory {})?;
-        let Boot { root_job, process, job, directory } = core.boot(Time(0))?;
-        let heap = Heap::new(SECTION_BYTES_MOST);
-        let (killed, bad_handles) = (Vec::new(), Vec::new());
-        let subject = Self { core, now: Time(0), first: process, heap, killed, bad_handles };
+        let manager = Manager::with_platform(Time(0), Era(7), limits, Heap::new(SECTION_BYTES_MOST))?;
+        let Boot { root_job, process, job, directory } = manager.boot();
+        let subject = Self { manager, now: Time(0), killed: Vec::new(), bad_handles: Vec::new() };
         Ok((subject, Start { root_job, process, job, directory }))
     }
 
     fn call(&mut self, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         self.now.0 += 1;
-        let mut result = self.core.call(self.now, process, call);
-        while result == Ok(CallAnswer::GoOn) {
-            result = self.core.call(self.now, process, call);
-        }
-        self.settle();
-        result
+        let result = self.manager.call(self.now, process, call);
+        self.settled(result)
     }
 
     fn live(&self) -> u64 {
-        self.core.live().into()
+        self.manager.with(|core| core.live()).into()
     }
 
     fn handles(&self, process: Koid) -> u64 {
         let mut from = 0;
         let next = || {
-            let (_, next) = self.core.handle_from(process, from)?;
-            from = next;
+            from = self.manager.with(|core| core.handle_from(process, from))?.1;
             Some(())
         };
         iter::from_fn(next).count() as u64
     }
 
     fn limit(&mut self, owner: Koid, resource: Resource, limit: u64) {
-        let handle = self.core.grant(self.first, owner, AskedRights::Exactly(Rights::MANAGE));
-        if let Ok(handle) = handle {
+        let embedder = self.manager.boot().process;
+        if let Ok(handle) = self.manager.grant(embedder, owner, AskedRights::Exactly(Rights::MANAGE)) {
             // A limit that is not set is seen by the row.
-            let _set = self.call(self.first, Call::SetQuota { handle, resource, limit });
-            let _closed = self.call(self.first, Call::Close { handle });
+            let _set = self.call(embedder, Call::SetQuota { handle, resource, limit });
+            let _closed = self.call(embedder, Call::Close { handle });
         }
     }
 
     fn create_section(&mut self, process: Koid, size_bytes: u64) -> Result<RawHandle, CallError> {
-        let room = self.heap.take_room(size_bytes);
-        let opening = self.core.begin_section(self.now, process, Request { size_bytes, lazy: false }, room)?;
-        let koid = opening.koid();
-        let made = self.heap.create_memory(koid, size_bytes, false);
-        let finished = self.core.finish_section(opening, made);
-        if made.is_ok() && finished.is_err() {
-            self.heap.destroy_memory(koid);
-        }
-        self.settle();
-        finished
+        let made = self.manager.create_section(self.now, process, SectionRequest { size_bytes, lazy: false });
+        self.settled(made)
     }
 
-    fn map(&mut self, process: Koid, handle: RawHandle, part: Part, access: Access) -> Result<Mapped, CallError> {
-        let mapping = self.core.begin_map(process, handle, part, access)?;
-        let id = mapping.view();
-        let view = self.heap.map(mapping.section(), id, part, access);
-        let finished = self.core.finish_map(mapping, view.as_ref().map(drop).map_err(|error| *error));
-        let result = match (view, finished) {
-            (Ok(view), Ok(id)) => Ok(Mapped { id, view }),
-            (Ok(_), Err(error)) => {
-                self.heap.unmap(id);
-                Err(error)
-            }
-            (Err(error), _) => Err(error.into()),
-        };
-        self.settle();
-        result
+    fn map(&mut self, process: Koid, handle: RawHandle, part: Part, access: Access) -> Result<Self::View, CallError> {
+        let mapped = self.manager.map(process, handle, part, access);
+        self.settled(mapped)
     }
 
-    fn unmap(&mut self, view: &Mapped) {
-        self.heap.unmap(view.id);
-        self.core.end_view(view.id);
+    fn unmap(&mut self, view: &Self::View) {
+        self.manager.unmap(view.id);
         self.settle();
     }
 
-    fn read(&self, view: &Mapped, offset_bytes: u64, into: &mut [u8]) -> Result<(), ViewError> {
+    fn read(&self, view: &Self::View, offset_bytes: u64, into: &mut [u8]) -> Result<(), ViewError> {
         view.view.read(offset_bytes, into)
     }
 
-    fn write(&self, view: &Mapped, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
+    fn write(&self, view: &Self::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
         view.view.write(offset_bytes, from)
     }
 
     fn memories(&self) -> (usize, usize) {
-        self.heap.counts()
+        self.manager.platform().counts()
     }
 
     fn bad_handles(&mut self) -> Vec<(Koid, RawHandle)> {
@@ -160,15 +123,16 @@ impl Subject for Embedded {
     }
 
     fn end(mut self) -> Result<(), String> {
-        self.core.audit().map_err(|imbalance| format!("{imbalance}"))?;
-        self.core.shut_down();
+        self.manager.with(|core| core.audit()).map_err(|imbalance| format!("{imbalance}"))?;
+        self.manager.with(Core::shut_down);
         self.settle();
-        let memories = self.heap.counts();
-        let ending = self.core.finish().map_err(|imbalance| format!("{imbalance}"))?;
+        let memories = self.memories();
+        let core = self.manager.with(|core| mem::replace(core, Core::new(Era(8))));
+        let ending = core.finish().map_err(|imbalance| format!("{imbalance}"))?;
         if ending.is_zero() && memories == (0, 0) {
             Ok(())
         } else {
-            Err(format!("left: {:?}, {memories:?}", ending.left))
+            Err(format!("left: {:?}, memories and views {memories:?}", ending.left))
         }
     }
 }
