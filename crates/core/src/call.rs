@@ -4,6 +4,8 @@
 //! handles in the order of the arguments, each wholly (bad handle, wrong type, access denied), then the other arguments,
 //! then the state of what is named, then quotas, then memory. A refusal leaves everything as it was.
 
+use crate::command::Why;
+use crate::holders::{Holder, Keeper};
 use alloc::vec::Vec;
 use core::fmt;
 use kobj_abi::section::Part;
@@ -196,6 +198,26 @@ pub enum Call<'a> {
         /// Whether.
         permanent: bool,
     },
+    /// What keeps an object alive: the shortest chain from a living process. NT, Zircon, Linux: none.
+    Why {
+        /// Which.
+        handle: RawHandle,
+    },
+    /// Which processes have handles to an object. NT: `NtQuerySystemInformation` with `SystemHandleInformation`; Linux: lsof.
+    Holders {
+        /// Which.
+        handle: RawHandle,
+    },
+    /// Who keeps an object, directly: processes, permanent names, jobs, links.
+    KeptBy {
+        /// Which.
+        handle: RawHandle,
+    },
+    /// From which processes a handle came by derivation, the nearest first.
+    DerivedFrom {
+        /// Which.
+        handle: RawHandle,
+    },
     /// Where a symbolic link leads. NT: `NtQuerySymbolicLinkObject`.
     ReadLink {
         /// Which.
@@ -247,6 +269,14 @@ pub enum CallAnswer {
     Entry(Option<Entry>),
     /// Where a symbolic link leads.
     Target(Vec<u8>),
+    /// What keeps an object.
+    Why(Why),
+    /// Who has handles to it.
+    Holders(Vec<Holder>),
+    /// Who keeps it, directly.
+    KeptBy(Vec<Keeper>),
+    /// From which processes it came.
+    DerivedFrom(Vec<Koid>),
 }
 
 /// An entry of a directory.

@@ -138,6 +138,7 @@ impl Core {
         job: Reference,
         creator: Option<Koid>,
     ) -> Result<Reference, CallError> {
+        self.guest_list.try_reserve(1).map_err(|_| CallError::NoMemory {})?;
         let mask = self.random();
         let table = Shared::try_new(Table::new(mask)).map_err(|_| CallError::NoMemory {})?;
         let state = process::State::guest(table).map_err(|_| CallError::NoMemory {})?;
@@ -152,6 +153,12 @@ impl Core {
         };
         let guest = self.make(now, making).map_err(|refused| self.not_made(refused))?;
         self.guests += 1;
+        let seat = self.guest_list.len();
+        if let Some(guest) = self.guest_mut(guest) {
+            guest.seat = seat;
+        }
+        // Reserved above.
+        self.guest_list.push(guest);
         Ok(guest)
     }
 
@@ -238,7 +245,13 @@ impl Core {
     /// A guest's table is empty: its process ends, and the embedder is told.
     fn guest_ended(&mut self, process: Reference) {
         let Some(guest) = self.guest_mut(process) else { return };
-        let (reason, next) = (guest.reason, guest.next);
+        let (reason, next, seat) = (guest.reason, guest.next, guest.seat);
+        if self.guest_list.get(seat) == Some(&process) {
+            self.guest_list.swap_remove(seat);
+            if let Some(guest) = self.guest_list.get(seat).copied().and_then(|moved| self.guest_mut(moved)) {
+                guest.seat = seat;
+            }
+        }
         self.ending.first = next.and_then(|place| self.slab.at(place).ok());
         if let Some(State::Process(state)) = self.state_mut(process) {
             state.life = Life::Ended;

@@ -94,6 +94,13 @@ impl Core {
             Call::SetPermanent { handle, permanent } => {
                 self.call_set_permanent(caller, handle, permanent).map(|()| CallAnswer::Done)
             }
+            Call::Why { handle } => {
+                let koid = self.meant(caller, handle, Operation::Why)?.object.koid();
+                self.do_why(koid).map(CallAnswer::Why).map_err(|_| CallError::NoMemory {})
+            }
+            Call::Holders { handle } => self.call_holders(caller, handle).map(CallAnswer::Holders),
+            Call::KeptBy { handle } => self.call_kept_by(caller, handle).map(CallAnswer::KeptBy),
+            Call::DerivedFrom { handle } => self.call_derived_from(caller, handle).map(CallAnswer::DerivedFrom),
             Call::ReadLink { handle } => self.call_read_link(caller, handle).map(CallAnswer::Target),
             Call::Derive { handle, rights } => self.call_derive(caller, handle, rights).map(CallAnswer::Handle),
             Call::Revoke { handle } => self.call_revoke(caller, handle),

@@ -25,6 +25,7 @@ mod facade;
 mod finish;
 mod guests;
 mod handles;
+mod holders;
 pub mod image;
 mod index;
 mod kill;
@@ -57,6 +58,7 @@ pub use error::{
 };
 pub use finish::{Ending, Imbalance, Left};
 pub use guests::Boot;
+pub use holders::{Holder, Keeper};
 pub use kobj_memory::NoMemory;
 pub use ledger::{Balance, Tally};
 pub use link::Keeps;

@@ -74,6 +74,8 @@ pub struct Core {
     pub(crate) ending: guests::Ending,
     /// Guests whose end was not told yet.
     pub(crate) guests: u32,
+    /// Guests whose tables are not empty yet: each knows its seat.
+    pub(crate) guest_list: Vec<Reference>,
     /// From what handles were derived.
     pub(crate) nodes: Nodes,
     pub(crate) derivations: Derivations,
@@ -135,6 +137,7 @@ impl Core {
             kill: Kill::default(),
             ending: guests::Ending::default(),
             guests: 0,
+            guest_list: Vec::new(),
             nodes: Nodes::default(),
             derivations: Derivations::default(),
             seed: limits.seed,

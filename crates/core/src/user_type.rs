@@ -30,6 +30,9 @@ pub trait ObjectType: 'static {
     /// at once, so what changes in it is atomic or behind a lock.
     type State: Send + Sync + 'static;
 
+    /// Whether states refer to other objects by [`ObjectType::links`]: a type without spares the searches a look at each.
+    const HAS_LINKS: bool = false;
+
     /// Asked before an object is made, outside every lock; nothing has been charged yet.
     ///
     /// # Errors
@@ -49,7 +52,8 @@ pub trait ObjectType: 'static {
         let _ = (koid, state);
     }
 
-    /// Names the objects that the state refers to, for [`Core::why`] and for what nobody can reach.
+    /// Names the objects that the state keeps, for [`Core::why`] and for what nobody can reach. Called under the manager's lock:
+    /// it must not call the manager. Say so by [`ObjectType::HAS_LINKS`].
     fn links(state: &Self::State, visit: &mut dyn FnMut(Koid)) {
         let _ = (state, visit);
     }
@@ -165,6 +169,7 @@ pub(crate) struct Registered {
     pub(crate) name: &'static str,
     pub(crate) rights: Rights,
     pub(crate) hooks: Hooks,
+    pub(crate) has_links: bool,
     pub(crate) tally: Tally,
 }
 
@@ -197,7 +202,14 @@ impl Core {
         let state = self.slab.register_state::<T::State>(T::TAG)?;
         let hooks = Hooks { last_close: last_close::<T>, destroy: destroy::<T>, links: links::<T> };
         let rights = T::DEFAULT_RIGHTS.without(Rights::RESERVED);
-        let row = Registered { letters: T::TAG, name: T::NAME, rights, hooks, tally: Tally::default() };
+        let row = Registered {
+            letters: T::TAG,
+            name: T::NAME,
+            rights,
+            hooks,
+            has_links: T::HAS_LINKS,
+            tally: Tally::default(),
+        };
         // Reserved above.
         self.own_types.push(row);
         Ok(TypeKey { state, means: PhantomData })

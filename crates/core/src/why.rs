@@ -3,10 +3,9 @@
 use crate::command::Why;
 use crate::error::QueryError;
 use crate::manager::Core;
-use crate::types::State;
 use alloc::vec::Vec;
 use kobj_abi::{Koid, LinkKind};
-use kobj_memory::{NoMemory, Place, Reference, TryPush};
+use kobj_memory::{NoMemory, Place, Reference, TryPush, try_collect};
 
 /// A step backwards: who was reached, over which kind of link, from which entry of the search.
 struct Reached {
@@ -15,38 +14,86 @@ struct Reached {
     from: Option<usize>,
 }
 
+/// What refers to what by users' own states, the referred first: made once for a search, and empty where no type has links.
+type OwnLinks = Vec<(Place, Place)>;
+
+/// An object of a level, and its entry in the search; the object that is asked about has none.
+type Here = (Reference, Option<usize>);
+
 impl Core {
-    /// Breadth-first, from the object back to who keeps it.
+    /// Breadth-first, from the object back to who keeps it, a level at a time.
+    ///
+    /// Of the roots at the same distance a process that has a handle comes first, then one that is linked, then a job.
     pub(crate) fn do_why(&mut self, koid: Koid) -> Result<Why, QueryError> {
         let object = self.find(koid)?;
         self.search(object).map_err(|NoMemory| QueryError::NoMemory { koid })
     }
 
     fn search(&mut self, object: Reference) -> Result<Why, NoMemory> {
+        let own_links = self.own_links()?;
         self.next_mark();
         self.visit(object);
         let mut reached = Vec::new();
-        self.look_back(object, None, &mut reached)?;
-        let mut at = 0;
-        let mut level_end = reached.len();
-        // Of the roots at the same distance a living process says more than a job.
-        let mut first_job = None;
-        while at < reached.len() {
-            let here = reached[at].object;
-            match self.state(here) {
-                Some(State::Process(process)) if process.is_living() => return Self::chain(&reached, at),
-                Some(State::Job(_)) if self.is_held_by_manager(here) => first_job = first_job.or(Some(at)),
-                _ => self.look_back(here, Some(at), &mut reached)?,
+        let mut level: Vec<Here> = try_collect(core::iter::once((object, None)))?;
+        while !level.is_empty() {
+            if let Some(why) = self.why_by_handle(&reached, &level)? {
+                return Ok(why);
             }
-            at += 1;
-            if at == level_end {
-                if let Some(job) = first_job {
-                    return Self::chain(&reached, job);
-                }
-                level_end = reached.len();
+            let from = reached.len();
+            for (here, at) in &level {
+                self.look_back(*here, *at, &own_links, &mut reached)?;
+            }
+            let next = (from..reached.len()).filter_map(|at| Some((reached.get(at)?.object, Some(at))));
+            level = try_collect(next)?;
+            let is_first_job = |here: Reference| self.job(here).is_some() && self.is_held_by_manager(here);
+            let root = level.iter().find(|(here, _)| self.is_living(*here));
+            let root = root.or_else(|| level.iter().find(|(here, _)| is_first_job(*here)));
+            if let Some((_, Some(root))) = root {
+                return Self::chain(&reached, *root);
             }
         }
-        Ok(Why { chain: Vec::new(), rooted: self.is_held_by_manager(object) })
+        Ok(Why { chain: Vec::new(), rooted: self.is_held_by_manager(object) || self.is_living(object) })
+    }
+
+    /// Whether a living process has a handle to one of a level, and the chain from there.
+    fn why_by_handle(&self, reached: &[Reached], level: &[Here]) -> Result<Option<Why>, NoMemory> {
+        let mut with_handles = try_collect(level.iter().filter(|(object, _)| self.handles_to(*object) > 0))?;
+        with_handles.sort_unstable_by_key(|(object, _)| object.place());
+        let find = |place| with_handles.binary_search_by_key(&place, |(object, _)| object.place()).ok();
+        let found = match with_handles.as_slice() {
+            [] => None,
+            // Most often it is one: then its place is all that is compared.
+            [(only, _)] => self.holder_among(|place| place == only.place()),
+            _ => self.holder_among(|place| find(place).is_some()),
+        };
+        let Some((process, place)) = found else { return Ok(None) };
+        let Some((_, at)) = find(place).and_then(|found| with_handles.get(found)) else { return Ok(None) };
+        let mut chain = Vec::new();
+        chain.try_push((process.koid(), LinkKind::Holds))?;
+        for step in at.map(|at| Self::chain(reached, at)).transpose()?.map(|why| why.chain).unwrap_or_default() {
+            chain.try_push(step)?;
+        }
+        Ok(Some(Why { chain, rooted: true }))
+    }
+
+    /// What the states of users' objects refer to, sorted.
+    fn own_links(&self) -> Result<OwnLinks, NoMemory> {
+        let mut all = OwnLinks::new();
+        let mut result = Ok(());
+        if !self.own_types.iter().any(|row| row.has_links && row.tally.live > 0) {
+            return Ok(all);
+        }
+        for source in self.slab.shared().iter() {
+            let Some(hooks) = self.hooks_of(source.header().type_number()) else { continue };
+            (hooks.links)(&source, &mut |koid| {
+                if let (Ok(target), true) = (self.find(koid), result.is_ok()) {
+                    result = all.try_push((target.place(), source.place()));
+                }
+            });
+        }
+        result?;
+        all.sort_unstable();
+        Ok(all)
     }
 
     /// A first job or an outside process that was not closed.
@@ -69,12 +116,21 @@ impl Core {
         &mut self,
         object: Reference,
         from: Option<usize>,
+        own_links: &OwnLinks,
         reached: &mut Vec<Reached>,
     ) -> Result<(), NoMemory> {
         let Ok(header) = self.slab.header(object) else { return Ok(()) };
         let mut incoming = header.first_in();
         let mut outgoing = self.first_that_may_keep(object);
         let held_by_job = self.body(object).is_some_and(|body| body.hold);
+        let place = object.place();
+        if let Some(directory) = self.kept_by_name(place) {
+            self.reach(Some(place), Some(directory), Some(LinkKind::Contains), object, from, reached)?;
+        }
+        let first = own_links.partition_point(|(target, _)| *target < place);
+        for (_, source) in own_links.iter().skip(first).take_while(|(target, _)| *target == place) {
+            self.reach(Some(place), Some(*source), Some(LinkKind::Holds), object, from, reached)?;
+        }
         while let Some(record) = incoming.and_then(|place| self.links.get(place)).copied() {
             incoming = record.next_in;
             if record.kind() != Some(LinkKind::Contains) || held_by_job {

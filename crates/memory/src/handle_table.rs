@@ -571,6 +571,21 @@ impl Table {
         }
     }
 
+    /// The first handle to one of these objects, from an index on, of at most `most` slots looked at. Pins nothing: a look,
+    /// and what it finds may be gone when it returns.
+    #[must_use]
+    pub fn find(&self, from: u32, most: u32, is_wanted: impl Fn(Place) -> bool) -> Option<(u32, Content)> {
+        let end = self.used().min(from.saturating_add(most));
+        (from..end).find_map(|index| {
+            let entry = self.entry(index)?;
+            if !is_wanted(entry.object()) {
+                return None;
+            }
+            let word = entry.look();
+            is_open(word).then(|| (index, entry.content(word)))
+        })
+    }
+
     // ---- counting
 
     /// Slots ever used: no handle has this index or a higher one.

@@ -89,6 +89,8 @@ pub(crate) struct Guest {
     pub(crate) next: Option<Place>,
     /// The slot of its table that is closed next.
     pub(crate) cursor: u32,
+    /// Where it stands in the manager's list of guests.
+    pub(crate) seat: usize,
     /// Its views of sections.
     pub(crate) first_view: Option<NonZeroU32>,
 }
@@ -155,6 +157,7 @@ impl State {
             reason: None,
             next: None,
             cursor: 0,
+            seat: 0,
             first_view: None,
         })?;
         Ok(Self { pid: 0, started: 0, life: Life::Living, guest: Some(guest) })
