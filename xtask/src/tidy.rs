@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the house rules. STYLE.md gives each rule's reason; every rule has a test with a sample it catches.
 
+mod allocation;
 mod code;
 mod graph;
 mod text;
@@ -117,6 +118,7 @@ fn check_source(source: &tokens::Source, types: &[String], all: &mut Findings) {
     all.breaches.extend(code::module_comment(source));
     all.breaches.extend(code::host_names_only_image(source));
     all.breaches.extend(code::types_stand_alone(source, types));
+    all.breaches.extend(allocation::infallible_allocations(source));
     all.breaches.extend(code::file_limit(source));
     all.reports.extend(code::long_file(source));
     all.reports.extend(code::long_functions(source));

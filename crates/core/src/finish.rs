@@ -330,7 +330,7 @@ impl Core {
         let left_own = try_collect(self.types().filter(own));
         let more = left_own.is_err();
         let (left, left_own) = (Vec::new(), left_own.unwrap_or_default());
-        let mut ending = Ending { balance: self.balance.clone(), left, left_own, more };
+        let mut ending = Ending { balance: self.balance, left, left_own, more };
         for index in 0..self.slab.used() {
             let Some(object) = Place::new(index).and_then(|place| self.slab.at(place).ok()) else { continue };
             let left = self.left(object).and_then(|left| left.map_or(Ok(()), |left| ending.left.try_push(left)));

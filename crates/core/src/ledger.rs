@@ -39,7 +39,7 @@ impl Tally {
 }
 
 /// The books of a manager or of one job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
     tallies: [Tally; ObjectType::ALL.len()],
     /// What lives is charged, in bytes.

@@ -102,7 +102,7 @@ impl Type for State {
     }
 
     fn query(&self) -> Result<Detail, NoMemory> {
-        Ok(Detail { depth: self.depth, dying: self.dying, balance: (*self.balance).clone() })
+        Ok(Detail { depth: self.depth, dying: self.dying, balance: *self.balance })
     }
 
     fn image(&self) -> Result<Image, NoMemory> {
