@@ -8,6 +8,7 @@
 mod core;
 mod figure;
 mod run;
+mod section;
 mod table;
 
 use figure::{Options, Report};
@@ -17,7 +18,13 @@ use std::process::ExitCode;
 type Group = (&'static str, fn(&Options, &mut Report));
 
 /// One line for each group.
-const GROUPS: &[Group] = &[("core", core::run), ("run", run::run), ("census", run::census), ("table", table::run)];
+const GROUPS: &[Group] = &[
+    ("core", core::run),
+    ("run", run::run),
+    ("census", run::census),
+    ("section", section::run),
+    ("table", table::run),
+];
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -34,6 +41,7 @@ fn main() -> ExitCode {
         }
     }
     if report.lines() == 0 {
+        eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census, section, table", options.wanted);
         eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census, table", options.wanted);
         return ExitCode::from(2);
     }

@@ -4,6 +4,7 @@
 //! fault because the memory behind it was cut off; its pages are reserved when it is made, unless they are to come lazily.
 //! The memory goes when the descriptor and the last view of it have gone: the kernel sees to that.
 
+pub mod bare;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -220,8 +221,20 @@ pub struct View {
 // SAFETY: duty: `start` may be used and unmapped from any thread. A mapping is the whole process's, it is accessed by atomic
 // operations alone, and unmapped once, when `gate` says that nobody is inside. Plain access would break it.
 unsafe impl Send for View {}
+
 // SAFETY: duty: as above, from several threads at once. The same holds, and the same would break it.
 unsafe impl Sync for View {}
+
+fn map(file: impl AsFd, length: usize, from: u64, access: Access) -> Result<NonNull<AtomicU64>, Errno> {
+    let protection = match access {
+        Access::Read => ProtFlags::READ,
+        Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+    };
+    // SAFETY: duty: no memory of this process may be replaced. With a null hint and no MAP_FIXED the kernel chooses a free
+    // range. MAP_FIXED would break it.
+    let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file, from)? };
+    NonNull::new(start.cast()).ok_or(Errno::NOMEM)
+}
 
 impl View {
     fn new(file: impl AsFd, part: Part, access: Access) -> Result<Self, SectionError> {
@@ -231,16 +244,7 @@ impl View {
         let size_bytes = usize::try_from(part.size_bytes).map_err(|_| SectionError::NoMemory)?;
         let mapped_bytes = skip.checked_add(size_bytes).and_then(|end| end.checked_next_multiple_of(page as usize));
         let mapped_bytes = mapped_bytes.ok_or(SectionError::NoMemory)?;
-        let protection = match access {
-            Access::Read => ProtFlags::READ,
-            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
-        };
-        // SAFETY: duty: no memory of this process may be replaced. With a null hint and no MAP_FIXED the kernel chooses a
-        // free range. MAP_FIXED would break it.
-        let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), mapped_bytes, protection, MapFlags::SHARED, file.as_fd(), from)?
-        };
-        let start = NonNull::new(start.cast()).ok_or(SectionError::NoMemory)?;
+        let start = map(file, mapped_bytes, from, access)?;
         Ok(Self { start, mapped_bytes, skip, size_bytes, access, gate: AtomicU64::new(0) })
     }
 

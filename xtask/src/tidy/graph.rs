@@ -36,7 +36,7 @@ const ROOMS: [Room; 13] = [
     room("kobj-e2e", &[], &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform"], true),
     room(
         "kobj-benches",
-        &["kobj-abi", "kobj-memory", "kobj-core", "kobj-host", "kobj-platform"],
+        &["kobj", "kobj-abi", "kobj-memory", "kobj-core", "kobj-host", "kobj-platform"],
         &["kobj-abi", "kobj-core"],
         true,
     ),
