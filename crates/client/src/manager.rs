@@ -90,10 +90,12 @@ impl Inner {
         self.manager.grant(process, object, rights)
     }
 
+    #[inline]
     pub(crate) fn create_section(&self, process: Koid, request: SectionRequest) -> Result<RawHandle, Error> {
         self.manager.create_section(now(), process, request)
     }
 
+    #[inline]
     pub(crate) fn map(
         &self,
         process: Koid,
@@ -104,6 +106,7 @@ impl Inner {
         self.manager.map(process, handle, part, access)
     }
 
+    #[inline]
     pub(crate) fn unmap(&self, view: ViewId) {
         self.manager.unmap(view);
     }

@@ -20,7 +20,6 @@ use rustix::mm::{MapFlags, ProtFlags};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::io::Write;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -97,6 +96,7 @@ impl Sections {
     ///
     /// # Errors
     /// [`SectionError`]; then there is none.
+    #[inline]
     pub fn create(&self, koid: Koid, size_bytes: u64, lazy: bool) -> Result<(), SectionError> {
         let file = memory_file(koid, size_bytes, lazy)?;
         let mut memories = lock(&self.memories);
@@ -106,6 +106,7 @@ impl Sections {
     }
 
     /// Gives a section's memory up: it goes with the last view. The memory of an unknown section is gone already.
+    #[inline]
     pub fn destroy(&self, koid: Koid) {
         let memory = lock(&self.memories).remove(&koid.raw());
         // Closed without the lock: to give large memory back takes its time.
@@ -116,6 +117,7 @@ impl Sections {
     ///
     /// # Errors
     /// [`SectionError`]; then there is no view.
+    #[inline]
     pub fn map(&self, koid: Koid, number: u64, part: Part, access: Access) -> Result<Arc<View>, SectionError> {
         let view = {
             let memories = lock(&self.memories);
@@ -134,6 +136,7 @@ impl Sections {
 
     /// Ends a view: it refuses every access from now on, and is unmapped when those under way have ended. An unknown one has
     /// ended already.
+    #[inline]
     pub fn unmap(&self, number: u64) {
         let view = lock(&self.views).remove(&number);
         if let Some(view) = view {
@@ -162,6 +165,7 @@ static KNOWS_NOEXEC: AtomicBool = AtomicBool::new(true);
 /// Reserved at once; a signal undoes the piece that is being reserved, not those before.
 const RESERVED_AT_ONCE_BYTES: u64 = 64 << 20;
 
+#[inline]
 fn memory_file(koid: Koid, size_bytes: u64, lazy: bool) -> Result<OwnedFd, SectionError> {
     if size_bytes > i64::MAX as u64 {
         return Err(SectionError::NoMemory);
@@ -181,11 +185,22 @@ fn memory_file(koid: Koid, size_bytes: u64, lazy: bool) -> Result<OwnedFd, Secti
     Ok(file)
 }
 
+/// "kobj:", the era and the counter as eight hexadecimal digits each, a NUL: as koids are printed. Whoever reads
+/// `/proc/PID/maps` finds the object by it.
+fn name_of(koid: Koid) -> [u8; 23] {
+    let mut name = *b"kobj:00000000:00000000\0";
+    let raw = koid.raw();
+    let places = (5..13).chain(14..22);
+    for (digit, place) in places.enumerate() {
+        name[place] = b"0123456789abcdef"[(raw >> (60 - 4 * digit)) as usize & 15];
+    }
+    name
+}
+
+#[inline]
 fn named_file(koid: Koid) -> Result<OwnedFd, Errno> {
-    // Whoever reads /proc/PID/maps finds the object by it. "kobj:", two times eight digits, the colon and a NUL.
-    let mut name = [0; 32];
-    let _fits = write!(&mut name[..31], "kobj:{koid}");
-    let name = CStr::from_bytes_until_nul(&name).unwrap_or(c"kobj");
+    let name = name_of(koid);
+    let name = CStr::from_bytes_with_nul(&name).unwrap_or(c"kobj");
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Relaxed: both ways are right, and whoever sees the old value only tries once more.
     if KNOWS_NOEXEC.load(Ordering::Relaxed) {
@@ -302,6 +317,7 @@ impl View {
     }
 
     /// Ends it: no access begins from now on, and it is unmapped when the last one under way has ended.
+    #[inline]
     pub fn close(&self) {
         // AcqRel: what this thread did comes before the unmapping, whoever does that; see `leave`.
         let before = self.gate.fetch_or(CLOSED, Ordering::AcqRel);
@@ -317,6 +333,7 @@ impl View {
     }
 
     /// Unmaps it if it is closed, nobody is inside, and nobody has done so.
+    #[inline]
     fn unmap_if_last(&self, seen: u64) {
         if seen != CLOSED {
             return;

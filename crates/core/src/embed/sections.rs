@@ -34,6 +34,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// # Errors
     /// [`CallError::EmptySection`], [`CallError::Dying`], [`CallError::Quota`]; [`CallError::NoMemory`] if it is larger than
     /// what there is, before anything is allocated; [`CallError::TooManyFiles`]. Nothing changed then.
+    #[inline]
     pub fn create_section(&self, now: Time, process: Koid, request: Request) -> Result<RawHandle, CallError> {
         let room = self.platform.take_room(request.size_bytes);
         let opening = self.core.with(|core| core.begin_section(now, process, request, room))?;
@@ -51,6 +52,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// # Errors
     /// [`CallError::BadRange`] for what is past the end, or nothing; [`CallError::Quota`], [`CallError::NoMemory`],
     /// [`CallError::TooManyFiles`]. Nothing changed then.
+    #[inline]
     pub fn map(
         &self,
         process: Koid,
@@ -75,12 +77,14 @@ impl<L: Lock, P: Platform> Manager<L, P> {
 
     /// Ends a view: no access to it is let in from now on. One that has ended is not ended again. NT:
     /// `NtUnmapViewOfSection`; Zircon: `zx_vmar_unmap`.
+    #[inline]
     pub fn unmap(&self, view: ViewId) {
         self.platform.unmap(view);
         self.with(|core| core.end_view(view));
     }
 
     /// Gives back to the platform what objects and processes that have ended had of it.
+    #[inline]
     pub(super) fn release(&self) {
         while let Some(release) = self.core.with(Core::next_release) {
             match release {

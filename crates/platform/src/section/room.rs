@@ -55,6 +55,8 @@ struct Reading {
 #[derive(Debug)]
 pub struct Room {
     last: Mutex<Option<Reading>>,
+    /// What the machine had when this began.
+    all_bytes: u64,
     proc: PathBuf,
     cgroup: PathBuf,
 }
@@ -69,7 +71,9 @@ impl Room {
     /// Reads below other folders than `/proc` and `/sys/fs/cgroup`.
     #[must_use]
     pub fn under(proc: &Path, cgroup: &Path) -> Self {
-        Self { last: Mutex::new(None), proc: proc.into(), cgroup: cgroup.into() }
+        let system = rustix::system::sysinfo();
+        let all_bytes = system.totalram.saturating_mul(system.mem_unit.into());
+        Self { last: Mutex::new(None), all_bytes, proc: proc.into(), cgroup: cgroup.into() }
     }
 
     /// Counts so many bytes as taken, if they can be had. Allocates nothing of that size.
@@ -77,11 +81,9 @@ impl Room {
     /// # Errors
     /// [`RoomError`]; then nothing is counted.
     pub fn take(&self, wanted_bytes: u64) -> Result<(), RoomError> {
-        let system = rustix::system::sysinfo();
-        let all_bytes = system.totalram.saturating_mul(system.mem_unit.into());
-        if wanted_bytes > all_bytes {
+        if wanted_bytes > self.all_bytes {
             // More than there is at all: refused without a look at any file, and so without any memory.
-            return Err(RoomError { wanted_bytes, left_bytes: all_bytes });
+            return Err(RoomError { wanted_bytes, left_bytes: self.all_bytes });
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

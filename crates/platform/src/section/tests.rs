@@ -47,6 +47,13 @@ fn the_size_is_sealed_and_so_are_the_seals() {
 }
 
 #[test]
+fn memory_files_are_named_as_koids_are_printed() {
+    for koid in [koid(1), koid(u32::MAX), Koid::new(Era(u32::MAX), 0xabc).unwrap()] {
+        assert_eq!(name_of(koid), format!("kobj:{koid}\0").as_bytes());
+    }
+}
+
+#[test]
 fn pages_are_taken_at_once_or_when_they_are_touched() {
     let sections = Sections::default();
     sections.create(koid(2), 1 << 20, false).unwrap();
