@@ -361,3 +361,122 @@ mod calls_on_names {
         assert_eq!(scene.core.live(), 3, "job, process and the root");
     }
 }
+
+mod sections {
+    use super::*;
+    use kobj_abi::section::{Access, Part};
+    use kobj_abi::{Era, Koid, ObjectType, RawHandle};
+    use kobj_core::embed::Manager;
+    use kobj_core::image::Time;
+    use kobj_core::platform::{Heap, HeapView, View};
+    use kobj_core::{Call, CallAnswer, CallError, Limits, SectionRequest};
+    use kobj_memory::Spin;
+
+    const PART: Part = Part { offset_bytes: 0, size_bytes: 64 };
+
+    struct Scene {
+        manager: Manager<Spin, Heap>,
+        guest: Koid,
+        victim: RawHandle,
+        /// The last one of the guest's; a number that is no handle if it has none.
+        section: RawHandle,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self::with_sections(1)
+        }
+
+        /// So many, that lists of each length are grown.
+        fn with_sections(count: u32) -> Self {
+            let manager = Manager::with_platform(Time(0), Era(7), Limits::default(), Heap::new(1 << 20)).unwrap();
+            let boot = manager.boot();
+            let call = Call::CreateGuest { job: boot.job, inherit: false };
+            let Ok(CallAnswer::Guest { handle: victim, process: guest }) = manager.call(Time(0), boot.process, call)
+            else {
+                panic!("no guest")
+            };
+            let request = SectionRequest { size_bytes: 64, lazy: false };
+            let mut section = victim;
+            for _ in 0..count {
+                section = manager.create_section(Time(0), guest, request).unwrap();
+            }
+            Self { manager, guest, victim, section }
+        }
+
+        fn create(&self, size_bytes: u64) -> Result<RawHandle, CallError> {
+            self.manager.create_section(Time(0), self.guest, SectionRequest { size_bytes, lazy: false })
+        }
+
+        fn view(&self) -> HeapView {
+            self.manager.map(self.guest, self.section, PART, Access::ReadWrite).unwrap().view
+        }
+
+        /// Sections, and what the platform has: sections and views; that the books agree.
+        fn seen(&self) -> (u64, (usize, usize), u64) {
+            self.manager.with(|core| {
+                core.audit().unwrap();
+                let sections = core.balance().of(ObjectType::Section).live;
+                (sections, self.manager.platform().counts(), core.balance().charge_bytes)
+            })
+        }
+    }
+
+    #[test]
+    fn a_section_is_made_or_not() {
+        let mut most = 0;
+        for count in [0, 1, 3, 4, 7, 15, 28, 29, 30, 31, 32, 60] {
+            let before = Scene::with_sections(count).seen();
+            let refused = at_each_allocation(
+                || Scene::with_sections(count),
+                |scene| scene.create(100),
+                |scene, error| {
+                    assert_eq!(error, CallError::NoMemory {});
+                    assert_eq!(scene.seen(), before);
+                },
+            );
+            assert!(refused >= 2, "its memory, and what shares it: {refused}");
+            most = most.max(refused);
+        }
+        assert!(most >= 5, "slots, books and lists, too: {most}");
+    }
+
+    #[test]
+    fn a_part_is_mapped_or_not() {
+        let before = Scene::new().seen();
+        let refused = at_each_allocation(
+            Scene::new,
+            |scene| scene.manager.map(scene.guest, scene.section, PART, Access::Read).map(drop),
+            |scene, error| {
+                assert_eq!(error, CallError::NoMemory {});
+                assert_eq!(scene.seen(), before);
+            },
+        );
+        assert!((3..=8).contains(&refused), "{refused} allocations");
+    }
+
+    #[test]
+    fn what_is_too_large_allocates_nothing() {
+        let scene = Scene::new();
+        let refused = without_allocation(|| [1 << 21, 1 << 50, u64::MAX].map(|size_bytes| scene.create(size_bytes)));
+        assert_eq!(refused, [Err(CallError::NoMemory {}); 3]);
+    }
+
+    #[test]
+    fn the_end_of_sections_and_views_allocates_nothing() {
+        let scene = Scene::new();
+        let views: Vec<HeapView> = (0..100).map(|_| scene.view()).collect();
+        let sections: Vec<RawHandle> = (0..100).map(|_| scene.create(8).unwrap()).collect();
+        let (first, boot) =
+            (scene.manager.map(scene.guest, scene.section, PART, Access::Read).unwrap(), scene.manager.boot());
+        without_allocation(|| {
+            scene.manager.unmap(first.id);
+            let closed = scene.manager.call(Time(0), scene.guest, Call::Close { handle: sections[0] }).is_ok();
+            let killed = scene.manager.call(Time(0), boot.process, Call::Kill { handle: scene.victim }).is_ok();
+            while scene.manager.go_on() {}
+            assert!(closed && killed);
+        });
+        assert_eq!((scene.seen().0, scene.seen().1), (0, (0, 0)));
+        assert!(views.iter().all(|view| view.read(0, &mut [0]).is_err()));
+    }
+}
