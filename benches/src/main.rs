@@ -42,7 +42,6 @@ fn main() -> ExitCode {
     }
     if report.lines() == 0 {
         eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census, section, table", options.wanted);
-        eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census, table", options.wanted);
         return ExitCode::from(2);
     }
     if report.all_hold() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
