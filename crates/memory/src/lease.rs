@@ -4,7 +4,7 @@
 //! all leases'. A lease that is dropped, also by a thread that unwinds, gives its places back at once and its credit to
 //! the book, which finds it at its next look.
 
-use crate::credit::{LeaseBlock, Take, Totals};
+use crate::credit::{LeaseBlock, Take, Totals, Units};
 use crate::objects::{Ended, Free, Objects, Reference};
 use crate::state::StateKey;
 use crate::{Array, Counts, NoMemory, Place, Pool, Shared, Stamp};
@@ -114,7 +114,7 @@ impl Lease {
     #[inline]
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.block.objects.is_closed()
+        self.block.credit.is_closed()
     }
 
     /// How many places and koids it has left: with one of each, and credit, it makes an object.
@@ -128,7 +128,8 @@ impl Lease {
         self.koids = koids;
     }
 
-    /// Makes an unnamed object with one handle, which the caller is about to have: no one else knows of it yet.
+    /// Makes an unnamed object with one handle, which the caller is about to have: no one else knows of it yet. It takes credit
+    /// for both.
     ///
     /// Time is in microseconds since 1970. It is charged to the lease's owner, whom its header names.
     ///
@@ -148,13 +149,13 @@ impl Lease {
         if self.free.is_empty() {
             return Err((LeaseError::NoPlace, state));
         }
-        match self.block.begin_object() {
+        match self.block.begin(Units::BOTH) {
             Take::Taken => {}
             Take::Empty => return Err((LeaseError::NoCredit, state)),
             Take::Closed => return Err((LeaseError::Closed, state)),
         }
         let Some((place, slot)) = self.free.pop(&self.objects) else {
-            self.block.end_object();
+            self.block.end(Units::BOTH);
             return Err((LeaseError::NoPlace, state));
         };
         self.koids.advance();
@@ -171,6 +172,18 @@ impl Lease {
     /// The state is dropped here: hooks have run before. If its drop panics, the object has ended nevertheless.
     #[inline]
     pub fn bury(&mut self, ended: Ended<'_>) -> Burial {
+        self.end(ended, Units::OBJECT)
+    }
+
+    /// Buries an object that ended with the last handle, as [`Lease::bury`], and counts the handle as closed, as
+    /// [`Lease::close_handle`]: one change of the word of credit instead of two.
+    #[inline]
+    pub fn close_last(&mut self, ended: Ended<'_>) -> Burial {
+        self.end(ended, Units::BOTH)
+    }
+
+    #[inline]
+    fn end(&mut self, ended: Ended<'_>, what: Units) -> Burial {
         let header = ended.header();
         let own = ended.is_of(&self.objects)
             && header.state_number() == Some(self.number)
@@ -179,10 +192,13 @@ impl Lease {
             // One whose tag the owner took is in the owner's books already.
             && matches!(ended.stamp(), Stamp::Live(_));
         if !own {
+            if what == Units::BOTH {
+                self.block.end(Units::HANDLE);
+            }
             return Burial::Queued(ended.leave());
         }
         header.gate.take_tag();
-        self.block.end_object();
+        self.block.end(what);
         ended.bury(&mut self.free);
         if self.free.len() > PLACES_MOST {
             self.objects.give_back(&mut self.free, PLACES_MOST / 2);
@@ -196,7 +212,7 @@ impl Lease {
     /// [`LeaseError::NoCredit`], [`LeaseError::Closed`].
     #[inline]
     pub fn open_handle(&mut self) -> Result<(), LeaseError> {
-        match self.block.begin_handle() {
+        match self.block.begin(Units::HANDLE) {
             Take::Taken => Ok(()),
             Take::Empty => Err(LeaseError::NoCredit),
             Take::Closed => Err(LeaseError::Closed),
@@ -206,7 +222,7 @@ impl Lease {
     /// Counts a handle as closed and gives its credit back.
     #[inline]
     pub fn close_handle(&mut self) {
-        self.block.end_handle();
+        self.block.end(Units::HANDLE);
     }
 }
 
@@ -232,6 +248,12 @@ pub struct Unused {
     pub objects: u32,
     /// For handles.
     pub handles: u32,
+}
+
+impl From<Units> for Unused {
+    fn from(units: Units) -> Self {
+        Self { objects: units.objects(), handles: units.handles() }
+    }
 }
 
 /// All leases, in the owner's hands.
@@ -279,40 +301,34 @@ impl LeaseBook {
 
     /// Gives a lease credit for so many objects more; `false` if it is closed or no more.
     pub fn grant_objects(&mut self, lease: LeasePlace, more: u32) -> bool {
-        self.block(lease).is_some_and(|block| block.objects.grant(more))
+        self.block(lease).is_some_and(|block| block.credit.grant(more, 0))
     }
 
     /// Gives a lease credit for so many handles more; `false` if it is closed or no more.
     pub fn grant_handles(&mut self, lease: LeasePlace, more: u32) -> bool {
-        self.block(lease).is_some_and(|block| block.handles.grant(more))
+        self.block(lease).is_some_and(|block| block.credit.grant(0, more))
     }
 
     /// Takes all object credit of a lease that is not used, whatever its thread does. Says how much.
     pub fn recall_objects(&mut self, lease: LeasePlace) -> u32 {
-        self.block(lease).map_or(0, |block| block.objects.recall())
+        self.block(lease).map_or(0, |block| block.credit.recall(Units::OBJECTS).objects())
     }
 
     /// Takes all handle credit of a lease that is not used. Says how much.
     pub fn recall_handles(&mut self, lease: LeasePlace) -> u32 {
-        self.block(lease).map_or(0, |block| block.handles.recall())
+        self.block(lease).map_or(0, |block| block.credit.recall(Units::HANDLES).handles())
     }
 
     /// How much credit of a lease is not used now.
     #[must_use]
     pub fn unused(&self, lease: LeasePlace) -> Unused {
-        self.block(lease).map_or(Unused::default(), |block| Unused {
-            objects: block.objects.unused(),
-            handles: block.handles.unused(),
-        })
+        self.block(lease).map_or(Unused::default(), |block| block.credit.unused().into())
     }
 
     /// Closes a lease whose job or process ends: its thread makes nothing more with it. Takes what is not used; what its thread
     /// ends from now on comes back by [`LeaseBook::recall_objects`] and [`LeaseBook::recall_handles`].
     pub fn close(&mut self, lease: LeasePlace) -> Unused {
-        self.block(lease).map_or(Unused::default(), |block| Unused {
-            objects: block.objects.close(),
-            handles: block.handles.close(),
-        })
+        self.block(lease).map_or(Unused::default(), |block| block.credit.close().into())
     }
 
     /// Takes a lease out of the book whose thread dropped it, the first from `from` on: which one, and the credit that it had

@@ -52,7 +52,7 @@ mod sync;
 #[cfg(not(any(loom, shuttle)))]
 pub use array::{Array, Pool};
 pub use buckets::NoMemory;
-pub use credit::{Counter, Credit, Take, Totals};
+pub use credit::Totals;
 pub use fallible::{Bytes, TryPush, try_box, try_collect, try_zeroed_words};
 pub use gate::{Acquire, AddHandle, Counts, DropHandle, Gate, Release, Stamp};
 pub use handle_entry::Content;

@@ -2,7 +2,7 @@
 //!
 //! Each names the mutants that it catches. Loom watches each body: a look and a write that nothing orders is a failure.
 
-use crate::credit::{LeaseBlock, Take, Totals};
+use crate::credit::{LeaseBlock, Take, Totals, Units};
 use crate::header::Header;
 use crate::models::explore;
 use crate::sync::{AtomicU32, Ordering, load_32, store_32};
@@ -305,17 +305,18 @@ fn model_a_leases_slot_that_lives_again_against_a_late_holder() {
 fn model_take_against_recall() {
     explore(None, || {
         let block = Arc::new(LeaseBlock::default());
-        assert!(block.objects.grant(2));
+        assert!(block.credit.grant(2, 2));
         let thread = {
             let block = block.clone();
-            thread::spawn(move || (0..2).filter(|_| block.begin_object() == Take::Taken).count() as u32)
+            thread::spawn(move || (0..2).filter(|_| block.begin(Units::BOTH) == Take::Taken).count() as u32)
         };
-        let recalled = block.objects.recall();
+        let recalled = block.credit.recall(Units::OBJECTS).objects();
         let taken = thread.join().unwrap();
-        assert_eq!(recalled + taken + block.objects.unused(), 2);
+        assert_eq!(recalled + taken + block.credit.unused().objects(), 2);
+        assert_eq!(taken + block.credit.unused().handles(), 2, "the other kind is not called back with it");
         let mut totals = Totals::default();
         LeaseBlock::add_all([&*block].into_iter(), &mut totals);
-        assert_eq!(totals.created, u64::from(taken));
+        assert_eq!((totals.created, totals.opened), (taken.into(), taken.into()));
     });
 }
 
@@ -326,20 +327,20 @@ fn model_take_against_recall() {
 fn model_give_against_close() {
     explore(None, || {
         let block = Arc::new(LeaseBlock::default());
-        assert!(block.objects.grant(2));
-        assert_eq!(block.begin_object(), Take::Taken);
+        assert!(block.credit.grant(2, 2));
+        assert_eq!(block.begin(Units::OBJECT), Take::Taken);
         let thread = {
             let block = block.clone();
             thread::spawn(move || {
-                block.end_object();
-                u32::from(block.begin_object() == Take::Taken)
+                block.end(Units::OBJECT);
+                u32::from(block.begin(Units::OBJECT) == Take::Taken)
             })
         };
-        let early = block.objects.close() + block.objects.close();
+        let early = block.credit.close().objects() + block.credit.close().objects();
         let again = thread.join().unwrap();
-        assert_eq!(block.begin_object(), Take::Closed);
-        assert_eq!(early + again + block.objects.recall(), 2);
-        assert_eq!(block.objects.recall(), 0);
+        assert_eq!(block.begin(Units::OBJECT), Take::Closed);
+        assert_eq!(early + again + block.credit.recall(Units::OBJECTS).objects(), 2);
+        assert_eq!(block.credit.recall(Units::OBJECTS).objects(), 0);
     });
 }
 
@@ -351,12 +352,12 @@ fn model_give_against_close() {
 fn model_sums_against_threads_that_count() {
     explore(Some(3), || {
         let blocks = Arc::new([LeaseBlock::default(), LeaseBlock::default()]);
-        assert!(blocks[0].objects.grant(1));
+        assert!(blocks[0].credit.grant(1, 1));
         let made = Arc::new(AtomicU32::new(0));
         let maker = {
             let (blocks, made) = (blocks.clone(), made.clone());
             thread::spawn(move || {
-                assert_eq!(blocks[0].begin_object(), Take::Taken);
+                assert_eq!(blocks[0].begin(Units::OBJECT), Take::Taken);
                 store_32(&made, 1, Ordering::Release);
             })
         };
@@ -364,7 +365,7 @@ fn model_sums_against_threads_that_count() {
             let (blocks, made) = (blocks.clone(), made.clone());
             thread::spawn(move || {
                 if load_32(&made, Ordering::Acquire) == 1 {
-                    blocks[1].end_object();
+                    blocks[1].end(Units::OBJECT);
                 }
             })
         };
@@ -373,14 +374,14 @@ fn model_sums_against_threads_that_count() {
             LeaseBlock::add_all(blocks.iter(), &mut totals);
             totals
         };
-        let recalled = blocks[1].objects.recall();
+        let recalled = blocks[1].credit.recall(Units::OBJECTS).objects();
         let seen = sum();
         assert!(seen.destroyed <= seen.created, "{seen:?}");
         assert!(u64::from(recalled) <= seen.destroyed, "the credit of an object that did not end: {seen:?}");
         maker.join().unwrap();
         ender.join().unwrap();
         let all = sum();
-        assert_eq!(u64::from(recalled + blocks[1].objects.unused()), all.destroyed);
+        assert_eq!(u64::from(recalled + blocks[1].credit.unused().objects()), all.destroyed);
     });
 }
 

@@ -359,10 +359,10 @@ impl Objects {
     pub(crate) unsafe fn bury(&self, place: Place, slot: &Slot, free: &mut Free) {
         let number = slot.header.state_number();
         let mut scrub = Scrub { objects: self, place, slot, free, dropped: false };
-        if let Some(table) = number.and_then(|number| self.types.get(number)) {
+        if let Some(drop) = number.and_then(|number| self.types.get(number)?.drop) {
             // SAFETY: there must be a state of that type, which nobody else uses: the number says so, and the caller has the
             // sole right. `scrub` takes the number off in any case, so nobody drops it again.
-            unsafe { (table.drop)(slot.room.get().cast()) };
+            unsafe { drop(slot.room.get().cast()) };
         }
         scrub.dropped = true;
     }
@@ -394,9 +394,10 @@ impl Drop for Objects {
     fn drop(&mut self) {
         for index in 0..self.used() {
             let Some(slot) = self.slots.get(index) else { continue };
-            let Some(table) = slot.header.state_number().and_then(|number| self.types.get(number)) else { continue };
+            let number = slot.header.state_number();
+            let Some(drop) = number.and_then(|number| self.types.get(number)?.drop) else { continue };
             // SAFETY: as in `bury`: the objects are borrowed uniquely, so nobody is counted any more, and this is the last pass.
-            unsafe { (table.drop)(slot.room.get().cast()) };
+            unsafe { drop(slot.room.get().cast()) };
         }
     }
 }

@@ -712,6 +712,12 @@ mod tests {
         assert_eq!(slab.release(object.place()), Release::Remaining, "the last handle's reference became the owner's");
         assert!(held.release(), "the first on the list is told");
         assert_eq!(slab.front(), Some(object.place()));
+        let other = slab.create(tag(2), &Birth::default(), ()).unwrap();
+        assert_eq!(slab.add_first_handle(other), AddHandle::Counted);
+        assert_eq!(slab.drop_handle(other.place()), DropHandle::LastHandle);
+        assert_eq!(slab.header(other).unwrap().references(), 2);
+        let released = [slab.release(other.place()), slab.release(other.place())];
+        assert_eq!(released, [Release::Remaining, Release::Last], "together with the owner's others");
     }
 
     #[test]

@@ -16,8 +16,8 @@ pub(crate) const STATE_ALIGN: usize = 16;
 
 /// What is known of a registered type.
 pub(crate) struct StateTable {
-    /// Drops a state in its place.
-    pub(crate) drop: unsafe fn(*mut u8),
+    /// Drops a state in its place; none where that does nothing.
+    pub(crate) drop: Option<unsafe fn(*mut u8)>,
     /// Which type of Rust the states have.
     pub(crate) state: TypeId,
 }
@@ -35,7 +35,10 @@ unsafe fn drop_state<S>(state: *mut u8) {
 struct TableOf<S>(PhantomData<S>);
 
 impl<S: 'static> TableOf<S> {
-    const TABLE: &'static StateTable = &StateTable { drop: drop_state::<S>, state: TypeId::of::<S>() };
+    const TABLE: &'static StateTable = &StateTable {
+        drop: if core::mem::needs_drop::<S>() { Some(drop_state::<S>) } else { None },
+        state: TypeId::of::<S>(),
+    };
 }
 
 /// Says that a type with states S is registered under a number of one slab. Whoever has it can make and read such states.

@@ -28,6 +28,8 @@ impl Drop for Witness {
 }
 
 const ERA: Era = Era(7);
+/// Handle credit of each lease here: more than is used.
+const HANDLES: u32 = 1_000_000;
 
 struct Setup {
     slab: Slab<u64>,
@@ -45,6 +47,7 @@ impl Setup {
     fn lease(&mut self, owner: u32, credit: u32, koids: u32) -> (LeasePlace, Lease) {
         let (place, mut lease) = self.slab.open_lease(self.key.number(), Place::new(owner)).unwrap();
         assert!(self.slab.leases_mut().grant_objects(place, credit));
+        assert!(self.slab.leases_mut().grant_handles(place, HANDLES));
         self.slab.refill(&mut lease, 4).unwrap();
         lease.set_koids(KoidRange { era: ERA, first: 1 + koids, count: 1_000 });
         (place, lease)
@@ -97,14 +100,14 @@ fn a_thread_makes_and_ends_an_object_by_itself() {
     let ended = close_last(&objects, object);
     assert_eq!(ended.state(&setup.key).unwrap().number, 42, "hooks look at it");
     assert_eq!(objects.hold(object).err(), Some(AcquireError::Stale));
-    assert_eq!(lease.bury(ended), Burial::Freed);
+    assert_eq!(lease.close_last(ended), Burial::Freed);
     assert_eq!((setup.alive(), setup.slab.live(), lease.left()), (0, 0, (4, 999)));
-    assert_eq!(setup.slab.leases().unused(place), Unused { objects: 2, handles: 0 });
+    assert_eq!(setup.slab.leases().unused(place), Unused { objects: 2, handles: HANDLES });
     let again = setup.make(&mut lease, 43).unwrap();
     assert_eq!((again.place(), objects.at(object.place())), (object.place(), Ok(again)));
     assert_eq!(objects.hold(object).err(), Some(AcquireError::Stale), "the koid is another");
     let totals = setup.slab.leases().totals_of(place);
-    assert_eq!((totals.created, totals.destroyed), (2, 1));
+    assert_eq!(totals, Totals { created: 2, destroyed: 1, opened: 2, closed: 1 });
 }
 
 #[test]
@@ -118,6 +121,8 @@ fn what_a_lease_lacks_is_named_and_changes_nothing() {
     setup.slab.refill(&mut lease, 9).unwrap();
     assert_eq!(setup.make(&mut lease, 1), Err(LeaseError::NoCredit));
     assert!(setup.slab.leases_mut().grant_objects(place, 3));
+    assert_eq!(setup.make(&mut lease, 1), Err(LeaseError::NoCredit), "it needs credit for the handle, too");
+    assert!(setup.slab.leases_mut().grant_handles(place, 3));
     let wrong = lease.create_user(&other, 0, Witness::new(&setup.alive, 1));
     assert_eq!(wrong.map_err(|(error, _)| error), Err(LeaseError::WrongType));
     let mut elsewhere = Setup::new();
@@ -128,7 +133,7 @@ fn what_a_lease_lacks_is_named_and_changes_nothing() {
     }
     assert_eq!(setup.make(&mut lease, 1), Err(LeaseError::NoKoid));
     lease.set_koids(KoidRange { era: ERA, first: 9, count: 2 });
-    assert_eq!(setup.slab.leases_mut().close(place), Unused { objects: 1, handles: 0 });
+    assert_eq!(setup.slab.leases_mut().close(place), Unused { objects: 1, handles: 1 });
     assert_eq!((setup.make(&mut lease, 1), lease.open_handle()), (Err(LeaseError::Closed), Err(LeaseError::Closed)));
     assert_eq!((lease.left(), setup.alive()), ((7, 2), 2));
     assert!(setup.slab.open_lease(TypeNumber(1), None).is_err(), "built-in types are the owner's");
@@ -144,17 +149,18 @@ fn credit_can_be_called_back_at_any_time_and_none_is_lost() {
     assert_eq!(setup.make(&mut lease, 2), Err(LeaseError::NoCredit));
     assert_eq!(lease.bury(close_last(&objects, object)), Burial::Freed);
     let object = setup.make(&mut lease, 3).unwrap();
-    assert_eq!(setup.slab.leases_mut().close(place), Unused::default());
+    assert_eq!(setup.slab.leases_mut().close(place).objects, 0);
     assert_eq!(lease.bury(close_last(&objects, object)), Burial::FreedForOwner, "the charge comes back late");
     assert_eq!(setup.slab.leases_mut().recall_objects(place), 1);
-    assert!(setup.slab.leases_mut().grant_handles(place, 1) == lease.open_handle().is_ok());
+    lease.close_handle();
+    lease.close_handle();
+    assert_eq!((setup.slab.leases_mut().recall_handles(place), lease.open_handle()), (2, Err(LeaseError::Closed)));
 }
 
 #[test]
 fn a_thread_that_unwinds_gives_all_back() {
     let mut setup = Setup::new();
     let (place, mut lease) = setup.lease(3, 5, 0);
-    assert!(setup.slab.leases_mut().grant_handles(place, 2));
     let (key, alive) = (setup.key, setup.alive.clone());
     let thread = std::thread::spawn(move || {
         let made = lease.create_user(&key, 0, Witness::new(&alive, 1));
@@ -163,9 +169,9 @@ fn a_thread_that_unwinds_gives_all_back() {
     });
     thread.join().unwrap_err();
     let first = Place::new(0).unwrap();
-    assert_eq!(setup.slab.leases_mut().take_dropped(first), Some((place, Unused { objects: 4, handles: 1 })));
+    assert_eq!(setup.slab.leases_mut().take_dropped(first), Some((place, Unused { objects: 4, handles: HANDLES - 2 })));
     assert_eq!(setup.slab.leases_mut().take_dropped(first), None);
-    let totals = Totals { created: 1, destroyed: 0, opened: 1, closed: 0 };
+    let totals = Totals { created: 1, destroyed: 0, opened: 2, closed: 0 };
     assert_eq!(setup.slab.leases().totals(Some(key.number())), totals, "what it counted is not forgotten");
     assert_eq!((setup.slab.leases().len(), setup.slab.live()), (0, 1));
     let used = setup.slab.shared().used();
@@ -308,7 +314,7 @@ fn a_drop_that_panics_happens_once_and_its_slot_is_freed() {
     let mut slab: Slab<()> = Slab::try_new().unwrap();
     let key = slab.register_state::<Bomb>(*b"BOMB").unwrap();
     let (place, mut lease) = slab.open_lease(key.number(), None).unwrap();
-    assert!(slab.leases_mut().grant_objects(place, 9));
+    assert!(slab.leases_mut().grant_objects(place, 9) && slab.leases_mut().grant_handles(place, 9));
     slab.refill(&mut lease, 1).unwrap();
     lease.set_koids(KoidRange { era: ERA, first: 1, count: 9 });
     let drops = Arc::new(AtomicU64::new(0));
@@ -441,7 +447,7 @@ fn close(storm: &Storm, lease: &mut Lease, object: Reference) {
         Dropped::LastHandle(held) => assert_eq!(held.state(&storm.key).unwrap().number, 0),
         Dropped::Last(ended) => {
             assert_eq!(ended.state(&storm.key).unwrap().number, 0);
-            let _freed_or_queued = lease.bury(ended);
+            let _freed_or_queued = lease.close_last(ended);
         }
         Dropped::None => panic!("a handle that was counted is gone"),
     }
