@@ -66,8 +66,8 @@ fn memory(information: *const StartInformation) -> Option<(usize, usize)> {
     unsafe extern "C" {
         static image_end: u8;
     }
-    // SAFETY: a readable `StartInformation` must stand there: PVH says so of the address in ebx, and all of it is mapped.
-    // A loader without PVH would break it, and has no way to jump here.
+    // SAFETY: a readable `StartInformation` must stand there: PVH says so of the address in ebx, and all of it is
+    // mapped. A loader without PVH would break it, and has no way to jump here.
     let information = unsafe { information.read() };
     if information.magic != MAGIC || information.version < 1 {
         return None;

@@ -102,8 +102,8 @@ impl Heap {
         let list = &self.free[class];
         let block = match list.get() {
             Some(block) => {
-                // SAFETY: the block must hold a `Free` that nobody changes: `dealloc` wrote it there, and its owner gave
-                // it back for good. A caller that writes to what it freed would break it.
+                // SAFETY: the block must hold a `Free` that nobody changes: `dealloc` wrote it there, and its owner
+                // gave it back for good. A caller that writes to what it freed would break it.
                 list.set(unsafe { block.read() }.next);
                 block.cast()
             }
@@ -126,8 +126,8 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let (Some((_, class)), Some(block)) = (Self::class(layout), NonNull::new(block.cast::<Free>())) else { return };
         let list = &self.free[class];
-        // SAFETY: the block must be ours to write, large and aligned enough for a `Free`: the caller gives it up, and the
-        // smallest class is 16 bytes. A class smaller than a pointer would break it.
+        // SAFETY: the block must be ours to write, large and aligned enough for a `Free`: the caller gives it up, and
+        // the smallest class is 16 bytes. A class smaller than a pointer would break it.
         unsafe { block.write(Free { next: list.get() }) };
         list.set(Some(block));
         self.live_bytes.set(self.live_bytes.get() - layout.size());

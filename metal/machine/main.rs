@@ -1,4 +1,5 @@
-//! The machine: entry, serial line, heap. The one place of this workspace with `unsafe`; the rest is `kobj_metal`, safe.
+//! The machine: entry, serial line, heap. The one place of this workspace with `unsafe`; the rest, `kobj_metal`, is
+//! safe.
 #![no_std]
 #![no_main]
 

@@ -45,8 +45,8 @@ impl Scene {
         self.handle(Call::Create { what: What::Directory })
     }
 
-    /// Refuses the first allocation of a call, then the second, and so on, until the call succeeds; gives what it answers,
-    /// and how often it was refused.
+    /// Refuses the first allocation of a call, then the second, and so on, until the call succeeds; gives what it
+    /// answers, and how often it was refused.
     fn refused(&mut self, machine: &Machine, call: Call<'_>) -> (CallAnswer, u64) {
         for allocations in 0..100 {
             let live = self.core.live();
@@ -144,6 +144,25 @@ pub(super) const ROWS: &[Row] = &[
         });
         assert!(matches!(scene.core.next_effect(), Some(Effect::Killed { koid, .. }) if koid == guest));
         assert_eq!(scene.core.live(), live, "the process stays for whoever has a handle to it");
+        scene.end();
+    }),
+    ("symbolic links are made whole or not at all", |machine| {
+        made_in_spite(machine, 200, |_| Call::Create { what: What::SymbolicLink { target: b"a/b" } });
+    }),
+    ("jobs are made whole or not at all", |machine| {
+        made_in_spite(machine, 100, |scene| Call::CreateJob { job: scene.job });
+    }),
+    ("killing a job asks for no memory", |machine| {
+        let mut scene = Scene::new();
+        let job = scene.job;
+        for _ in 0..50 {
+            let handle = scene.handle(Call::CreateJob { job });
+            scene.call(Call::CreateGuest { job: handle, inherit: false }).expect("a guest");
+        }
+        scene.without_memory(machine, |scene| {
+            scene.call(Call::Kill { handle: job }).expect("a kill");
+            while scene.core.go_on() {}
+        });
         scene.end();
     }),
     ("a killed guest makes no calls", |_| {

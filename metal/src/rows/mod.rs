@@ -1,5 +1,5 @@
-//! What the suite for every implementation does not ask: the memory room by itself, and memory that is refused. Each row
-//! sets up what it needs, and fails by a panic that says where.
+//! What the suite for every implementation does not ask: the memory room by itself, memory that is refused, sections on
+//! the heap. Each row sets up what it needs, and fails by a panic that says where.
 
 mod calls;
 mod memory;
