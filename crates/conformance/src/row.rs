@@ -135,7 +135,7 @@ impl<S: Subject> Row<S> {
 
     pub(crate) fn rights(object_type: ObjectType, operation: Operation) -> Self {
         let nature = rights::nature(object_type, operation);
-        let rule = "Exactly the listed bits are enough, each missing one is refused. [Zircon: rights of each call]";
+        let rule = "Exactly the listed bits are enough, each missing one is refused. [Zircon rights]";
         Self { name: "", family: Family::Rights, nature, rule, run: Run::Rights(object_type, operation) }
     }
 

@@ -60,9 +60,8 @@ fn shares() -> Result<(), String> {
         count(Nature::order),
         hard * 100 / rows.len()
     );
-    let without = rows.iter().find(|row| !row.rule().ends_with(']') || !row.rule().contains(" ["));
-    if let Some(row) = without {
-        return Err(format!("{} names no source: {}", row.name(), row.rule()));
+    if let Some(row) = rows.iter().find(|row| !runner::is_sourced(row.rule())) {
+        return Err(format!("{} names no source that docs/semantics.md leads to: {}", row.name(), row.rule()));
     }
     if names.len() != rows.len() || rows.len() < 150 || hard * 100 < rows.len() * 60 {
         return Err("names that are not unique, fewer than 150 rows, or fewer than 60 percent hard ones".into());

@@ -4,7 +4,8 @@ mod runner;
 
 use kobj_abi::{AskedRights, Era, Koid};
 use kobj_conformance::Start;
-use kobj_conformance::threads::{Threads, races};
+use kobj_conformance::broken::{Tear, Torn};
+use kobj_conformance::threads::{Race, Threads, races};
 use kobj_core::embed::Manager;
 use kobj_core::image::Time;
 use kobj_core::{Boot, Call, CallAnswer, CallError, Effect, Limits, Resource};
@@ -17,7 +18,9 @@ use std::thread;
 struct Embedded(Manager<Spin>);
 
 impl Threads for Embedded {
-    fn start() -> Result<(Self, Start), CallError> {
+    type Options = ();
+
+    fn start((): ()) -> Result<(Self, Start), CallError> {
         // Few units of left-over work in a step, so that the other thread comes in between.
         let limits = Limits { work_per_step: 3, seed: 0x6b6f_626a, ..Limits::default() };
         let manager = Manager::new(Time(0), Era(7), limits)?;
@@ -88,10 +91,29 @@ impl Threads for Embedded {
     }
 }
 
+/// The row that is named for a tear fails on the torn subject.
+fn is_seen(tear: Tear) -> Result<(), String> {
+    let name = tear.seen_by();
+    let row = races::<Torn<Embedded>>().into_iter().find(|race| race.name() == name);
+    let Some(row) = row else { return Err(format!("there is no row {name}")) };
+    match row.run((tear, ())) {
+        Err(failure) => {
+            println!("{tear:?} is seen by {name}: {failure}");
+            Ok(())
+        }
+        Ok(()) => Err(format!("{name} holds all the same")),
+    }
+}
+
 fn main() -> ExitCode {
-    let tests = races::<Embedded>().into_iter().map(|race| -> Test {
+    let race = |race: Race<Embedded>| -> Test {
         let name = race.name();
-        (name, Box::new(move || race.run().map_err(|failure| failure.to_string())))
-    });
-    runner::run(tests.collect())
+        let run = move || match runner::is_sourced(race.rule()) {
+            true => race.run(()).map_err(|failure| failure.to_string()),
+            false => Err(format!("it names no source that docs/semantics.md leads to: {}", race.rule())),
+        };
+        (name, Box::new(run))
+    };
+    let torn = |tear| -> Test { (format!("torn::{tear:?}"), Box::new(move || is_seen(tear))) };
+    runner::run(races().into_iter().map(race).chain(Tear::ALL.map(torn)).collect())
 }

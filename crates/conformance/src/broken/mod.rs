@@ -5,6 +5,9 @@
 
 mod after;
 mod before;
+mod torn;
+
+pub use torn::{Tear, Torn};
 
 use crate::subject::{Start, Subject};
 use alloc::string::String;
@@ -14,14 +17,14 @@ use kobj_abi::{Koid, RawHandle, Rights};
 use kobj_core::{Call, CallAnswer, CallError, Resource};
 
 macro_rules! faults {
-    ($($(#[$text:meta])* $name:ident $row:literal,)*) => {
-        /// A mistake.
+    ($(#[$what:meta])* $faults:ident: $($(#[$text:meta])* $name:ident $row:literal,)*) => {
+        $(#[$what])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Fault {
+        pub enum $faults {
             $($(#[$text])* $name,)*
         }
 
-        impl Fault {
+        impl $faults {
             /// Every one.
             pub const ALL: [Self; [$($row),*].len()] = [$(Self::$name),*];
 
@@ -36,7 +39,11 @@ macro_rules! faults {
     };
 }
 
+pub(crate) use faults;
+
 faults! {
+    /// A mistake.
+    Fault:
     /// A new handle gets the value of a closed one.
     ReusesClosedValues "handles::a_closed_value_never_comes_back",
     /// What is closed already can be closed again.

@@ -67,7 +67,8 @@ fn every_call_refuses_the_name<S: Subject>(w: &mut World<S>, name: &[u8]) -> Out
 }
 
 rows! { BadInput:
-    /// A closed handle is refused by every call. [Zircon ZX_ERR_BAD_HANDLE; NT STATUS_INVALID_HANDLE; Linux EBADF]
+    /// A closed handle is refused by every call.
+    /// [Zircon zx_handle_close: ZX_ERR_BAD_HANDLE; NT ZwClose: STATUS_INVALID_HANDLE; Linux close(2): EBADF]
     refusal fn a_closed_handle_is_refused_by_every_call(w) {
         let me = w.first;
         let handle = w.directory(me)?;
@@ -75,7 +76,7 @@ rows! { BadInput:
         every_call_refuses(w, handle)?;
     }
 
-    /// A handle of another table is refused by every call. [Zircon: handles are per process]
+    /// A handle of another table is refused by every call. [Zircon handles]
     refusal fn a_foreign_handle_is_refused_by_every_call(w) {
         let guest = w.guest()?;
         let handle = w.directory(guest.process)?;
@@ -83,14 +84,15 @@ rows! { BadInput:
         w.info(guest.process, handle)?;
     }
 
-    /// Made-up values are refused by every call. [Linux EBADF]
+    /// Made-up values are refused by every call. [Linux close(2): EBADF]
     refusal fn made_up_values_are_refused_by_every_call(w) {
         for raw in [1, 2, 3, 0xffff_ffff, 1 << 32, 1 << 63, u64::MAX, 0xdead_beef_dead_beef] {
             every_call_refuses(w, made_up(raw))?;
         }
     }
 
-    /// A handle that moved is refused by every call of its sender. [Zircon: consumed]
+    /// A handle that moved is refused by every call of its sender.
+    /// [Zircon zx_channel_write_etc: the source handle is always closed]
     refusal fn a_moved_handle_is_refused_by_every_call(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -136,7 +138,7 @@ rows! { BadInput:
         w.info(me, handle)?;
     }
 
-    /// An empty name is none. [NT STATUS_OBJECT_NAME_INVALID; Linux ENOENT]
+    /// An empty name is none. [Linux path_resolution(7): an empty path is ENOENT]
     refusal fn an_empty_name_is_none(w) {
         every_call_refuses_the_name(w, b"")?;
     }
@@ -155,7 +157,7 @@ rows! { BadInput:
         w.named(me, root, b"...")?;
     }
 
-    /// A name with a separator is none, wherever it stands. [NT STATUS_OBJECT_NAME_INVALID]
+    /// A name with a separator is none, wherever it stands. [Linux path_resolution(7): it would be two components]
     refusal fn a_name_with_a_separator_is_none(w) {
         every_call_refuses_the_name(w, b"there/below")?;
         let (me, root) = (w.first, w.root);
@@ -164,7 +166,7 @@ rows! { BadInput:
         }
     }
 
-    /// A name with a NUL byte is none, wherever it stands. [Linux: the end of the string]
+    /// A name with a NUL byte is none, wherever it stands. [Linux path_resolution(7): the end of the string]
     refusal fn a_name_with_a_nul_is_none(w) {
         every_call_refuses_the_name(w, b"there\0")?;
         let (me, root) = (w.first, w.root);
@@ -173,7 +175,7 @@ rows! { BadInput:
         }
     }
 
-    /// A name of 256 bytes is none, nor is one of a mebibyte. [Linux ENAMETOOLONG]
+    /// A name of 256 bytes is none, nor is one of a mebibyte. [Linux open(2): ENAMETOOLONG]
     refusal fn a_name_that_is_too_long_is_none(w) {
         every_call_refuses_the_name(w, &[b'n'; 256])?;
         let (me, root) = (w.first, w.root);
@@ -183,7 +185,7 @@ rows! { BadInput:
         w.refused_as(me, symbolic_link(&long), CallError::BadPath { bytes: 1 << 20 })?;
     }
 
-    /// Bytes that are not UTF-8 are a name as good as any. [Linux: file names are bytes]
+    /// Bytes that are not UTF-8 are a name as good as any. [Linux path_resolution(7): bytes]
     plain fn bytes_that_are_no_text_are_a_name(w) {
         let (me, root) = (w.first, w.root);
         let every: Vec<u8> = (1..=255).filter(|byte| *byte != b'/').collect();
@@ -226,7 +228,8 @@ rows! { BadInput:
         w.refused(me, duplicate(handle, only(Rights::GENERIC | Rights::OWN)), AccessDenied)?;
     }
 
-    /// A type that nobody has is not the type of anything. [NT STATUS_OBJECT_TYPE_MISMATCH]
+    /// A type that nobody has is not the type of anything.
+    /// [NT ObReferenceObjectByHandle: STATUS_OBJECT_TYPE_MISMATCH]
     refusal fn an_unknown_type_is_expected_of_nothing(w) {
         let (me, root) = (w.first, w.root);
         let _there = w.named(me, root, b"there")?;
@@ -247,7 +250,7 @@ rows! { BadInput:
         w.refused_as(me, open(root, b"link"), CallError::AboveStart { directory })?;
     }
 
-    /// A path of 2,000 names through one link each step ends at the link's bound. [Linux ELOOP]
+    /// A path of 2,000 names through one link each step ends at the link's bound. [Linux path_resolution(7): ELOOP]
     refusal fn a_long_path_through_links_ends(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;
@@ -258,7 +261,8 @@ rows! { BadInput:
         holds(matches!(error, CallError::LinkLoop { .. }), "the links are counted over the whole path")?;
     }
 
-    /// The same handle twice in one call is what it says. [Zircon: the channel's own handle is refused]
+    /// The same handle twice in one call is what it says.
+    /// [Zircon zx_channel_write_etc: the own handle is ZX_ERR_NOT_SUPPORTED]
     refusal fn the_same_handle_twice_is_looked_at_twice(w) {
         let me = w.first;
         let handle = w.directory(me)?;
@@ -290,7 +294,8 @@ rows! { BadInput:
         }
     }
 
-    /// A handle's type stays what it is, whatever is asked of it. [NT STATUS_OBJECT_TYPE_MISMATCH]
+    /// A handle's type stays what it is, whatever is asked of it.
+    /// [NT ObReferenceObjectByHandle: STATUS_OBJECT_TYPE_MISMATCH]
     refusal fn a_refused_call_leaves_the_handle_as_it_was(w) {
         let me = w.first;
         let handle = w.gives(me, symbolic_link(b"a"))?;

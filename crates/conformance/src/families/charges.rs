@@ -10,7 +10,8 @@ use kobj_core::{CallError, Resource};
 const DIRECTORIES: Resource = Resource::ObjectsOf(ObjectType::Directory.number());
 
 rows! { Charges:
-    /// A moved charge is paid where it moved, and no longer where it was. [none elsewhere: docs/semantics.md, recharge]
+    /// A moved charge is paid where it moved, and no longer where it was.
+    /// [none elsewhere: docs/semantics.md, recharge]
     order fn a_charge_moves(w) {
         let me = w.first;
         let (one, two) = (w.gives(me, create_job(w.job))?, w.gives(me, create_job(w.job))?);
@@ -57,7 +58,7 @@ rows! { Charges:
         w.done(me, recharge(object, one, two))?;
     }
 
-    /// Jobs and processes are charged where they stand. [NT: a process stays in its job]
+    /// Jobs and processes are charged where they stand. [NT nested jobs: a process stays in its job]
     refusal fn jobs_and_processes_do_not_move(w) {
         let (me, job) = (w.first, w.job);
         let (inner, to) = (w.gives(me, create_job(job))?, w.gives(me, create_job(job))?);
@@ -68,7 +69,7 @@ rows! { Charges:
         }
     }
 
-    /// A full job takes nothing over, and it is paid where it was. [all or nothing]
+    /// A full job takes nothing over, and it is paid where it was. [docs/semantics.md: all or nothing]
     refusal fn a_full_job_takes_nothing_over(w) {
         let (me, job) = (w.first, w.job);
         let to = w.gives(me, create_job(job))?;

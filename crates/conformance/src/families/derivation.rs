@@ -317,7 +317,8 @@ rows! { Derivation:
         w.refused(two.process, info(grandchild), BadHandle)?;
     }
 
-    /// Revoking takes handles, not the object: somebody else's root stays. [NT: each handle stands for itself]
+    /// Revoking takes handles, not the object: somebody else's root stays.
+    /// [NT ZwDuplicateObject: each handle stands for itself]
     refusal fn revoking_ends_no_object(w) {
         let me = w.first;
         let guest = w.guest()?;

@@ -16,7 +16,7 @@ macro_rules! letters {
 }
 
 rows! { Enumeration:
-    /// An empty directory has no entries. [NT STATUS_NO_MORE_ENTRIES]
+    /// An empty directory has no entries. [NT NtQueryDirectoryObject]
     plain fn an_empty_directory_has_no_entries(w) {
         let me = w.first;
         let directory = w.directory(me)?;
@@ -32,7 +32,7 @@ rows! { Enumeration:
         same(w.names(me, d)?.as_str(), "m a z b")?;
     }
 
-    /// An entry says object, type, rights and permanence. [NT OBJECT_DIRECTORY_INFORMATION: name and type]
+    /// An entry says object, type, rights and permanence. [NT NtQueryDirectoryObject: name and type]
     plain fn an_entry_says_what_it_names(w) {
         let me = w.first;
         let d = w.directory(me)?;
@@ -87,7 +87,7 @@ rows! { Enumeration:
         same(w.names(me, d)?.as_str(), "x b c y")?;
     }
 
-    /// What was seen and removed does not move the others. [NT: an index, which skips]
+    /// What was seen and removed does not move the others. [NT NtQueryDirectoryObject promises nothing under change]
     order fn removing_what_was_seen_skips_nothing(w) {
         let me = w.first;
         let d = w.directory(me)?;
@@ -97,7 +97,8 @@ rows! { Enumeration:
         same(words(&w.list_from(me, d, second)?).as_str(), "c d")?;
     }
 
-    /// The entry of the cursor itself can be removed: the listing goes on behind it. [Linux rewinddir(3) is not needed]
+    /// The entry of the cursor itself can be removed: the listing goes on behind it.
+    /// [Linux readdir(3): may or may not be seen]
     order fn removing_the_last_seen_skips_nothing(w) {
         let me = w.first;
         let d = w.directory(me)?;
@@ -161,7 +162,7 @@ rows! { Enumeration:
         same(seen, all)?;
     }
 
-    /// Two listings do not disturb each other. [NT: the context is the caller's]
+    /// Two listings do not disturb each other. [NT NtQueryDirectoryObject: the context is the caller's]
     plain fn two_listings_do_not_disturb_each_other(w) {
         let me = w.first;
         let d = w.directory(me)?;
@@ -188,7 +189,8 @@ rows! { Enumeration:
         same(words(&w.list_from(me, d, last)?).as_str(), "b")?;
     }
 
-    /// A cursor of another directory, or from nowhere, gives an entry or the end, never anything else. [Linux seekdir(3)]
+    /// A cursor of another directory, or from nowhere, gives an entry or the end, never anything else.
+    /// [docs/semantics.md, enumerate]
     refusal fn a_made_up_cursor_does_no_harm(w) {
         let me = w.first;
         let d = w.directory(me)?;
@@ -201,7 +203,8 @@ rows! { Enumeration:
         same(w.next(me, d, u64::MAX)?, None)?;
     }
 
-    /// Listing shows names though one may not open them, and opening does not need listing. [Linux: r and x apart]
+    /// Listing shows names though one may not open them, and opening does not need listing.
+    /// [Linux path_resolution(7): search permission is not read permission]
     refusal fn listing_and_opening_are_apart(w) {
         let me = w.first;
         let d = w.directory(me)?;

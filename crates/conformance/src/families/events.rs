@@ -8,7 +8,8 @@ use kobj_abi::ErrorCode::{BadHandle, Dying, NameExists, NotFound, WrongName};
 use kobj_abi::Rights;
 
 rows! { Events:
-    /// Open, then close: the object stays. Close, then open: it is gone. [NT: the name goes with the last handle]
+    /// Open, then close: the object stays. Close, then open: it is gone.
+    /// [NT ZwMakeTemporaryObject: the name goes with the last handle]
     order fn opening_against_the_last_close(w) {
         let (me, root) = (w.first, w.root);
         let handle = w.named(me, root, b"object")?;
@@ -19,7 +20,8 @@ rows! { Events:
         w.refused(me, open(root, b"object"), NotFound)?;
     }
 
-    /// Of two that create, the first one makes; after the last close the next one makes a new object. [NT OBJ_OPENIF]
+    /// Of two that create, the first one makes; after the last close the next one makes a new object.
+    /// [NT InitializeObjectAttributes: OBJ_OPENIF]
     order fn creating_against_creating(w) {
         let (me, root) = (w.first, w.root);
         let guest = w.guest()?;
@@ -71,7 +73,8 @@ rows! { Events:
         w.refused(me, derive(before, SAME), BadHandle)?;
     }
 
-    /// Kill the sender after a transfer: the receiver keeps it. Kill the receiver: it is gone. [Zircon]
+    /// Kill the sender after a transfer: the receiver keeps it. Kill the receiver: it is gone.
+    /// [Zircon zx_channel_write_etc, zx_task_kill]
     order fn transferring_against_killing(w) {
         let me = w.first;
         let (one, two) = (w.guest()?, w.guest()?);
@@ -86,7 +89,8 @@ rows! { Events:
         same(w.live(), live)?;
     }
 
-    /// Close against transfer: whichever is first, the other one is refused. [Zircon: consumed once]
+    /// Close against transfer: whichever is first, the other one is refused.
+    /// [Zircon zx_channel_write_etc: the source handle is always closed]
     order fn closing_against_transferring(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -120,7 +124,8 @@ rows! { Events:
         w.refused(me, revoke(derived), BadHandle)?;
     }
 
-    /// Link against link: the name is the first one's, and after its unlink the second one's. [NT collision]
+    /// Link against link: the name is the first one's, and after its unlink the second one's.
+    /// [NT InitializeObjectAttributes: STATUS_OBJECT_NAME_COLLISION]
     order fn linking_against_linking(w) {
         let (me, root) = (w.first, w.root);
         let (one, two) = (w.directory(me)?, w.directory(me)?);
@@ -154,7 +159,7 @@ rows! { Events:
         same(w.names(me, root)?.as_str(), "two one")?;
     }
 
-    /// A directory's handle outlives its name and its parent. [Linux: a removed working directory]
+    /// A directory's handle outlives its name and its parent. [Linux rmdir(2): an open directory lives on]
     order fn closing_the_parent_first(w) {
         let me = w.first;
         let live = w.live();
@@ -166,7 +171,7 @@ rows! { Events:
         w.gives(me, open(inner, b"leaf"))?;
     }
 
-    /// The child's last handle before the parent's: nothing is left either way. [balance]
+    /// The child's last handle before the parent's: nothing is left either way. [docs/semantics.md: two counts]
     order fn closing_in_either_order_leaves_nothing(w) {
         let me = w.first;
         let live = w.live();
@@ -195,7 +200,8 @@ rows! { Events:
         same((w.names(me, root)?.as_str(), w.live()), ("", live))?;
     }
 
-    /// Kill against create: before, what was made goes; after, nothing is made. [Zircon ZX_ERR_BAD_STATE]
+    /// Kill against create: before, what was made goes; after, nothing is made.
+    /// [Zircon zx_job_create: ZX_ERR_BAD_STATE]
     order fn killing_against_creating(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -240,7 +246,8 @@ rows! { Events:
         w.refused(me, info(below), BadHandle)?;
     }
 
-    /// Link while a derived handle names it, revoke, unlink, link again: the name follows the object. [one name]
+    /// Link while a derived handle names it, revoke, unlink, link again: the name follows the object.
+    /// [docs/semantics.md, link]
     order fn naming_against_revoking(w) {
         let (me, root) = (w.first, w.root);
         let handle = w.directory(me)?;
@@ -264,7 +271,7 @@ rows! { Events:
         same((w.handles(early.process), w.handles(late.process)), (1, 0))?;
     }
 
-    /// Everything that a row made can be ended, and then nothing is left. [balance: created - destroyed = live]
+    /// Everything that a row made can be ended, and then nothing is left. [docs/semantics.md: two counts]
     order fn nothing_is_left_over(w) {
         let (me, root) = (w.first, w.root);
         let (live, mine) = (w.live(), w.handles(me));

@@ -18,7 +18,8 @@ rows! { Handles:
         w.refused_as(me, info(handle), CallError::BadHandle { handle })?;
     }
 
-    /// A closed value never comes back, however many handles are made. [NT and Zircon use values again]
+    /// A closed value never comes back, however many handles are made.
+    /// [Zircon handles: values are used again; ours are not]
     refusal fn a_closed_value_never_comes_back(w) {
         let me = w.first;
         let closed = w.directory(me)?;
@@ -71,7 +72,8 @@ rows! { Handles:
         same(w.info(me, equal)?, w.info(me, handle)?)?;
     }
 
-    /// Two objects never have the same koid, the second made after the first ended. [Zircon: koids are never reused]
+    /// Two objects never have the same koid, the second made after the first ended.
+    /// [Zircon koids: unique for as long as the system runs]
     plain fn a_koid_is_never_used_again(w) {
         let me = w.first;
         let mut before = Vec::new();
@@ -116,7 +118,7 @@ rows! { Handles:
         w.refused(me, derive(link, asked), AccessDenied)?;
     }
 
-    /// A bit without a meaning is refused, whoever asks for it. [Zircon: reserved bits are invalid]
+    /// A bit without a meaning is refused, whoever asks for it. [Zircon zx_handle_duplicate: ZX_ERR_INVALID_ARGS]
     refusal fn a_reserved_bit_is_refused(w) {
         let me = w.first;
         let handle = w.directory(me)?;
@@ -203,7 +205,8 @@ rows! { Handles:
         w.refused(me, enumerate(least, 0), AccessDenied)?;
     }
 
-    /// A handle that cannot be duplicated can be replaced, and there is one still. [Zircon zx_handle_replace: no right]
+    /// A handle that cannot be duplicated can be replaced, and there is one still.
+    /// [Zircon zx_handle_replace: no right]
     refusal fn replacing_makes_no_second_handle(w) {
         let me = w.first;
         let handle = w.directory(me)?;
@@ -215,7 +218,8 @@ rows! { Handles:
         same(w.rights(me, handle)?, Rights::LOOKUP)?;
     }
 
-    /// A closed value can be neither duplicated nor replaced nor derived from. [Zircon: ZX_ERR_BAD_HANDLE]
+    /// A closed value can be neither duplicated nor replaced nor derived from.
+    /// [Zircon zx_handle_duplicate, zx_handle_replace: ZX_ERR_BAD_HANDLE]
     refusal fn a_closed_value_has_no_equal(w) {
         let me = w.first;
         let handle = w.directory(me)?;
@@ -225,7 +229,8 @@ rows! { Handles:
         }
     }
 
-    /// Handles begin not inheritable, and equals are not either. [NT OBJ_INHERIT: asked for each handle]
+    /// Handles begin not inheritable, and equals are not either.
+    /// [NT InitializeObjectAttributes: OBJ_INHERIT is asked for each handle]
     plain fn inheriting_is_asked_for_each_handle(w) {
         let me = w.first;
         let handle = w.directory(me)?;
@@ -240,7 +245,7 @@ rows! { Handles:
         holds(!w.info(me, handle)?.inheritable, "it is no longer when that was taken back")?;
     }
 
-    /// Replacing keeps whether a handle is inheritable. [NT DuplicateHandle: DUPLICATE_SAME_ATTRIBUTES]
+    /// Replacing keeps whether a handle is inheritable. [NT ZwDuplicateObject: DUPLICATE_SAME_ATTRIBUTES]
     plain fn replacing_keeps_inheritable(w) {
         let me = w.first;
         let handle = w.directory(me)?;
@@ -249,7 +254,8 @@ rows! { Handles:
         holds(w.info(me, handle)?.inheritable, "the new value is inheritable")?;
     }
 
-    /// A guest inherits exactly the inheritable handles, and only if it is asked for. [NT CreateProcess: bInheritHandles]
+    /// A guest inherits exactly the inheritable handles, and only if it is asked for.
+    /// [NT CreateProcess: bInheritHandles]
     plain fn a_guest_inherits_what_is_inheritable(w) {
         let me = w.first;
         for whether in [true, false, true] {
@@ -263,7 +269,7 @@ rows! { Handles:
         same(w.handles(other.process), 0)?;
     }
 
-    /// What was inherited keeps its object when the parent's handle is closed. [NT handle inheritance]
+    /// What was inherited keeps its object when the parent's handle is closed. [NT CreateProcess: bInheritHandles]
     plain fn what_is_inherited_is_a_handle_of_its_own(w) {
         let me = w.first;
         let handle = w.directory(me)?;

@@ -9,7 +9,8 @@ use kobj_abi::{Koid, ObjectType};
 use kobj_core::{Call, CallAnswer, CallError};
 
 rows! { Jobs:
-    /// Jobs nest 32 deep, and in the innermost there can still be a guest. [Zircon zx_job_create: ZX_ERR_OUT_OF_RANGE]
+    /// Jobs nest 32 deep, and in the innermost there can still be a guest.
+    /// [Zircon zx_job_create: ZX_ERR_OUT_OF_RANGE]
     refusal fn jobs_nest_32_deep(w) {
         let me = w.first;
         let mut job = w.job;
@@ -40,7 +41,8 @@ rows! { Jobs:
         same(w.handles(guest.process), 0)?;
     }
 
-    /// With the guest go its handles, and what they alone kept. [NT: a process's end closes its handles]
+    /// With the guest go its handles, and what they alone kept.
+    /// [NT life cycle of an object: a process's end closes its handles]
     refusal fn a_guests_end_closes_its_handles(w) {
         let (me, root) = (w.first, w.root);
         let guest = w.guest()?;
@@ -56,7 +58,7 @@ rows! { Jobs:
         same(w.live(), live + 1)?;
     }
 
-    /// The embedder is told once of each guest that was killed. [Zircon ZX_TASK_TERMINATED]
+    /// The embedder is told once of each guest that was killed. [Zircon zx_task_kill: ZX_TASK_TERMINATED]
     order fn the_embedder_is_told_once(w) {
         let me = w.first;
         let (one, two) = (w.guest()?, w.guest()?);
@@ -69,7 +71,7 @@ rows! { Jobs:
         same(w.killed(), Vec::from([two.process]))?;
     }
 
-    /// Killing again does nothing. [Zircon zx_task_kill: job kill is idempotent]
+    /// Killing again does nothing. [Zircon zx_task_kill]
     plain fn killing_again_does_nothing(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -81,7 +83,7 @@ rows! { Jobs:
         same(w.live(), live)?;
     }
 
-    /// A handle to what was killed still says what it is. [Zircon: the handle stays valid]
+    /// A handle to what was killed still says what it is. [Zircon zx_task_kill: most operations no longer succeed]
     refusal fn a_handle_to_the_dead_is_a_handle(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -94,7 +96,7 @@ rows! { Jobs:
         w.refused(me, info(job), BadHandle)?;
     }
 
-    /// The dead are destroyed with the last handle. [Zircon: the object goes with its last handle]
+    /// The dead are destroyed with the last handle. [Zircon zx_handle_close: reclaimed if no other handles exist]
     order fn the_dead_go_with_the_last_handle(w) {
         let me = w.first;
         let live = w.live();
@@ -159,7 +161,7 @@ rows! { Jobs:
         same((w.names(me, root)?.as_str(), w.live()), ("", live))?;
     }
 
-    /// What is held from outside lives on without its name, and can get another. [NT: objects outlive their creator]
+    /// What is held from outside lives on without its name, and can get another. [NT life cycle of an object]
     order fn what_is_held_from_outside_lives_on(w) {
         let (me, root) = (w.first, w.root);
         let job = w.gives(me, create_job(w.job))?;
@@ -176,7 +178,7 @@ rows! { Jobs:
         w.gives(me, open(root, b"again"))?;
     }
 
-    /// The root job ends with its manager. [Zircon: the root job is not killed by its own]
+    /// The root job ends with its manager. [docs/semantics.md, kill]
     refusal fn the_root_job_cannot_be_killed(w) {
         let (me, job, koid) = (w.first, w.job, w.root_job);
         w.refused_as(me, kill(job), CallError::RootJob { koid })?;
@@ -213,7 +215,7 @@ rows! { Jobs:
         w.refused(me, create_job(job), Dying)?;
     }
 
-    /// Whoever is no guest makes no calls. [Zircon: calls are a process's]
+    /// Whoever is no guest makes no calls. [docs/semantics.md: who asks]
     refusal fn whoever_is_no_guest_makes_no_calls(w) {
         let me = w.first;
         let directory = w.directory(me)?;
@@ -223,7 +225,7 @@ rows! { Jobs:
         }
     }
 
-    /// Closing the handle to a guest does not end it. [Zircon: a running process keeps itself]
+    /// Closing the handle to a guest does not end it. [docs/semantics.md, kill]
     order fn closing_its_handle_ends_no_guest(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -232,7 +234,8 @@ rows! { Jobs:
         same(w.killed(), Vec::new())?;
     }
 
-    /// Closing the handle to a job does not end what is in it. [NT: without JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE]
+    /// Closing the handle to a job does not end what is in it.
+    /// [NT CreateJobObject: without JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE]
     order fn closing_its_handle_ends_no_job(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -241,7 +244,7 @@ rows! { Jobs:
         w.directory(guest.process)?;
     }
 
-    /// A guest can make jobs and guests itself, with what it was given. [Zircon: by a job handle]
+    /// A guest can make jobs and guests itself, with what it was given. [Zircon zx_process_create: by a job handle]
     refusal fn a_guest_makes_guests_by_a_job_handle(w) {
         let guest = w.guest()?;
         let there = w.share(w.job, guest)?;

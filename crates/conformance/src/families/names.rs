@@ -17,7 +17,7 @@ rows! { Names:
         same(w.koid(me, opened)?, w.koid(me, handle)?)?;
     }
 
-    /// What has no such name is not found. [NT STATUS_OBJECT_NAME_NOT_FOUND]
+    /// What has no such name is not found. [NT NtOpenDirectoryObject: STATUS_OBJECT_NAME_NOT_FOUND]
     refusal fn what_has_no_name_is_not_found(w) {
         let (me, root) = (w.first, w.root);
         let directory = w.koid(me, root)?;
@@ -27,7 +27,8 @@ rows! { Names:
         }
     }
 
-    /// A name grants at most what it was linked with. [NT: the object's security descriptor]
+    /// A name grants at most what it was linked with.
+    /// [NT InitializeObjectAttributes: the object's security descriptor]
     refusal fn a_name_grants_what_it_was_linked_with(w) {
         let (me, root) = (w.first, w.root);
         let handle = w.directory(me)?;
@@ -41,7 +42,7 @@ rows! { Names:
         }
     }
 
-    /// Opening gives exactly the rights that were asked for. [NT: DesiredAccess]
+    /// Opening gives exactly the rights that were asked for. [NT NtOpenDirectoryObject: DesiredAccess]
     plain fn opening_gives_the_rights_asked_for(w) {
         let (me, root) = (w.first, w.root);
         let _held = w.named(me, root, b"object")?;
@@ -75,7 +76,8 @@ rows! { Names:
         same(w.names(me, root)?.as_str(), "object")?;
     }
 
-    /// A name that is taken is refused, and the refusal says by what. [NT STATUS_OBJECT_NAME_COLLISION; Linux link(2)]
+    /// A name that is taken is refused, and the refusal says by what.
+    /// [NT STATUS_OBJECT_NAME_COLLISION; Linux link(2)]
     refusal fn a_taken_name_is_refused(w) {
         let (me, root) = (w.first, w.root);
         let held = w.named(me, root, b"object")?;
@@ -97,7 +99,8 @@ rows! { Names:
         w.done(me, link(inner, b"object", held))?;
     }
 
-    /// Names are bytes: case and encoding make a difference. [NT: OBJ_CASE_INSENSITIVE is asked for; Linux: bytes]
+    /// Names are bytes: case and encoding make a difference.
+    /// [NT InitializeObjectAttributes: OBJ_CASE_INSENSITIVE is asked for; Linux path_resolution(7)]
     plain fn names_are_bytes(w) {
         let (me, root) = (w.first, w.root);
         for name in [&b"a"[..], b"A", b"\xc3\xa4", b"a\xcc\x88", b"\xff\xfe", b" ", b"...", b"\\", b"\x01"] {
@@ -108,7 +111,7 @@ rows! { Names:
         same(w.list(me, root)?.len(), 9)?;
     }
 
-    /// A name has 1 to 255 bytes. [Linux: NAME_MAX, ENAMETOOLONG]
+    /// A name has 1 to 255 bytes. [Linux path_resolution(7): NAME_MAX, ENAMETOOLONG]
     refusal fn a_name_has_up_to_255_bytes(w) {
         let (me, root) = (w.first, w.root);
         let _longest = w.named(me, root, &[b'n'; 255])?;
@@ -119,7 +122,7 @@ rows! { Names:
         w.done(me, link(root, b"n", free))?;
     }
 
-    /// The same name in two directories names two objects. [NT object directories]
+    /// The same name in two directories names two objects. [NT ZwCreateDirectoryObject]
     plain fn directories_are_apart(w) {
         let (me, root) = (w.first, w.root);
         let (one, two) = (w.named(me, root, b"one")?, w.named(me, root, b"two")?);
@@ -141,7 +144,8 @@ rows! { Names:
         same((w.names(me, root)?.as_str(), w.live()), ("", live))?;
     }
 
-    /// A handle in another process keeps the name as well. [NT: the handle count is the system's]
+    /// A handle in another process keeps the name as well.
+    /// [NT ZwMakeTemporaryObject: the handle count is the system's]
     plain fn any_process_keeps_the_name(w) {
         let (me, root) = (w.first, w.root);
         let guest = w.guest()?;
@@ -175,7 +179,8 @@ rows! { Names:
         same(w.koid(me, opened)?, w.koid(me, new)?)?;
     }
 
-    /// A directory that contains names can be unlinked. [Linux rmdir(2): ENOTEMPTY; ours keeps working by its handles]
+    /// A directory that contains names can be unlinked.
+    /// [Linux rmdir(2): ENOTEMPTY; ours keeps working by its handles]
     plain fn a_full_directory_can_be_unlinked(w) {
         let (me, root) = (w.first, w.root);
         let outer = w.named(me, root, b"outer")?;
@@ -244,7 +249,7 @@ rows! { Names:
         w.done(me, link(upper, b"lower", lower))?;
     }
 
-    /// Jobs, guests and symbolic links can be named, too. [NT: every named type]
+    /// Jobs, guests and symbolic links can be named, too. [NT InitializeObjectAttributes: every named type]
     plain fn every_type_can_be_named(w) {
         let (me, root) = (w.first, w.root);
         let job = w.gives(me, create_job(w.job))?;
@@ -259,7 +264,7 @@ rows! { Names:
         }
     }
 
-    /// Another type than the expected one is refused. [NT STATUS_OBJECT_TYPE_MISMATCH]
+    /// Another type than the expected one is refused. [NT ObReferenceObjectByHandle: STATUS_OBJECT_TYPE_MISMATCH]
     refusal fn another_type_is_refused(w) {
         let (me, root) = (w.first, w.root);
         let held = w.named(me, root, b"object")?;
@@ -318,7 +323,8 @@ rows! { Names:
         same(after[0].most, Rights::LOOKUP)?;
     }
 
-    /// Open or create makes what is missing and says so, and opens it the second time. [NT OBJ_OPENIF]
+    /// Open or create makes what is missing and says so, and opens it the second time.
+    /// [NT InitializeObjectAttributes: OBJ_OPENIF]
     order fn open_or_create_makes_once(w) {
         let (me, root) = (w.first, w.root);
         let live = w.live();
@@ -330,7 +336,8 @@ rows! { Names:
         same(w.live(), live + 1)?;
     }
 
-    /// With exclusive a taken name is refused. [NT without OBJ_OPENIF: STATUS_OBJECT_NAME_COLLISION; Linux O_EXCL]
+    /// With exclusive a taken name is refused.
+    /// [NT InitializeObjectAttributes without OBJ_OPENIF: STATUS_OBJECT_NAME_COLLISION; Linux open(2): O_EXCL]
     refusal fn exclusive_refuses_a_taken_name(w) {
         let (me, root) = (w.first, w.root);
         let (one, created) = w.opened(me, create_new(root, b"object", SAME))?;
@@ -339,7 +346,7 @@ rows! { Names:
         w.refused_as(me, create_new(root, b"object", SAME), CallError::NameExists { koid })?;
     }
 
-    /// Open or create opens no other type. [NT STATUS_OBJECT_TYPE_MISMATCH]
+    /// Open or create opens no other type. [NT ObReferenceObjectByHandle: STATUS_OBJECT_TYPE_MISMATCH]
     refusal fn open_or_create_opens_no_other_type(w) {
         let (me, root) = (w.first, w.root);
         let _held = w.named(me, root, b"object")?;
@@ -348,7 +355,8 @@ rows! { Names:
         w.refused(me, call, WrongType)?;
     }
 
-    /// Open or create does not follow a symbolic link: the name is the link's. [Linux O_CREAT with O_NOFOLLOW]
+    /// Open or create does not follow a symbolic link: the name is the link's.
+    /// [Linux open(2): O_CREAT with O_NOFOLLOW]
     refusal fn open_or_create_follows_nothing(w) {
         let (me, root) = (w.first, w.root);
         let _target = w.named(me, root, b"target")?;
@@ -361,7 +369,8 @@ rows! { Names:
         same(w.target(me, opened)?.as_slice(), b"target")?;
     }
 
-    /// What is opened so has no more rights than its name grants. [NT OBJ_OPENIF: access check]
+    /// What is opened so has no more rights than its name grants.
+    /// [NT InitializeObjectAttributes: OBJ_OPENIF opens with an access check]
     refusal fn open_or_create_grants_no_more(w) {
         let (me, root) = (w.first, w.root);
         let handle = w.directory(me)?;
@@ -381,7 +390,7 @@ rows! { Names:
         same(w.rights(me, made)?, Rights::LOOKUP)?;
     }
 
-    /// A name made so is temporary. [NT: temporary without OBJ_PERMANENT]
+    /// A name made so is temporary. [NT InitializeObjectAttributes: temporary without OBJ_PERMANENT]
     refusal fn a_name_made_in_one_step_is_temporary(w) {
         let (me, root) = (w.first, w.root);
         let live = w.live();
@@ -391,7 +400,7 @@ rows! { Names:
         same(w.live(), live)?;
     }
 
-    /// Only a directory has names. [NT: RootDirectory must be a directory object]
+    /// Only a directory has names. [NT InitializeObjectAttributes: RootDirectory is a directory object]
     refusal fn only_a_directory_has_names(w) {
         let (me, job) = (w.first, w.job);
         let target = w.gives(me, symbolic_link(b"a"))?;
@@ -403,7 +412,7 @@ rows! { Names:
         }
     }
 
-    /// Many names are each found. [NT: hashed object directories]
+    /// Many names are each found. [NT ZwCreateDirectoryObject]
     plain fn many_names_are_found(w) {
         let (me, root) = (w.first, w.root);
         let mut koids = alloc::vec::Vec::new();

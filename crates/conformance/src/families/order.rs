@@ -32,7 +32,8 @@ rows! { Order:
         w.refused(me, duplicate(gone, only(RESERVED)), BadHandle)?;
     }
 
-    /// Duplicate: the missing right before reserved bits and before too many rights. [Zircon: ACCESS_DENIED]
+    /// Duplicate: the missing right before reserved bits and before too many rights.
+    /// [Zircon zx_handle_duplicate: ZX_ERR_ACCESS_DENIED]
     refusal fn duplicate_looks_at_its_own_right_before_the_asked_ones(w) {
         let (me, weak) = (w.first, powerless(w)?);
         w.refused(me, duplicate(weak, only(RESERVED)), AccessDenied)?;
@@ -55,7 +56,8 @@ rows! { Order:
         w.refused(me, derive(weak, only(RESERVED)), AccessDenied)?;
     }
 
-    /// Transfer: the moved handle is looked at wholly before the receiver's. [Zircon: first error of the array]
+    /// Transfer: the moved handle is looked at wholly before the receiver's.
+    /// [Zircon zx_channel_write_etc: the first failure of the array]
     refusal fn transfer_looks_at_the_moved_handle_first(w) {
         let (me, job, gone, weak) = (w.first, w.job, closed(w)?, powerless(w)?);
         w.refused(me, transfer(gone, job, SAME), BadHandle)?;
@@ -63,7 +65,8 @@ rows! { Order:
         w.refused(me, transfer(weak, job, SAME), AccessDenied)?;
     }
 
-    /// Transfer: the receiver's type before the asked rights, its right before its state. [Zircon: WRONG_TYPE first]
+    /// Transfer: the receiver's type before the asked rights, its right before its state.
+    /// [docs/semantics.md: the order of refusals]
     refusal fn transfer_looks_at_the_receiver_before_the_asked_rights(w) {
         let (me, root) = (w.first, w.root);
         let guest = w.guest()?;
@@ -85,7 +88,8 @@ rows! { Order:
         w.refused(me, transfer(handle, guest.handle, SAME), Dying)?;
     }
 
-    /// A wrong type before missing rights, for every call that has a type. [Zircon: ZX_ERR_WRONG_TYPE before ACCESS_DENIED]
+    /// A wrong type before missing rights, for every call that has a type.
+    /// [Zircon zx_object_get_info: ZX_ERR_WRONG_TYPE before ZX_ERR_ACCESS_DENIED, as listed]
     refusal fn a_wrong_type_before_missing_rights(w) {
         let (me, job) = (w.first, w.job);
         let weak = w.weaker(me, job, Rights::NONE)?;
@@ -103,7 +107,7 @@ rows! { Order:
         }
     }
 
-    /// A wrong type before a bad name, path or bit. [NT: STATUS_OBJECT_TYPE_MISMATCH of the root directory first]
+    /// A wrong type before a bad name, path or bit. [docs/semantics.md: the order of refusals]
     refusal fn a_wrong_type_before_a_bad_argument(w) {
         let (me, job) = (w.first, w.job);
         let fresh = w.directory(me)?;
@@ -119,7 +123,8 @@ rows! { Order:
         }
     }
 
-    /// Missing rights before a bad name or path. [Zircon: ACCESS_DENIED before INVALID_ARGS where both are due]
+    /// Missing rights before a bad name or path.
+    /// [Zircon zx_object_get_info: ZX_ERR_ACCESS_DENIED before ZX_ERR_INVALID_ARGS, as listed]
     refusal fn missing_rights_before_a_bad_name(w) {
         let (me, weak) = (w.first, powerless(w)?);
         let fresh = w.directory(me)?;
@@ -169,7 +174,7 @@ rows! { Order:
         w.refused(me, link(root, b"", weak), AccessDenied)?;
     }
 
-    /// Link: a name that is none before what has a name. [NT: STATUS_OBJECT_NAME_INVALID before a collision]
+    /// Link: a name that is none before what has a name. [docs/semantics.md: the order of refusals]
     refusal fn link_looks_at_the_name_before_the_state(w) {
         let (me, root) = (w.first, w.root);
         let held = w.named(me, root, b"there")?;
@@ -200,14 +205,14 @@ rows! { Order:
         w.refused(me, rename(root, b"missing", b"there"), NotFound)?;
     }
 
-    /// Open: a path that is none and a reserved bit before what there is. [NT: STATUS_OBJECT_PATH_SYNTAX_BAD]
+    /// Open: a path that is none and a reserved bit before what there is. [docs/semantics.md: the order of refusals]
     refusal fn open_looks_at_its_arguments_before_the_path(w) {
         let (me, root) = (w.first, w.root);
         w.refused(me, open(root, b"missing//"), BadArgument)?;
         w.refused(me, open_with(root, b"missing", only(RESERVED)), BadArgument)?;
     }
 
-    /// Open: the type before the rights. [NT: STATUS_OBJECT_TYPE_MISMATCH before STATUS_ACCESS_DENIED]
+    /// Open: the type before the rights. [docs/semantics.md: the order of refusals]
     refusal fn open_looks_at_the_type_before_the_rights(w) {
         let (me, root) = (w.first, w.root);
         let held = w.directory(me)?;
@@ -219,7 +224,8 @@ rows! { Order:
         w.refused(me, open_with(root, b"weak", rights), AccessDenied)?;
     }
 
-    /// Open or create: with exclusive a taken name before its type. [NT STATUS_OBJECT_NAME_COLLISION]
+    /// Open or create: with exclusive a taken name before its type.
+    /// [NT InitializeObjectAttributes: STATUS_OBJECT_NAME_COLLISION]
     refusal fn exclusive_reports_the_name_before_the_type(w) {
         let (me, root) = (w.first, w.root);
         let _held = w.linked(me, root, b"there", b"a")?;
@@ -277,7 +283,8 @@ rows! { Order:
         w.info(me, held)?;
     }
 
-    /// Whoever is ended gets that for everything, whatever else is wrong. [Zircon: a killed process makes no calls]
+    /// Whoever is ended gets that for everything, whatever else is wrong.
+    /// [Zircon zx_task_kill: most operations no longer succeed]
     refusal fn the_callers_end_before_everything(w) {
         let me = w.first;
         let guest = w.guest()?;

@@ -10,7 +10,7 @@ use kobj_abi::{ObjectType, Operation, Rights};
 use kobj_core::CallError;
 
 rows! { Paths:
-    /// A path leads through directories. [NT: \a\b\c; Linux path_resolution(7)]
+    /// A path leads through directories. [Linux path_resolution(7)]
     plain fn a_path_leads_through_directories(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;
@@ -24,7 +24,7 @@ rows! { Paths:
         same(w.koid(me, opened)?, w.koid(me, c)?)?;
     }
 
-    /// A name that is missing on the way is not found, and the refusal says where. [NT STATUS_OBJECT_PATH_NOT_FOUND]
+    /// A name that is missing on the way is not found, and the refusal says where. [Linux path_resolution(7): ENOENT]
     refusal fn a_missing_name_on_the_way_is_not_found(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;
@@ -81,7 +81,8 @@ rows! { Paths:
         same(w.rights(me, opened)?, w.rights(me, b)?)?;
     }
 
-    /// A path neither begins nor ends with a separator, nor has two in a row. [NT STATUS_OBJECT_PATH_SYNTAX_BAD]
+    /// A path neither begins nor ends with a separator, nor has two in a row.
+    /// [Linux path_resolution(7) takes them; ours does not]
     refusal fn a_path_has_one_separator_between_names(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;
@@ -91,7 +92,7 @@ rows! { Paths:
         }
     }
 
-    /// A path has no dots: it leads down. [NT has none either; Linux openat2(2): RESOLVE_BENEATH allows some]
+    /// A path has no dots: it leads down. [Linux openat2(2): RESOLVE_BENEATH allows some; ours none]
     refusal fn a_path_has_no_dots(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;
@@ -101,7 +102,8 @@ rows! { Paths:
         }
     }
 
-    /// A path has up to 4096 bytes, each name up to 255, and no NUL. [Linux: PATH_MAX, ENAMETOOLONG]
+    /// A path has up to 4096 bytes, each name up to 255, and no NUL.
+    /// [Linux path_resolution(7): PATH_MAX, ENAMETOOLONG]
     refusal fn a_path_has_up_to_4096_bytes(w) {
         let (me, root) = (w.first, w.root);
         let directory = w.koid(me, root)?;
@@ -117,7 +119,7 @@ rows! { Paths:
         w.refused(me, open(root, b"a/b\0"), BadArgument)?;
     }
 
-    /// A symbolic link at the end is followed if that is asked for. [NT OBJ_OPENLINK; Linux O_NOFOLLOW]
+    /// A symbolic link at the end is followed if that is asked for. [Linux open(2): O_NOFOLLOW]
     plain fn a_link_at_the_end_is_followed_on_request(w) {
         let (me, root) = (w.first, w.root);
         let target = w.named(me, root, b"target")?;
@@ -140,7 +142,7 @@ rows! { Paths:
         }
     }
 
-    /// A link leads on from the directory in which it stands. [Linux symlink(7): relative to its directory]
+    /// A link leads on from the directory in which it stands. [Linux path_resolution(7): relative to its directory]
     plain fn a_link_leads_on_from_its_directory(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;
@@ -151,7 +153,7 @@ rows! { Paths:
         same(w.koid(me, opened)?, w.koid(me, inner)?)?;
     }
 
-    /// A link can lead up and down again, and to a directory itself. [Linux symlink(7): ..]
+    /// A link can lead up and down again, and to a directory itself. [Linux path_resolution(7): ..]
     plain fn a_link_can_lead_up(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;
@@ -185,7 +187,7 @@ rows! { Paths:
         w.refused(me, open(a, b"around"), BadArgument)?;
     }
 
-    /// A link to itself is refused. [Linux: ELOOP]
+    /// A link to itself is refused. [Linux path_resolution(7): ELOOP]
     refusal fn a_link_to_itself_is_refused(w) {
         let (me, root) = (w.first, w.root);
         let _held = w.linked(me, root, b"link", b"link")?;
@@ -195,7 +197,7 @@ rows! { Paths:
         w.gives(me, open_link(root, b"link"))?;
     }
 
-    /// Links that lead to each other are refused. [Linux: ELOOP]
+    /// Links that lead to each other are refused. [Linux path_resolution(7): ELOOP]
     refusal fn links_to_each_other_are_refused(w) {
         let (me, root) = (w.first, w.root);
         let (_one, _two) = (w.linked(me, root, b"one", b"two")?, w.linked(me, root, b"two", b"one")?);
@@ -203,7 +205,7 @@ rows! { Paths:
         w.refused(me, open(root, b"two"), LinkLoop)?;
     }
 
-    /// 32 links are followed, not 33. [Linux path_resolution(7): 40; NT: 64 reparses]
+    /// 32 links are followed, not 33. [Linux path_resolution(7): 40]
     refusal fn no_more_than_32_links_are_followed(w) {
         let (me, root) = (w.first, w.root);
         let target = w.named(me, root, b"link-0")?;
@@ -217,7 +219,7 @@ rows! { Paths:
         w.refused(me, open(root, b"link-33"), LinkLoop)?;
     }
 
-    /// A link that leads nowhere is not found. [Linux: ENOENT for a dangling link]
+    /// A link that leads nowhere is not found. [Linux path_resolution(7): ENOENT for a dangling link]
     refusal fn a_link_that_leads_nowhere_is_not_found(w) {
         let (me, root) = (w.first, w.root);
         let _held = w.linked(me, root, b"link", b"missing")?;
@@ -227,7 +229,7 @@ rows! { Paths:
         w.gives(me, open(root, b"link"))?;
     }
 
-    /// A link gives no way through a directory that grants no LOOKUP. [Linux: EACCES]
+    /// A link gives no way through a directory that grants no LOOKUP. [Linux path_resolution(7): EACCES]
     refusal fn a_link_gives_no_way_through_the_dark(w) {
         let (me, root) = (w.first, w.root);
         let dark = w.directory(me)?;
@@ -251,7 +253,7 @@ rows! { Paths:
         w.refused(me, read_link(itself), AccessDenied)?;
     }
 
-    /// The expected type is that of what a link leads to. [NT STATUS_OBJECT_TYPE_MISMATCH]
+    /// The expected type is that of what a link leads to. [NT ObReferenceObjectByHandle: STATUS_OBJECT_TYPE_MISMATCH]
     refusal fn the_expected_type_is_the_targets(w) {
         let (me, root) = (w.first, w.root);
         let _target = w.named(me, root, b"target")?;
@@ -294,7 +296,8 @@ rows! { Paths:
         w.gives(me, open(a, b"b"))?;
     }
 
-    /// Up from a directory that has no name any more there is nothing. [Linux: a removed directory has no parent]
+    /// Up from a directory that has no name any more there is nothing.
+    /// [Linux rmdir(2): a removed directory has no parent]
     refusal fn up_from_the_nameless_there_is_nothing(w) {
         let (me, root) = (w.first, w.root);
         let a = w.named(me, root, b"a")?;

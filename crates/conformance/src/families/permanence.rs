@@ -8,7 +8,7 @@ use kobj_abi::{ObjectType, Operation, Rights};
 use kobj_core::CallError;
 
 rows! { Permanence:
-    /// A permanent name keeps its object without a handle. [NT OBJ_PERMANENT]
+    /// A permanent name keeps its object without a handle. [NT InitializeObjectAttributes: OBJ_PERMANENT]
     plain fn a_permanent_name_keeps_its_object(w) {
         let (me, root) = (w.first, w.root);
         let handle = w.directory(me)?;
@@ -21,7 +21,8 @@ rows! { Permanence:
         same(w.koid(me, opened)?, koid)?;
     }
 
-    /// What is in a permanent directory is not permanent itself. [NT: each object by itself]
+    /// What is in a permanent directory is not permanent itself.
+    /// [NT InitializeObjectAttributes: OBJ_PERMANENT of each object by itself]
     refusal fn permanence_is_not_handed_down(w) {
         let (me, root) = (w.first, w.root);
         let outer = w.directory(me)?;
@@ -31,7 +32,7 @@ rows! { Permanence:
         w.refused(me, open(outer, b"inner"), NotFound)?;
     }
 
-    /// A permanent name needs MANAGE, a temporary one does not. [NT SeCreatePermanentPrivilege]
+    /// A permanent name needs MANAGE, a temporary one does not. [docs/semantics.md, link]
     refusal fn a_permanent_name_needs_manage(w) {
         let (me, root) = (w.first, w.root);
         let full = w.directory(me)?;
@@ -43,7 +44,8 @@ rows! { Permanence:
         w.refused(me, permanent(weak, true), AccessDenied)?;
     }
 
-    /// Unlinking takes a permanent name, and what nothing else keeps is destroyed. [NT ZwMakeTemporaryObject, then close]
+    /// Unlinking takes a permanent name, and what nothing else keeps is destroyed.
+    /// [NT ZwMakeTemporaryObject, then close]
     order fn unlinking_ends_what_only_the_name_kept(w) {
         let (me, root) = (w.first, w.root);
         let live = w.live();
@@ -79,7 +81,7 @@ rows! { Permanence:
         same(w.live(), live)?;
     }
 
-    /// Made permanent, it stays without a handle. [NT NtMakePermanentObject]
+    /// Made permanent, it stays without a handle. [NT ZwMakeTemporaryObject: the other way round]
     order fn made_permanent_it_stays(w) {
         let (me, root) = (w.first, w.root);
         let handle = w.named(me, root, b"object")?;
@@ -132,7 +134,7 @@ rows! { Permanence:
         w.gives(me, open(root, b"new"))?;
     }
 
-    /// Opening and closing what is permanent does not end it. [NT OBJ_PERMANENT]
+    /// Opening and closing what is permanent does not end it. [NT InitializeObjectAttributes: OBJ_PERMANENT]
     order fn what_is_permanent_outlives_its_openers(w) {
         let (me, root) = (w.first, w.root);
         let handle = w.directory(me)?;
@@ -148,7 +150,7 @@ rows! { Permanence:
         same(entry.object_type, ObjectType::Directory.number())?;
     }
 
-    /// A permanent name outlives the process that gave it. [NT OBJ_PERMANENT]
+    /// A permanent name outlives the process that gave it. [NT InitializeObjectAttributes: OBJ_PERMANENT]
     order fn a_permanent_name_outlives_its_process(w) {
         let me = w.first;
         let guest = w.guest()?;

@@ -9,7 +9,8 @@ use kobj_abi::Rights;
 use kobj_core::BadHandlePolicy::{Error, Kill, Trace};
 
 rows! { Policies:
-    /// Without a policy a bad handle is refused and no more. [Zircon ZX_POL_BAD_HANDLE: ZX_POL_ACTION_ALLOW]
+    /// Without a policy a bad handle is refused and no more.
+    /// [Zircon zx_job_set_policy: ZX_POL_BAD_HANDLE, ZX_POL_ACTION_ALLOW]
     refusal fn a_bad_handle_is_an_error(w) {
         let guest = w.guest()?;
         w.refused(guest.process, close(made_up(7)), BadHandle)?;
@@ -17,7 +18,7 @@ rows! { Policies:
         w.directory(guest.process)?;
     }
 
-    /// The embedder can be told of each. [Zircon ZX_POL_ACTION_ALLOW_EXCEPTION]
+    /// The embedder can be told of each. [Zircon zx_job_set_policy: ZX_POL_ACTION_ALLOW_EXCEPTION]
     refusal fn a_bad_handle_can_be_told(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -29,7 +30,7 @@ rows! { Policies:
         w.directory(guest.process)?;
     }
 
-    /// Or the guest is ended. [Zircon ZX_POL_ACTION_KILL; NT ProcessStrictHandleCheckPolicy]
+    /// Or the guest is ended. [Zircon zx_job_set_policy: ZX_POL_ACTION_KILL; NT SetProcessMitigationPolicy]
     refusal fn a_bad_handle_can_end_its_guest(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -53,7 +54,8 @@ rows! { Policies:
         same(w.bad_handles().len(), 1)?;
     }
 
-    /// An inner job that says nothing has the outer one's policy; what it says itself counts. [Zircon: combined]
+    /// An inner job that says nothing has the outer one's policy; what it says itself counts.
+    /// [Zircon zx_job_set_policy: combined with the parent's]
     refusal fn the_innermost_that_says_something_counts(w) {
         let me = w.first;
         let outer = w.gives(me, create_job(w.job))?;
@@ -67,7 +69,7 @@ rows! { Policies:
         same(w.bad_handles().len(), 0)?;
     }
 
-    /// A job next door is not concerned. [Zircon: a job's own processes]
+    /// A job next door is not concerned. [Zircon zx_job_set_policy: a process under this job]
     refusal fn a_job_next_door_is_not_concerned(w) {
         let me = w.first;
         let (one, two) = (w.gives(me, create_job(w.job))?, w.gives(me, create_job(w.job))?);
@@ -78,7 +80,8 @@ rows! { Policies:
         same(w.bad_handles().len(), 0)?;
     }
 
-    /// A wrong type and a missing right are no bad handle. [Zircon: ZX_POL_WRONG_OBJECT is another condition]
+    /// A wrong type and a missing right are no bad handle.
+    /// [Zircon zx_job_set_policy: ZX_POL_WRONG_OBJECT is another condition]
     refusal fn other_refusals_are_no_bad_handle(w) {
         let me = w.first;
         let guest = w.guest()?;

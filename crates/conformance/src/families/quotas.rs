@@ -10,7 +10,7 @@ use kobj_core::{CallError, Resource};
 const DIRECTORIES: Resource = Resource::ObjectsOf(ObjectType::Directory.number());
 
 rows! { Quotas:
-    /// A process has as many handles as its limit says, and not one more. [Linux RLIMIT_NOFILE: EMFILE]
+    /// A process has as many handles as its limit says, and not one more. [Linux setrlimit(2): RLIMIT_NOFILE, EMFILE]
     refusal fn not_one_handle_more(w) {
         let guest = w.guest()?;
         let (p, koid) = (guest.process, guest.process);
@@ -23,7 +23,7 @@ rows! { Quotas:
         same(w.handles(p), 3)?;
     }
 
-    /// What is closed can be had again. [Linux RLIMIT_NOFILE]
+    /// What is closed can be had again. [Linux setrlimit(2): RLIMIT_NOFILE]
     order fn what_is_closed_can_be_had_again(w) {
         let guest = w.guest()?;
         let p = guest.process;
@@ -35,7 +35,7 @@ rows! { Quotas:
         }
     }
 
-    /// Every call that gives a handle is refused at the limit. [Linux: EMFILE of each]
+    /// Every call that gives a handle is refused at the limit. [Linux setrlimit(2): EMFILE of each]
     refusal fn every_call_that_gives_a_handle_is_refused(w) {
         let (me, root) = (w.first, w.root);
         let guest = w.guest()?;
@@ -124,7 +124,7 @@ rows! { Quotas:
         }
     }
 
-    /// A job's limit holds for all its processes together. [NT job limits; Linux pids.max of a cgroup]
+    /// A job's limit holds for all its processes together. [NT SetInformationJobObject: limits of all its processes]
     refusal fn a_jobs_limit_holds_for_all_in_it(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -141,7 +141,8 @@ rows! { Quotas:
         w.directory(two.process)?;
     }
 
-    /// An outer job's limit holds for the inner ones; the inner one's own is looked at first. [Linux: every level]
+    /// An outer job's limit holds for the inner ones; the inner one's own is looked at first.
+    /// [NT nested jobs: every limit in the chain]
     refusal fn an_outer_limit_holds_within(w) {
         let me = w.first;
         let outer = w.gives(me, create_job(w.job))?;
@@ -158,7 +159,7 @@ rows! { Quotas:
         w.refused_as(guest.process, DIRECTORY, error)?;
     }
 
-    /// A job next door is not charged. [Linux: siblings are apart]
+    /// A job next door is not charged. [NT nested jobs: siblings are apart]
     plain fn a_job_next_door_is_not_charged(w) {
         let me = w.first;
         let (one, two) = (w.gives(me, create_job(w.job))?, w.gives(me, create_job(w.job))?);
@@ -169,7 +170,7 @@ rows! { Quotas:
         w.directory(in_two.process)?;
     }
 
-    /// A type's limit holds for that type alone. [NT: none; docs/semantics.md]
+    /// A type's limit holds for that type alone. [docs/semantics.md, set_quota]
     refusal fn a_types_limit_is_that_types(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -197,7 +198,7 @@ rows! { Quotas:
         w.directory(guest.process)?;
     }
 
-    /// Refused for the handle, no object was made: the object's charge is back. [all or nothing]
+    /// Refused for the handle, no object was made: the object's charge is back. [docs/semantics.md: all or nothing]
     refusal fn refused_for_the_handle_no_object_is_made(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -212,7 +213,7 @@ rows! { Quotas:
         w.directory(guest.process)?;
     }
 
-    /// Refused for the object, no handle was made: the handle's charge is back. [all or nothing]
+    /// Refused for the object, no handle was made: the handle's charge is back. [docs/semantics.md: all or nothing]
     refusal fn refused_for_the_object_no_handle_is_made(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -226,7 +227,7 @@ rows! { Quotas:
         w.gives(guest.process, symbolic_link(b"a"))?;
     }
 
-    /// Open or create that is refused leaves no name. [all or nothing]
+    /// Open or create that is refused leaves no name. [docs/semantics.md: all or nothing]
     refusal fn open_or_create_refused_leaves_no_name(w) {
         let (me, root) = (w.first, w.root);
         let job = w.gives(me, create_job(w.job))?;
@@ -307,7 +308,8 @@ rows! { Quotas:
         w.directory(without.process)?;
     }
 
-    /// Jobs and guests count as objects of the job that they are made in. [Linux pids.max; NT ActiveProcessLimit]
+    /// Jobs and guests count as objects of the job that they are made in.
+    /// [NT SetInformationJobObject: ActiveProcessLimit]
     refusal fn jobs_and_guests_count(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -320,7 +322,7 @@ rows! { Quotas:
         w.refused(me, create_job(job), Quota)?;
     }
 
-    /// Bytes are limited, too, and are given back exactly. [Linux memory.max]
+    /// Bytes are limited, too, and are given back exactly. [NT SetInformationJobObject: JobMemoryLimit]
     refusal fn bytes_are_limited(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -345,7 +347,8 @@ rows! { Quotas:
         holds(false, "the bytes came to an end")?;
     }
 
-    /// What is full stays full whatever is tried, and works as before with one more. [all or nothing]
+    /// What is full stays full whatever is tried, and works as before with one more.
+    /// [docs/semantics.md: all or nothing]
     refusal fn refusals_use_nothing_up(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;

@@ -13,14 +13,15 @@ use kobj_core::{CallError, Resource};
 const GIBIBYTE: u64 = 1 << 30;
 
 rows! { Sections:
-    /// A section has at least a byte. [NT STATUS_INVALID_PARAMETER_4; Zircon zx_vmo_create takes 0]
+    /// A section has at least a byte. [Zircon zx_vmo_create takes 0; ours does not]
     refusal fn a_section_has_a_byte(w) {
         let me = w.first;
         w.no_section(me, 0, BadArgument)?;
         w.section(me, 1)?;
     }
 
-    /// Larger than what there is: refused before anything is taken. [Linux: a memfd takes any size, and the OOM killer comes]
+    /// Larger than what there is: refused before anything is taken.
+    /// [Linux memfd_create(2) takes any size, and the OOM killer comes]
     refusal fn larger_than_memory_is_refused(w) {
         let me = w.first;
         for size_bytes in [GIBIBYTE, 1 << 50, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
@@ -42,7 +43,7 @@ rows! { Sections:
         }
     }
 
-    /// What one view writes another one reads. [NT NtMapViewOfSection; Linux MAP_SHARED]
+    /// What one view writes another one reads. [NT ZwMapViewOfSection; Linux mmap(2): MAP_SHARED]
     plain fn views_share_their_bytes(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -53,7 +54,7 @@ rows! { Sections:
         same(w.read(&two, 40, 1), Ok(Vec::from([0])))?;
     }
 
-    /// Another process sees the same bytes. [NT sections are shared by handle]
+    /// Another process sees the same bytes. [NT ZwCreateSection: shared by handle]
     plain fn processes_share_their_bytes(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -64,7 +65,7 @@ rows! { Sections:
         same(w.read(&mine, 0, 5), Ok(b"hello".to_vec()))?;
     }
 
-    /// A part is within the section and not empty. [NT STATUS_INVALID_VIEW_SIZE; Zircon ZX_ERR_OUT_OF_RANGE]
+    /// A part is within the section and not empty. [NT ZwMapViewOfSection; Zircon zx_vmar_map: ZX_ERR_OUT_OF_RANGE]
     refusal fn a_part_is_within_the_section(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -80,7 +81,7 @@ rows! { Sections:
         w.map(me, section, (99, 1), Read)?;
     }
 
-    /// A view begins where its part does. [NT NtMapViewOfSection: SectionOffset]
+    /// A view begins where its part does. [NT ZwMapViewOfSection: SectionOffset]
     plain fn a_view_begins_where_its_part_does(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -90,7 +91,7 @@ rows! { Sections:
         same(w.read(&whole, 9, 7), Ok(b"\0abcde\0".to_vec()))?;
     }
 
-    /// Nothing is read or written past a view's end, though the section goes on. [Linux: SIGSEGV or SIGBUS]
+    /// Nothing is read or written past a view's end, though the section goes on. [Linux mmap(2): SIGSEGV or SIGBUS]
     refusal fn nothing_is_touched_past_the_view(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -104,7 +105,8 @@ rows! { Sections:
         same(w.read(&whole, 0, 100), Ok(alloc::vec![0; 100]))?;
     }
 
-    /// What is mapped to be read is not written. [NT PAGE_READONLY; Zircon ZX_VM_PERM_READ]
+    /// What is mapped to be read is not written.
+    /// [NT ZwMapViewOfSection: PAGE_READONLY; Zircon zx_vmar_map: ZX_VM_PERM_READ]
     refusal fn what_is_mapped_to_be_read_is_not_written(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -113,7 +115,8 @@ rows! { Sections:
         same(w.read(&view, 0, 1), Ok(Vec::from([0])))?;
     }
 
-    /// A handle without MAP_WRITE maps to be read alone. [NT SECTION_MAP_READ; Zircon ZX_RIGHT_WRITE]
+    /// A handle without MAP_WRITE maps to be read alone.
+    /// [NT ZwCreateSection: SECTION_MAP_READ; Zircon zx_vmar_map: ZX_RIGHT_WRITE]
     refusal fn a_reading_handle_maps_to_be_read(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -125,7 +128,7 @@ rows! { Sections:
         w.unmapped(me, writes, (0, 100), Read, AccessDenied)?;
     }
 
-    /// A view keeps the memory, not the handle. [NT: a view references its section; Linux: a mapping its file]
+    /// A view keeps the memory, not the handle. [Linux mmap(2): a mapping references its file]
     order fn a_view_keeps_the_memory(w) {
         let me = w.first;
         let (live, memories) = (w.live(), w.memories());
@@ -139,7 +142,7 @@ rows! { Sections:
         same((w.live(), w.memories()), (live, memories))?;
     }
 
-    /// The handle keeps the memory when the last view goes, and what was written. [NT sections]
+    /// The handle keeps the memory when the last view goes, and what was written. [NT ZwUnmapViewOfSection]
     order fn a_handle_keeps_the_memory(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -162,7 +165,7 @@ rows! { Sections:
         same(w.read(&other, 0, 1), Ok(Vec::from([0])))?;
     }
 
-    /// A guest's end takes its views. [NT, Linux: the address space goes]
+    /// A guest's end takes its views. [Linux munmap(2): unmapped when the process is terminated]
     refusal fn a_guests_end_takes_its_views(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -175,7 +178,7 @@ rows! { Sections:
         same((w.live(), w.memories()), (live, memories))?;
     }
 
-    /// Another process's view keeps the memory when the maker ends. [NT: the section lives on]
+    /// Another process's view keeps the memory when the maker ends. [NT life cycle of an object]
     order fn a_view_outlives_the_maker(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -190,7 +193,8 @@ rows! { Sections:
         same(w.read(&view, 0, 1), Ok(b"a".to_vec()))?;
     }
 
-    /// A section can be named, opened with fewer rights, and mapped by whoever opened it. [NT OpenFileMapping]
+    /// A section can be named, opened with fewer rights, and mapped by whoever opened it.
+    /// [NT ZwCreateSection: a named section]
     refusal fn a_section_is_opened_by_name(w) {
         let (me, root) = (w.first, w.root);
         let section = w.section(me, 100)?;
@@ -202,7 +206,7 @@ rows! { Sections:
         w.refused(me, open_typed(root, b"section", ObjectType::Directory), WrongType)?;
     }
 
-    /// Only a section is mapped. [NT STATUS_OBJECT_TYPE_MISMATCH; Zircon ZX_ERR_WRONG_TYPE]
+    /// Only a section is mapped. [Zircon zx_vmar_map: ZX_ERR_WRONG_TYPE]
     refusal fn only_a_section_is_mapped(w) {
         let (me, job, root) = (w.first, w.job, w.root);
         w.unmapped(me, job, (0, 1), Read, WrongType)?;
@@ -221,7 +225,8 @@ rows! { Sections:
         w.unmapped(me, weak, (100, 1), ReadWrite, AccessDenied)?;
     }
 
-    /// A revoked handle maps nothing more; what was mapped by it stays. [NT: a view does not need its handle]
+    /// A revoked handle maps nothing more; what was mapped by it stays.
+    /// [Linux mmap(2): closing the descriptor does not unmap]
     order fn a_view_outlives_the_revoke(w) {
         let me = w.first;
         let section = w.section(me, 100)?;
@@ -232,7 +237,7 @@ rows! { Sections:
         same(w.write(&view, 0, b"a"), Ok(()))?;
     }
 
-    /// The size is charged, and given back with the section. [NT: commit charge; Linux memory.max]
+    /// The size is charged, and given back with the section. [NT ZwCreateSection: commit charge]
     refusal fn the_size_is_charged(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -245,7 +250,8 @@ rows! { Sections:
         }
     }
 
-    /// A section counts as an object and its handle as a handle: each can refuse it, and nothing is left. [all or nothing]
+    /// A section counts as an object and its handle as a handle: each can refuse it, and nothing is left.
+    /// [docs/semantics.md: all or nothing]
     refusal fn a_refused_section_leaves_nothing(w) {
         let me = w.first;
         let job = w.gives(me, create_job(w.job))?;
@@ -260,7 +266,8 @@ rows! { Sections:
         w.section(guest.process, 100)?;
     }
 
-    /// A quota before the memory: what is over both is refused for the quota. [docs/semantics.md: the order of refusals]
+    /// A quota before the memory: what is over both is refused for the quota.
+    /// [docs/semantics.md: the order of refusals]
     refusal fn the_quota_before_the_memory(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -279,7 +286,7 @@ rows! { Sections:
         w.unmapped(guest.process, section, (0, 0), Read, Dying)?;
     }
 
-    /// A named section's memory goes with its last handle. [NT: temporary objects]
+    /// A named section's memory goes with its last handle. [NT ZwMakeTemporaryObject]
     order fn a_named_sections_memory_goes(w) {
         let (me, root) = (w.first, w.root);
         let memories = w.memories();

@@ -8,7 +8,8 @@ use kobj_abi::{ObjectType, Rights};
 use kobj_core::Resource;
 
 rows! { Transfer:
-    /// A handle moves: the receiver has it, the sender's value is invalid. [Zircon zx_channel_write: handles are consumed]
+    /// A handle moves: the receiver has it, the sender's value is invalid.
+    /// [Zircon zx_channel_write_etc: the source handle is always closed]
     refusal fn a_handle_moves(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -20,7 +21,7 @@ rows! { Transfer:
         same((info.koid, info.rights), (koid, rights))?;
     }
 
-    /// The value that the receiver has means nothing in the sender's table. [Zircon: handle values are per process]
+    /// The value that the receiver has means nothing in the sender's table. [Zircon handles]
     refusal fn the_receivers_value_is_the_receivers(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -31,7 +32,8 @@ rows! { Transfer:
         w.info(guest.process, there)?;
     }
 
-    /// It moves with the rights that were asked for, and they do not grow again. [Zircon zx_channel_write_etc: rights]
+    /// It moves with the rights that were asked for, and they do not grow again.
+    /// [Zircon zx_channel_write_etc: rights]
     refusal fn it_moves_with_fewer_rights(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -42,7 +44,8 @@ rows! { Transfer:
         w.refused(guest.process, duplicate(there, only(less | Rights::CREATE)), AccessDenied)?;
     }
 
-    /// More rights than the handle has are refused, and the sender keeps it. [Zircon consumes it even then]
+    /// More rights than the handle has are refused, and the sender keeps it.
+    /// [Zircon zx_channel_write_etc closes it even then]
     refusal fn it_does_not_move_with_more_rights(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -68,7 +71,7 @@ rows! { Transfer:
         w.info(one.process, stays)?;
     }
 
-    /// What arrived with TRANSFER can be passed on. [Zircon channels]
+    /// What arrived with TRANSFER can be passed on. [Zircon zx_channel_write_etc]
     plain fn what_arrived_can_be_passed_on(w) {
         let me = w.first;
         let (one, two) = (w.guest()?, w.guest()?);
@@ -80,7 +83,7 @@ rows! { Transfer:
         same(w.koid(two.process, second)?, koid)?;
     }
 
-    /// Moving makes no handle more and destroys nothing. [Zircon: the object is not destroyed while in a channel]
+    /// Moving makes no handle more and destroys nothing. [Zircon handles: an object in a channel is not destroyed]
     plain fn the_last_handle_can_move(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -92,7 +95,7 @@ rows! { Transfer:
         same(w.live(), live - 1)?;
     }
 
-    /// What moved is not inheritable there. [NT DuplicateHandle: bInheritHandle is the caller's to ask]
+    /// What moved is not inheritable there. [NT ZwDuplicateObject: HandleAttributes are the caller's to ask]
     plain fn what_moved_is_not_inheritable(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -102,7 +105,8 @@ rows! { Transfer:
         holds(!w.info(guest.process, there)?.inheritable, "it is not inheritable there")?;
     }
 
-    /// To a process that has ended nothing moves, and the sender keeps it. [Zircon: ZX_ERR_PEER_CLOSED, handle lost]
+    /// To a process that has ended nothing moves, and the sender keeps it.
+    /// [Zircon zx_channel_write_etc: ZX_ERR_PEER_CLOSED, and the handle is lost]
     refusal fn nothing_moves_to_the_dead(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -112,7 +116,7 @@ rows! { Transfer:
         same(w.info(me, handle)?.object_type, ObjectType::Directory.number())?;
     }
 
-    /// Only a process receives. [Zircon: ZX_ERR_WRONG_TYPE]
+    /// Only a process receives. [Zircon zx_channel_write_etc: ZX_ERR_WRONG_TYPE]
     refusal fn only_a_process_receives(w) {
         let me = w.first;
         let (job, handle, directory) = (w.job, w.directory(me)?, w.directory(me)?);
@@ -121,7 +125,7 @@ rows! { Transfer:
         w.info(me, handle)?;
     }
 
-    /// The receiver is charged first: refused, the sender's handle is as it was. [NT: the target's quota]
+    /// The receiver is charged first: refused, the sender's handle is as it was. [docs/semantics.md: who pays]
     refusal fn a_full_receiver_refuses(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -133,7 +137,7 @@ rows! { Transfer:
         same(w.rights(me, handle)?, rights)?;
     }
 
-    /// The sender is charged no longer. [NT: handles are charged to their process]
+    /// The sender is charged no longer. [docs/semantics.md: who pays]
     refusal fn the_sender_is_charged_no_longer(w) {
         let me = w.first;
         let (one, two) = (w.guest()?, w.guest()?);
@@ -146,7 +150,7 @@ rows! { Transfer:
         same(w.handles(me) > 0, true)?;
     }
 
-    /// To oneself: a new value, the old one is invalid. [NT DuplicateHandle with DUPLICATE_CLOSE_SOURCE]
+    /// To oneself: a new value, the old one is invalid. [NT ZwDuplicateObject: DUPLICATE_CLOSE_SOURCE]
     refusal fn to_oneself_gives_a_new_value(w) {
         let guest = w.guest()?;
         let own = w.share(guest.handle, guest)?;
@@ -159,7 +163,7 @@ rows! { Transfer:
         same(w.handles(guest.process), before)?;
     }
 
-    /// The receiver's own handle can move to it. [NT DuplicateHandle of a process handle]
+    /// The receiver's own handle can move to it. [NT ZwDuplicateObject of a process handle]
     refusal fn a_processs_own_handle_can_move_to_it(w) {
         let me = w.first;
         let Guest { handle, process } = w.guest()?;
@@ -169,7 +173,7 @@ rows! { Transfer:
         w.refused(me, info(handle), BadHandle)?;
     }
 
-    /// Refused for the receiver's handle, the moved one stays. [Zircon zx_channel_write consumes it]
+    /// Refused for the receiver's handle, the moved one stays. [Zircon zx_channel_write_etc closes it even then]
     refusal fn a_bad_receiver_leaves_the_handle(w) {
         let me = w.first;
         let guest = w.guest()?;
@@ -179,7 +183,7 @@ rows! { Transfer:
         w.info(me, handle)?;
     }
 
-    /// A handle moves once. [Zircon: a handle written twice is ZX_ERR_BAD_HANDLE]
+    /// A handle moves once. [Zircon zx_channel_write_etc: repeated handles are ZX_ERR_BAD_HANDLE]
     refusal fn a_handle_moves_once(w) {
         let me = w.first;
         let (one, two) = (w.guest()?, w.guest()?);

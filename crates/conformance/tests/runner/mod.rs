@@ -5,6 +5,15 @@ use std::process::ExitCode;
 /// A test by its name.
 pub(crate) type Test = (String, Box<dyn Fn() -> Result<(), String>>);
 
+/// Whether a rule ends with its source in brackets, and `docs/semantics.md` leads to that source or is it.
+pub(crate) fn is_sourced(rule: &str) -> bool {
+    let paper = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/semantics.md");
+    let paper = std::fs::read_to_string(paper).expect("docs/semantics.md can be read");
+    let Some((_, source)) = rule.strip_suffix(']').and_then(|rule| rule.rsplit_once(" [")) else { return false };
+    let mut linked = paper.split("](https://").filter_map(|before| Some(before.rsplit_once('[')?.1));
+    source.contains("docs/semantics.md") || source.contains("seL4") || linked.any(|text| source.contains(text))
+}
+
 /// What of libtest's options `cargo test` and nextest use.
 #[derive(Default)]
 struct Asked {
