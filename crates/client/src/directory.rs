@@ -162,6 +162,7 @@ impl Directory {
     /// # Errors
     /// [`Error::NameExists`], [`Error::AlreadyNamed`], [`Error::BadName`], [`Error::Cycle`], [`Error::TooDeep`],
     /// [`Error::TooManyRights`], [`Error::AccessDenied`], [`Error::NoMemory`].
+    #[track_caller]
     pub fn link<T>(&self, name: impl AsRef<[u8]>, object: &Handle<T>, how: Link) -> Result<(), Error> {
         let Link { most, permanent } = how;
         let name = name.as_ref();
@@ -173,6 +174,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::BadName`], [`Error::AccessDenied`].
+    #[track_caller]
     pub fn unlink(&self, name: impl AsRef<[u8]>) -> Result<(), Error> {
         self.call(Call::Unlink { directory: self.raw(), name: name.as_ref() }).map(drop)
     }
@@ -181,6 +183,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NameExists`], [`Error::BadName`], [`Error::AccessDenied`].
+    #[track_caller]
     pub fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<(), Error> {
         self.call(Call::Rename { directory: self.raw(), from: from.as_ref(), to: to.as_ref() }).map(drop)
     }
@@ -191,6 +194,7 @@ impl Directory {
     /// # Errors
     /// [`Error::NotFound`], [`Error::UnexpectedType`], [`Error::TooManyRights`], [`Error::LinkLoop`], [`Error::AboveStart`],
     /// [`Error::BadPath`], [`Error::AccessDenied`], [`Error::Quota`], [`Error::NoMemory`].
+    #[track_caller]
     pub fn open<T: Typed>(&self, path: impl AsRef<[u8]>, how: Open) -> Result<Handle<T>, Error> {
         let Open { rights, follow } = how;
         let path = path.as_ref();
@@ -204,6 +208,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::NameExists`] if it has to be new; [`Error::UnexpectedType`]; and as [`Directory::open`].
+    #[track_caller]
     pub fn create_directory(&self, name: impl AsRef<[u8]>, how: Create) -> Result<(Self, bool), Error> {
         self.open_or_create(name.as_ref(), What::Directory, how)
     }
@@ -212,6 +217,7 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::create_directory`].
+    #[track_caller]
     pub fn create_symbolic_link(
         &self,
         name: impl AsRef<[u8]>,
@@ -221,6 +227,7 @@ impl Directory {
         self.open_or_create(name.as_ref(), What::SymbolicLink { target: target.as_ref() }, how)
     }
 
+    #[track_caller]
     fn open_or_create<T>(&self, name: &[u8], what: What<'_>, how: Create) -> Result<(Handle<T>, bool), Error> {
         let Create { rights, exclusive } = how;
         match self.call(Call::OpenOrCreate { directory: self.raw(), name, what, rights, exclusive })? {
@@ -242,6 +249,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// [`Error::NotNamed`], [`Error::AccessDenied`], [`Error::Quota`].
+    #[track_caller]
     pub fn set_permanent(&self, permanent: bool) -> Result<(), Error> {
         self.call(Call::SetPermanent { handle: self.raw(), permanent }).map(drop)
     }

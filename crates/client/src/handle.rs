@@ -85,6 +85,7 @@ impl<T> Handle<T> {
         self.raw
     }
 
+    #[track_caller]
     pub(crate) fn call(&self, call: Call<'_>) -> Result<CallAnswer, Error> {
         self.caller.call(call)
     }
@@ -93,6 +94,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// [`Error::BadHandle`] after somebody closed it by its number; [`Error::Dying`] after its process ended.
+    #[track_caller]
     pub fn info(&self) -> Result<HandleInfo, Error> {
         match self.call(Call::HandleInfo { handle: self.raw })? {
             CallAnswer::Info(info) => Ok(info),
@@ -104,6 +106,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// As [`Handle::info`].
+    #[track_caller]
     pub fn rights(&self) -> Result<Rights, Error> {
         Ok(self.info()?.rights)
     }
@@ -112,6 +115,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// As [`Handle::info`].
+    #[track_caller]
     pub fn koid(&self) -> Result<Koid, Error> {
         Ok(self.info()?.koid)
     }
@@ -121,6 +125,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::TooManyRights`], [`Error::Quota`], [`Error::NoMemory`].
+    #[track_caller]
     pub fn duplicate(&self, rights: impl Into<Asked>) -> Result<Self, Error> {
         self.new_handle(Call::Duplicate { handle: self.raw, rights: rights.into().0 })
     }
@@ -129,6 +134,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// As [`Handle::duplicate`]; [`Error::Revoked`] while this one's own is being taken back.
+    #[track_caller]
     pub fn derive(&self, rights: impl Into<Asked>) -> Result<Self, Error> {
         self.new_handle(Call::Derive { handle: self.raw, rights: rights.into().0 })
     }
@@ -138,6 +144,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// [`Error::AccessDenied`].
+    #[track_caller]
     pub fn revoke(&self) -> Result<(), Error> {
         self.call(Call::Revoke { handle: self.raw }).map(drop)?;
         self.caller.inner.settle();
@@ -148,6 +155,7 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// [`Error::TooManyRights`]: then the handle is as it was, and is given back with the error.
+    #[track_caller]
     pub fn replace(mut self, rights: impl Into<Asked>) -> Result<Self, (Self, Error)> {
         match self.call(Call::Replace { handle: self.raw, rights: rights.into().0 }) {
             Ok(CallAnswer::Handle(raw)) => {
@@ -168,6 +176,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::Quota`] of the receiver, [`Error::Dying`]: then nothing has moved, and the handle is
     /// closed by its drop. Use [`Caller::transfer`] to keep it.
+    #[track_caller]
     pub fn transfer(mut self, receiver: &Guest) -> Result<Self, Error> {
         let raw = self.caller.transfer(self.raw, receiver, AskedRights::Same)?;
         self.owned = false;
@@ -178,10 +187,12 @@ impl<T> Handle<T> {
     ///
     /// # Errors
     /// As [`Handle::info`].
+    #[track_caller]
     pub fn set_inheritable(&self, inheritable: bool) -> Result<(), Error> {
         self.call(Call::SetInheritable { handle: self.raw, inheritable }).map(drop)
     }
 
+    #[track_caller]
     fn new_handle(&self, call: Call<'_>) -> Result<Self, Error> {
         Ok(Self::owned(self.caller.clone(), self.caller.handle(call)?))
     }
@@ -201,6 +212,7 @@ impl<T: ObjectType> Handle<T> {
     ///
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::BadHandle`]; [`Error::WrongType`] for a built-in type, whose state is the manager's.
+    #[track_caller]
     pub fn state(&self, needed: Rights) -> Result<State<'_, T>, Error> {
         let held = self.caller.look(self.raw, needed)?;
         if held.state_as::<T::State>().is_none() {
@@ -239,6 +251,7 @@ impl Handle<types::Any> {
     ///
     /// # Errors
     /// [`Error::WrongType`] if the object is of another one; the handle is closed then.
+    #[track_caller]
     pub fn into_typed<T: Typed>(mut self) -> Result<Handle<T>, Error> {
         let info = self.info()?;
         let expected = self.caller.inner.expected::<T>()?;

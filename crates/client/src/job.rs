@@ -8,6 +8,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::TooDeep`] (32 levels), [`Error::Dying`], [`Error::Quota`], [`Error::NoMemory`].
+    #[track_caller]
     pub fn create_job(&self) -> Result<Self, Error> {
         let raw = self.caller().handle(Call::CreateJob { job: self.raw() })?;
         Ok(Handle::owned(self.caller().clone(), raw))
@@ -17,6 +18,7 @@ impl Job {
     ///
     /// # Errors
     /// As [`Job::create_job`].
+    #[track_caller]
     pub fn create_guest(&self) -> Result<Guest, Error> {
         self.guest(false)
     }
@@ -25,10 +27,12 @@ impl Job {
     ///
     /// # Errors
     /// As [`Job::create_job`].
+    #[track_caller]
     pub fn create_guest_inheriting(&self) -> Result<Guest, Error> {
         self.guest(true)
     }
 
+    #[track_caller]
     fn guest(&self, inherit: bool) -> Result<Guest, Error> {
         let caller = self.caller();
         match self.call(Call::CreateGuest { job: self.raw(), inherit })? {
@@ -45,6 +49,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::Dying`], [`Error::NoMemory`].
+    #[track_caller]
     pub fn set_quota(&self, resource: Resource, limit: u64) -> Result<(), Error> {
         self.call(Call::SetQuota { handle: self.raw(), resource, limit }).map(drop)
     }
@@ -54,6 +59,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::Dying`].
+    #[track_caller]
     pub fn set_bad_handle_policy(&self, policy: BadHandlePolicy) -> Result<(), Error> {
         self.call(Call::SetBadHandlePolicy { job: self.raw(), policy }).map(drop)
     }
@@ -63,6 +69,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::ChargedElsewhere`], [`Error::Quota`], [`Error::AccessDenied`], [`Error::Dying`].
+    #[track_caller]
     pub fn recharge<T>(&self, object: &Handle<T>, from: &Self) -> Result<(), Error> {
         self.call(Call::Recharge { handle: object.raw(), from: from.raw(), to: self.raw() }).map(drop)
     }
@@ -72,6 +79,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::AccessDenied`]; [`Error::RootJob`].
+    #[track_caller]
     pub fn kill(&self) -> Result<(), Error> {
         self.call(Call::Kill { handle: self.raw() })?;
         self.caller().inner.settle();

@@ -29,6 +29,7 @@
 //! Nothing here panics, and whatever is refused has changed nothing.
 #![forbid(unsafe_code)]
 
+mod census;
 mod directory;
 mod handle;
 mod job;
@@ -39,6 +40,7 @@ mod process;
 mod section;
 mod symbolic_link;
 
+pub use census::{Census, Left, Tracing};
 pub use directory::{Create, Entries, Entry, Link, Open};
 pub use handle::{Handle, State, Typed, types};
 pub use kobj_abi::section::{Access, ViewError};

@@ -1,5 +1,6 @@
 //! The manager of one program, and what it tells its embedder.
 
+use crate::census::Tracing;
 use crate::handle::Typed;
 use crate::lock::Hosted;
 use crate::platform::{Linux, LinuxView};
@@ -10,8 +11,13 @@ use kobj_abi::{AskedRights, Era, Koid, ObjectType as ObjectTypes, RawHandle, Rig
 use kobj_core::embed::Mapped;
 use kobj_core::image::Time;
 use kobj_core::platform::ViewId;
-use kobj_core::{Call, CallAnswer, Effect, KillReason, Limits, ObjectType, SectionRequest, TypeInfo, TypeKey};
+use kobj_core::{
+    Call, CallAnswer, Counted, CountedHandle, Effect, KillReason, Limits, ObjectType, SectionRequest, TypeInfo, TypeKey,
+};
 use kobj_memory::{Held, RegisterError, Shared, Table};
+use parking_lot::Mutex;
+use std::backtrace::Backtrace;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,6 +35,8 @@ pub(crate) struct Inner {
     manager: kobj_core::embed::Manager<Hosted, Linux>,
     /// The handle table of the program itself.
     table: Shared<Table>,
+    /// Where objects were made, frame by frame, while all of that is noted.
+    backtraces: Option<Mutex<HashMap<Koid, Arc<Backtrace>>>>,
 }
 
 /// A guest that has ended: its handles are closed and its charges returned.
@@ -44,6 +52,7 @@ pub struct Killed {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Builder {
     seed: Option<u64>,
+    tracing: Tracing,
 }
 
 impl Builder {
@@ -54,10 +63,18 @@ impl Builder {
         self
     }
 
+    /// How much is noted of where objects and handles are made.
+    #[must_use]
+    pub const fn tracing(mut self, tracing: Tracing) -> Self {
+        self.tracing = tracing;
+        self
+    }
+
     /// Makes the manager.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
+    #[track_caller]
     pub fn build(self) -> Result<Manager, Error> {
         let now = now();
         // Nobody else gives out koids in the domain of a manager that lives in one process, so any era is its own.
@@ -65,8 +82,10 @@ impl Builder {
         let seed = self.seed.unwrap_or_else(random);
         let limits = Limits { seed, ..Limits::default() };
         let manager = kobj_core::embed::Manager::with_platform(now, era, limits, Linux::default())?;
+        manager.with(|core| core.set_tracing(self.tracing != Tracing::Off));
+        let backtraces = (self.tracing == Tracing::Full).then(Mutex::default);
         let table = manager.table(manager.boot().process)?;
-        Ok(Manager { inner: Arc::new(Inner { manager, table }) })
+        Ok(Manager { inner: Arc::new(Inner { manager, table, backtraces }) })
     }
 }
 
@@ -76,26 +95,53 @@ fn random() -> u64 {
 }
 
 /// Microseconds since 1970.
-fn now() -> Time {
+pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 impl Inner {
+    #[track_caller]
     pub(crate) fn call(&self, process: Koid, call: Call<'_>) -> Result<CallAnswer, Error> {
-        self.manager.call(now(), process, call)
+        let answer = self.manager.call(now(), process, call);
+        if let (true, Ok(CallAnswer::Handle(handle) | CallAnswer::Opened { handle, created: true })) =
+            (matches!(call, Call::Create { .. } | Call::CreateJob { .. } | Call::OpenOrCreate { .. }), &answer)
+        {
+            self.note_frames(process, *handle);
+        }
+        answer
     }
 
+    /// Notes the frames of the caller, unresolved: names are looked up when they are printed.
+    fn note_frames(&self, process: Koid, handle: RawHandle) {
+        let Some(backtraces) = &self.backtraces else { return };
+        if let Ok(CallAnswer::Info(info)) = self.manager.call(now(), process, Call::HandleInfo { handle }) {
+            backtraces.lock().insert(info.koid, Arc::new(Backtrace::force_capture()));
+        }
+    }
+
+    /// The frames in which an object was made; those of objects that are no more are forgotten.
+    pub(crate) fn frames(&self, living: &HashSet<Koid>, koid: Koid) -> Option<Arc<Backtrace>> {
+        let mut backtraces = self.backtraces.as_ref()?.lock();
+        backtraces.retain(|koid, _| living.contains(koid));
+        backtraces.get(&koid).cloned()
+    }
+
+    #[track_caller]
     pub(crate) fn grant(&self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, Error> {
         self.manager.grant(process, object, rights)
     }
 
     #[inline]
+    #[track_caller]
     pub(crate) fn create_section(&self, process: Koid, request: SectionRequest) -> Result<RawHandle, Error> {
-        self.manager.create_section(now(), process, request)
+        let handle = self.manager.create_section(now(), process, request)?;
+        self.note_frames(process, handle);
+        Ok(handle)
     }
 
     #[inline]
+    #[track_caller]
     pub(crate) fn map(
         &self,
         process: Koid,
@@ -111,10 +157,12 @@ impl Inner {
         self.manager.unmap(view);
     }
 
+    #[track_caller]
     pub(crate) fn table(&self, process: Koid) -> Result<Shared<Table>, Error> {
         self.manager.table(process)
     }
 
+    #[track_caller]
     pub(crate) fn look<'a>(
         &'a self,
         process: Koid,
@@ -125,22 +173,43 @@ impl Inner {
         self.manager.lookup(process, table, handle, None, needed)?.hold()
     }
 
+    #[track_caller]
     pub(crate) fn create_own<T: ObjectType>(
         &self,
         process: Koid,
         key: &TypeKey<T>,
         state: T::State,
     ) -> Result<RawHandle, Error> {
-        self.manager.create_own(now(), process, key, state)
+        let handle = self.manager.create_own(now(), process, key, state)?;
+        self.note_frames(process, handle);
+        Ok(handle)
     }
 
     /// The number of the type that a handle is to mean.
+    #[track_caller]
     pub(crate) fn expected<T: Typed>(&self) -> Result<Option<TypeNumber>, Error> {
         let Some(letters) = T::LETTERS else { return Ok(None) };
         let number =
             ObjectTypes::ALL.into_iter().find(|built_in| built_in.letters() == letters).map(ObjectTypes::number);
         let number = number.or_else(|| self.manager.with(|core| core.type_number_of(letters)));
         number.map(Some).ok_or(Error::NotRegistered { letters })
+    }
+
+    pub(crate) fn counted(&self) -> Result<Vec<Counted>, Error> {
+        self.manager.with(|core| core.census()).map_err(|_| Error::NoMemory {})
+    }
+
+    pub(crate) fn handles_of(&self, koid: Koid) -> Result<Vec<CountedHandle>, Error> {
+        self.manager.with(|core| core.handles_of(koid)).map_err(|_| Error::NoMemory {})
+    }
+
+    pub(crate) fn type_name(&self, number: TypeNumber) -> String {
+        let info = self.manager.with(|core| core.type_info(number));
+        info.map_or_else(|| format!("type {}", number.0), |info| info.name.to_owned())
+    }
+
+    pub(crate) fn excuse(&self, koid: Koid) -> Result<(), Error> {
+        self.manager.with(|core| core.excuse(koid)).map_err(|_| Error::NoMemory {})
     }
 
     pub(crate) fn settle(&self) {
@@ -153,6 +222,7 @@ impl Manager {
     ///
     /// # Errors
     /// [`Error::NoMemory`].
+    #[track_caller]
     pub fn embedded() -> Result<Self, Error> {
         Self::builder().build()
     }
@@ -186,6 +256,7 @@ impl Manager {
     ///
     /// # Errors
     /// [`RegisterError`]: its letters are taken or mark what is no object, no number is left, no memory.
+    #[track_caller]
     pub fn register<T: ObjectType>(&self) -> Result<TypeKey<T>, RegisterError> {
         self.inner.manager.register()
     }
@@ -225,6 +296,7 @@ impl Manager {
     ///
     /// # Errors
     /// What disagrees: always a mistake in the manager, never in its use.
+    #[track_caller]
     pub fn audit(&self) -> Result<(), kobj_core::Imbalance> {
         self.inner.manager.with(|core| core.audit())
     }

@@ -27,6 +27,7 @@ impl fmt::Debug for Caller {
 }
 
 impl Caller {
+    #[track_caller]
     pub(crate) fn new(inner: Arc<Inner>, process: Koid) -> Result<Self, Error> {
         let table = inner.table(process)?;
         Ok(Self { inner, process, table })
@@ -37,6 +38,7 @@ impl Caller {
     }
 
     /// Holds what a handle means, if it allows that much.
+    #[track_caller]
     pub(crate) fn look(&self, handle: RawHandle, needed: Rights) -> Result<Held<'_>, Error> {
         self.inner.look(self.process, &self.table, handle, needed)
     }
@@ -46,6 +48,7 @@ impl Caller {
     /// # Errors
     /// [`Error::Refused`] by the type's create hook, [`Error::Quota`], [`Error::NoMemory`], [`Error::Dying`]; the state is
     /// dropped then.
+    #[track_caller]
     pub fn create<T: ObjectType>(&self, key: &TypeKey<T>, state: T::State) -> Result<Handle<T>, Error> {
         Ok(Handle::owned(self.clone(), self.inner.create_own(self.process, key, state)?))
     }
@@ -60,11 +63,13 @@ impl Caller {
     ///
     /// # Errors
     /// [`Error`]; then nothing changed.
+    #[track_caller]
     pub fn call(&self, call: Call<'_>) -> Result<CallAnswer, Error> {
         self.inner.call(self.process, call)
     }
 
     /// A call whose answer is a handle.
+    #[track_caller]
     pub(crate) fn handle(&self, call: Call<'_>) -> Result<RawHandle, Error> {
         match self.call(call)? {
             CallAnswer::Handle(handle) | CallAnswer::Opened { handle, .. } => Ok(handle),
@@ -76,6 +81,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`Error::Quota`], [`Error::NoMemory`], [`Error::Dying`].
+    #[track_caller]
     pub fn create_directory(&self) -> Result<Directory, Error> {
         Ok(Handle::owned(self.clone(), self.handle(Call::Create { what: What::Directory })?))
     }
@@ -85,6 +91,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`Error::BadPath`], and as [`Caller::create_directory`].
+    #[track_caller]
     pub fn create_symbolic_link(&self, target: impl AsRef<[u8]>) -> Result<SymbolicLink, Error> {
         let what = What::SymbolicLink { target: target.as_ref() };
         Ok(Handle::owned(self.clone(), self.handle(Call::Create { what })?))
@@ -94,6 +101,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`Error::BadHandle`], [`Error::WrongType`]: then the number is as it was.
+    #[track_caller]
     pub fn adopt<T: Typed>(&self, raw: RawHandle) -> Result<Handle<T>, Error> {
         let any: Handle<types::Any> = Handle::borrowed(self.clone(), raw);
         let checked = any.into_typed::<T>()?;
@@ -104,6 +112,7 @@ impl Caller {
     ///
     /// # Errors
     /// As [`Handle::transfer`]; then the sender's handle is as it was.
+    #[track_caller]
     pub fn transfer(&self, handle: RawHandle, receiver: &Guest, rights: AskedRights) -> Result<RawHandle, Error> {
         // A move needs a handle of the receiver in the sender's table: the embedder, who has both, gives it for the moment.
         let write = AskedRights::Exactly(Rights::WRITE);
@@ -150,6 +159,7 @@ impl Guest {
     ///
     /// # Errors
     /// None for a guest; the program itself is [`Error::NotAGuest`].
+    #[track_caller]
     pub fn kill(&self) -> Result<(), Error> {
         self.process.kill()
     }
@@ -158,6 +168,7 @@ impl Guest {
     ///
     /// # Errors
     /// [`Error::TooManyRights`], [`Error::Quota`], [`Error::Dying`].
+    #[track_caller]
     pub fn give<T>(&self, handle: &Handle<T>, rights: Rights) -> Result<Handle<T>, Error> {
         handle.duplicate(rights | Rights::TRANSFER)?.transfer(self)?.replace(rights).map_err(|(_, error)| error)
     }
@@ -168,6 +179,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::Dying`], [`Error::NoMemory`].
+    #[track_caller]
     pub fn set_quota(&self, resource: Resource, limit: u64) -> Result<(), Error> {
         self.call(Call::SetQuota { handle: self.raw(), resource, limit }).map(drop)
     }
@@ -176,6 +188,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::AccessDenied`]; [`Error::NotAGuest`] for one of the operating system's.
+    #[track_caller]
     pub fn kill(&self) -> Result<(), Error> {
         self.call(Call::Kill { handle: self.raw() })?;
         self.caller().inner.settle();

@@ -43,6 +43,7 @@ impl Caller {
     /// # Errors
     /// [`Error::EmptySection`], [`Error::Dying`], [`Error::Quota`]; [`Error::NoMemory`] if it is larger than what the system
     /// and the control groups around this process leave, lazy or not; [`Error::TooManyFiles`].
+    #[track_caller]
     pub fn create_section(&self, options: impl Into<SectionOptions>) -> Result<Section, Error> {
         let raw = self.inner.create_section(self.process, options.into().request)?;
         Ok(Handle::owned(self.clone(), raw))
@@ -58,6 +59,7 @@ impl Section {
     /// # Errors
     /// [`Error::AccessDenied`]; [`Error::BadRange`] for what is past the end, or nothing; [`Error::Quota`],
     /// [`Error::NoMemory`], [`Error::TooManyFiles`].
+    #[track_caller]
     pub fn map(&self, part: Range<u64>, access: Access) -> Result<View, Error> {
         let part = Part { offset_bytes: part.start, size_bytes: part.end.saturating_sub(part.start) };
         let caller = self.caller();
@@ -92,6 +94,7 @@ impl View {
     ///
     /// # Errors
     /// [`ViewError::OutOfRange`]; [`ViewError::Unmapped`] after its process ended. Nothing is copied then.
+    #[track_caller]
     pub fn read(&self, offset_bytes: u64, into: &mut [u8]) -> Result<(), ViewError> {
         self.mapped.view.read(offset_bytes, into)
     }
@@ -100,6 +103,7 @@ impl View {
     ///
     /// # Errors
     /// As [`View::read`]; [`ViewError::ReadOnly`].
+    #[track_caller]
     pub fn write(&self, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
         self.mapped.view.write(offset_bytes, from)
     }
@@ -109,6 +113,7 @@ impl View {
     ///
     /// # Errors
     /// [`ViewError::ReadOnly`], [`ViewError::Unmapped`].
+    #[track_caller]
     pub fn words(&self) -> Result<Words<'_>, ViewError> {
         self.mapped.view.0.words()
     }

@@ -7,6 +7,7 @@ impl SymbolicLink {
     ///
     /// # Errors
     /// [`Error::AccessDenied`], [`Error::NoMemory`].
+    #[track_caller]
     pub fn target(&self) -> Result<Vec<u8>, Error> {
         match self.call(Call::ReadLink { handle: self.raw() })? {
             CallAnswer::Target(target) => Ok(target),

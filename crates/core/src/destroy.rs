@@ -198,6 +198,7 @@ impl Core {
         let koid = self.koid_at(place);
         if let (Buried::Freed, Some(koid)) = (self.slab.hand_over_front(), koid) {
             self.index.remove(koid);
+            self.forget_trace(place);
         }
         true
     }

@@ -15,7 +15,9 @@ use crate::guests::Boot;
 use crate::image::Time;
 use crate::manager::{Core, Limits};
 use crate::platform::{Heap, Platform};
+use crate::trace::{How, Trace};
 use crate::user_type::{ObjectType, Refused, TypeKey, run_due_hook};
+use core::panic::Location;
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
 use kobj_memory::{Lock, Locked, Objects, RegisterError, Shared};
 
@@ -62,13 +64,15 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         self.boot
     }
 
-    /// Does what a process asks for by its handles.
+    /// Does what a process asks for by its handles. While tracing is on, the place in the source where this is called is noted.
     ///
     /// # Errors
     /// [`CallError`]; then nothing changed.
+    #[track_caller]
     pub fn call(&self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
+        let place = Location::caller();
         loop {
-            let answer = self.with(|core| core.call(now, process, call));
+            let answer = self.with(|core| core.call_at(now, process, call, place));
             // Others have their turn between two pieces.
             if answer != Ok(CallAnswer::GoOn) {
                 return answer;
@@ -88,6 +92,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     ///
     /// # Errors
     /// [`CallError`]; [`CallError::Refused`] by the type's create hook. Nothing changed, and the state is dropped.
+    #[track_caller]
     pub fn create_own<T: ObjectType>(
         &self,
         now: Time,
@@ -96,7 +101,12 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         state: T::State,
     ) -> Result<RawHandle, CallError> {
         T::create(&state).map_err(|Refused| CallError::Refused { number: key.number() })?;
-        self.with(|core| core.create_own(now, process, key, state))
+        let place = Location::caller();
+        self.with(|core| {
+            let made = core.create_own(now, process, key, state)?;
+            core.note(process, made, Trace { place, at: now, how: How::Created });
+            Ok(made)
+        })
     }
 
     /// Gives a guest a handle to any object: the embedder's own act, past all rights.

@@ -42,6 +42,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod trace;
 pub mod types;
 mod user_type;
 mod why;
@@ -64,5 +65,6 @@ pub use ledger::{Balance, Tally};
 pub use link::Keeps;
 pub use manager::{Core, Limits};
 pub use section::{Mapping, Opening, Release};
+pub use trace::{Counted, CountedHandle, How, Trace};
 pub use types::section::Request as SectionRequest;
 pub use user_type::{ObjectType, Refused, TypeInfo, TypeKey, built_in};

@@ -13,6 +13,7 @@ use crate::link::Links;
 use crate::names::Names;
 use crate::section::Sections;
 use crate::ticket::Tickets;
+use crate::trace::Tracing;
 use crate::types::{State, job};
 use crate::user_type::Registered;
 use alloc::collections::VecDeque;
@@ -65,6 +66,7 @@ pub struct Core {
     pub(crate) links: Links,
     pub(crate) names: Names,
     pub(crate) balance: Balance,
+    pub(crate) tracing: Tracing,
     /// Users' types, by number from [`TypeNumber::FIRST_OWN`] on.
     pub(crate) own_types: Vec<Registered>,
     pub(crate) accounts: Accounts,
@@ -131,6 +133,7 @@ impl Core {
             links: Links::default(),
             names: Names::new([0; 3]),
             balance: Balance::default(),
+            tracing: Tracing::default(),
             own_types: Vec::new(),
             accounts: Accounts::default(),
             tickets: Tickets::default(),

@@ -6,7 +6,9 @@ use crate::image::Time;
 use crate::manager::Core;
 use crate::platform::{Platform, ViewId};
 use crate::section::Release;
+use crate::trace::{How, Trace};
 use crate::types::section::Request;
+use core::panic::Location;
 use kobj_abi::section::{Access, Part};
 use kobj_abi::{Koid, RawHandle};
 use kobj_memory::{Lock, Locked};
@@ -35,12 +37,18 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// [`CallError::EmptySection`], [`CallError::Dying`], [`CallError::Quota`]; [`CallError::NoMemory`] if it is larger than
     /// what there is, before anything is allocated; [`CallError::TooManyFiles`]. Nothing changed then.
     #[inline]
+    #[track_caller]
     pub fn create_section(&self, now: Time, process: Koid, request: Request) -> Result<RawHandle, CallError> {
+        let place = Location::caller();
         let room = self.platform.take_room(request.size_bytes);
         let opening = self.core.with(|core| core.begin_section(now, process, request, room))?;
         let koid = opening.koid();
         let made = self.platform.create_memory(koid, request.size_bytes, request.lazy);
-        let finished = self.with(|core| core.finish_section(opening, made));
+        let finished = self.with(|core| {
+            let handle = core.finish_section(opening, made)?;
+            core.note(process, handle, Trace { place, at: now, how: How::Created });
+            Ok(handle)
+        });
         if made.is_ok() && finished.is_err() {
             self.platform.destroy_memory(koid);
         }

@@ -4,6 +4,7 @@ use super::Type;
 use crate::account::AccountId;
 use crate::command::{KillReason, Ticket};
 use crate::error::CreateError;
+use crate::trace::Notes;
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
 use kobj_abi::LinkKind;
@@ -91,6 +92,8 @@ pub(crate) struct Guest {
     pub(crate) cursor: u32,
     /// Where it stands in the manager's list of guests.
     pub(crate) seat: usize,
+    /// Where its handles were made.
+    pub(crate) notes: Notes,
     /// Its views of sections.
     pub(crate) first_view: Option<NonZeroU32>,
 }
@@ -158,6 +161,7 @@ impl State {
             next: None,
             cursor: 0,
             seat: 0,
+            notes: Notes::default(),
             first_view: None,
         })?;
         Ok(Self { pid: 0, started: 0, life: Life::Living, guest: Some(guest) })
