@@ -57,25 +57,27 @@ pub struct Trace {
 
 /// Notes by place or index.
 #[derive(Debug, Default)]
-pub(crate) struct Notes(Array<Option<Trace>>);
+pub(crate) struct Notes {
+    notes: Array<Option<Trace>>,
+}
 
 impl Notes {
     fn set(&mut self, index: u32, trace: Trace) -> Result<(), NoMemory> {
-        while self.0.len() <= index {
-            self.0.push(None)?;
+        while self.notes.len() <= index {
+            self.notes.push(None)?;
         }
-        if let Some(note) = Place::new(index).and_then(|place| self.0.get_mut(place)) {
+        if let Some(note) = Place::new(index).and_then(|place| self.notes.get_mut(place)) {
             *note = Some(trace);
         }
         Ok(())
     }
 
     fn get(&self, index: u32) -> Option<Trace> {
-        *self.0.get(Place::new(index)?)?
+        *self.notes.get(Place::new(index)?)?
     }
 
     fn clear(&mut self, index: u32) {
-        if let Some(note) = Place::new(index).and_then(|place| self.0.get_mut(place)) {
+        if let Some(note) = Place::new(index).and_then(|place| self.notes.get_mut(place)) {
             *note = None;
         }
     }
