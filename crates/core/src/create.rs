@@ -89,7 +89,30 @@ impl Core {
 
     /// Makes an object that may be made: slot, tag, books, links. Refused, it has changed nothing.
     pub(crate) fn make(&mut self, now: Time, making: Making<'_>) -> Result<Reference, NotMade> {
-        let Making { owner, charged, maker, creator, name, mut state, hold } = making;
+        let object_type = making.state.object_type();
+        let out_of_line = making.name.map_or(0, <[u8]>::len) as u32;
+        let charge_bytes = (procedures(object_type).charge_bytes)(&making.state)
+            .saturating_add(Slab::<Body>::SLOT_BYTES)
+            .saturating_add(out_of_line);
+        let account = making.charged.or_else(|| making.owner.and_then(|owner| self.job(owner)?.account));
+        let charge = Charge::object(object_type.number(), u64::from(charge_bytes) + making.state.platform_bytes());
+        // Quotas are looked at before memory and counters.
+        self.charge(account, charge).map_err(NotMade::Charge)?;
+        let made = self.make_charged(now, making, account, charge_bytes);
+        if made.is_err() {
+            self.refund(account, charge);
+        }
+        made
+    }
+
+    fn make_charged(
+        &mut self,
+        now: Time,
+        making: Making<'_>,
+        account: Option<AccountId>,
+        charge_bytes: u32,
+    ) -> Result<Reference, NotMade> {
+        let Making { owner, maker, creator, name, mut state, hold, .. } = making;
         if self.issued >= self.limits.koids_per_era {
             return Err(NotMade::EraExhausted);
         }
@@ -100,10 +123,6 @@ impl Core {
             self.reserve_effects().map_err(|NoMemory| NotMade::NoMemory)?;
         }
         let object_type = state.object_type();
-        let out_of_line = name.map_or(0, <[u8]>::len) as u32;
-        let charge_bytes = (procedures(object_type).charge_bytes)(&state)
-            .saturating_add(Slab::<Body>::SLOT_BYTES)
-            .saturating_add(out_of_line);
         let birth = Birth {
             object_type: Some(object_type),
             creator,
@@ -112,9 +131,6 @@ impl Core {
             charge_bytes,
             name,
         };
-        let account = charged.or_else(|| owner.and_then(|owner| self.job(owner)?.account));
-        let charge = Charge::object(object_type.number(), u64::from(charge_bytes) + state.platform_bytes());
-        self.charge(account, charge).map_err(NotMade::Charge)?;
         // A job or guest inside what has an account gets one, and so does the root job of an embedded manager.
         let own = match &mut state {
             State::Job(job) if account.is_some() || job.is_root => Some(&mut job.account),
@@ -124,10 +140,7 @@ impl Core {
         let opened = match own {
             Some(own) => match self.accounts.open(account, koid) {
                 Ok(opened) => Some(*own.insert(opened)),
-                Err(_) => {
-                    self.refund(account, charge);
-                    return Err(NotMade::NoMemory);
-                }
+                Err(_) => return Err(NotMade::NoMemory),
             },
             None => None,
         };
@@ -137,7 +150,6 @@ impl Core {
             if let Some(opened) = opened {
                 self.accounts.close(opened, &mut NoLeases);
             }
-            self.refund(account, charge);
             return Err(NotMade::NoMemory);
         };
         self.issued += 1;

@@ -4,46 +4,56 @@ use super::model::Expected;
 use super::world::{Manager, Seen, SeenName, Start};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, RawHandle};
 use kobj_core::image::Time;
-use kobj_core::{Call, Core, Effect, KillReason, Limits, Tally};
+use kobj_core::types::process;
+use kobj_core::{Call, CallAnswer, Core, Effect, Limits, Outcome, Resource, Tally};
 
-/// The core, which does at most so many units of left-over work in a step, and is asked until none is left.
+/// The core, which does at most so many units of left-over work in a step. `WHOLE`, it is asked until none is left.
 #[derive(Debug)]
-pub struct Driven<const WORK_PER_STEP: u32> {
+pub struct Driven<const WORK_PER_STEP: u32, const WHOLE: bool = true> {
     core: Core,
     now: Time,
 }
 
-impl<const WORK_PER_STEP: u32> Manager for Driven<WORK_PER_STEP> {
-    fn start() -> (Self, Start) {
-        let limits = Limits { work_per_step: WORK_PER_STEP, seed: 0x6b6f_626a, ..Limits::default() };
+impl<const WORK_PER_STEP: u32, const WHOLE: bool> Manager for Driven<WORK_PER_STEP, WHOLE> {
+    fn start(koids_per_era: u32) -> (Self, Start) {
+        let limits = Limits { work_per_step: WORK_PER_STEP, seed: 0x6b6f_626a, koids_per_era, ..Limits::default() };
         let mut core = Core::with_limits(Era(7), limits);
         let boot = core.boot(Time(0)).unwrap();
         let own_handle = core.grant(boot.process, boot.process, AskedRights::Same).unwrap();
+        let process = process::Request { pid: 1, started: 1, ended: false };
+        let outsider = core.create_process(Time(0), Some(boot.root_job), process, None).unwrap();
+        let outsider_handle = core.grant(boot.process, outsider, AskedRights::Same).unwrap();
+        let charged = |koid| core.query(koid).map_or(0, |info| u64::from(info.charge_bytes));
+        let job = (ObjectType::Job, charged(boot.root_job));
+        let other = [ObjectType::Process, ObjectType::Directory, ObjectType::SymbolicLink];
+        let sizes = other.map(|object_type| (object_type, charged(boot.process))).into_iter().chain([job]).collect();
         let start = Start {
             job: boot.root_job,
             guest: boot.process,
             job_handle: boot.job,
             directory_handle: boot.directory,
             own_handle,
+            outsider,
+            outsider_handle,
+            koids_most: koids_per_era,
+            sizes,
         };
         (Self { core, now: Time(0) }, start)
     }
 
     fn call(&mut self, process: Koid, call: Call<'_>) -> Expected {
         self.now.0 += 1;
-        let reply = self.core.call(self.now, process, call);
-        while self.core.go_on() {}
-        reply
+        loop {
+            let reply = self.core.call(self.now, process, call);
+            while WHOLE && self.core.go_on() {}
+            if !WHOLE || reply != Ok(CallAnswer::GoOn) {
+                return reply;
+            }
+        }
     }
 
-    fn killed(&mut self) -> Vec<(Koid, KillReason)> {
-        let effects = std::iter::from_fn(|| self.core.next_effect());
-        effects
-            .map(|effect| match effect {
-                Effect::Killed { koid, reason } => (koid, reason),
-                other => unreachable!("a call wants {other:?} done"),
-            })
-            .collect()
+    fn effects(&mut self) -> Vec<Effect> {
+        std::iter::from_fn(|| self.core.next_effect()).collect()
     }
 
     fn seen(&self, koid: Koid) -> Option<Seen> {
@@ -71,6 +81,14 @@ impl<const WORK_PER_STEP: u32> Manager for Driven<WORK_PER_STEP> {
         Some(self.core.job_balance(job).ok()?.of(object_type).live)
     }
 
+    fn usage(&self, koid: Koid, resource: Resource) -> Option<(u64, u64)> {
+        self.core.usage(koid, resource).ok().map(|usage| (usage.used, usage.limit))
+    }
+
+    fn nodes(&self) -> u32 {
+        self.core.derivation_nodes()
+    }
+
     fn handles(&self, process: Koid) -> Vec<RawHandle> {
         let mut from = 0;
         std::iter::from_fn(|| {
@@ -87,7 +105,11 @@ impl<const WORK_PER_STEP: u32> Manager for Driven<WORK_PER_STEP> {
 
     fn finish(mut self) -> Result<(), String> {
         self.core.shut_down();
-        while self.core.next_effect().is_some() {}
+        while let Some(effect) = self.core.next_effect() {
+            if let Effect::EndProcess { ticket, .. } = effect {
+                self.core.done(ticket, Outcome::Destroyed).map_err(|error| error.to_string())?;
+            }
+        }
         let ending = self.core.finish().map_err(|imbalance| imbalance.to_string())?;
         if ending.is_zero() { Ok(()) } else { Err(format!("left at the end: {:?}", ending.left)) }
     }

@@ -1,9 +1,10 @@
 //! Scripts made up at random from a seed: calls that mostly mean something, and a third that must be refused.
 
 use super::model::Handle;
-use super::script::{Ask, Asked, Cursor, Make, Ref, Step, Text, repeat, text};
+use super::script::{Ask, Asked, Cursor, Make, Policy, Ref, Step, Text, repeat, text};
 use super::world::{Manager, World};
 use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
+use kobj_core::{Resource, UNLIMITED};
 
 /// What a script is mostly about, so that bounds are reached that a mixture rarely reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,7 @@ enum Theme {
     SymbolicLinks,
     Derivation,
     Names,
+    Quotas,
 }
 
 /// The calls, without their arguments.
@@ -30,6 +32,9 @@ enum Kind {
     Create,
     CreateJob,
     CreateGuest,
+    SetQuota,
+    SetBadHandlePolicy,
+    Recharge,
     Kill,
     Link,
     Unlink,
@@ -40,9 +45,6 @@ enum Kind {
     SetPermanent,
     ReadLink,
 }
-
-/// Calls that the core does not know yet.
-const LATER: &[Kind] = &[Kind::Derive, Kind::Revoke];
 
 /// Makes steps up.
 #[derive(Debug)]
@@ -70,9 +72,16 @@ impl Generator {
             2 | 3 => Theme::SymbolicLinks,
             4..=6 => Theme::Derivation,
             7 | 8 => Theme::Names,
+            9 | 10 => Theme::Quotas,
             _ => Theme::Mixture,
         };
         generator
+    }
+
+    /// Steps of a script that is mostly about what is derived and taken back.
+    #[must_use]
+    pub fn deriving(seed: u64) -> Self {
+        Self { theme: Theme::Derivation, ..Self::new(seed) }
     }
 
     /// SplitMix64.
@@ -101,7 +110,9 @@ impl Generator {
         let guests: Vec<(u32, Koid)> = world.guests().collect();
         let (living, ended): (Vec<_>, Vec<_>) = guests.into_iter().partition(|(_, koid)| world.model.calls(*koid));
         let ended = if self.percent(1) { self.pick(&ended) } else { None };
-        let (who, caller) = ended.or(self.pick(&living))?;
+        let deep = matches!(self.theme, Theme::DeepJobs | Theme::DeepDirectories) && self.percent(80);
+        let first = living.first().copied().filter(|_| deep);
+        let (who, caller) = ended.or(first).or(self.pick(&living))?;
         self.last += 1;
         let mut ask = self.ask(world, caller);
         for _ in 0..5 {
@@ -129,6 +140,9 @@ impl Generator {
             (K::Create, 8),
             (K::CreateJob, 3),
             (K::CreateGuest, 3),
+            (K::SetQuota, 2),
+            (K::SetBadHandlePolicy, 1),
+            (K::Recharge, 4),
             (K::Kill, 2),
             (K::Link, 9),
             (K::Unlink, 3),
@@ -141,17 +155,17 @@ impl Generator {
         ];
         let more: &[(Kind, usize)] = match self.theme {
             Theme::Mixture => &[],
-            Theme::DeepJobs => &[(K::CreateJob, 60), (K::Kill, 2), (K::Close, 20)],
-            Theme::DeepDirectories => &[(K::Create, 40), (K::Link, 80), (K::Close, 20)],
+            Theme::DeepJobs => &[(K::CreateJob, 120), (K::Close, 20)],
+            Theme::DeepDirectories => &[(K::OpenOrCreate, 150), (K::Create, 20), (K::Link, 40), (K::Close, 20)],
             Theme::SymbolicLinks => &[(K::OpenOrCreate, 30), (K::Open, 50), (K::ReadLink, 5)],
+            Theme::Quotas => &[(K::SetQuota, 10), (K::Recharge, 15), (K::CreateGuest, 4), (K::Transfer, 10)],
             Theme::Derivation => &[(K::Derive, 40), (K::Transfer, 15), (K::Revoke, 8), (K::Replace, 5)],
             Theme::Names => {
                 &[(K::Link, 30), (K::OpenOrCreate, 20), (K::Rename, 15), (K::Enumerate, 30), (K::Unlink, 8)]
             }
         };
         let closes: &[(Kind, usize)] = if crowded { &[(K::Close, 100)] } else { &[] };
-        let mut all = [MIXTURE, more, closes].concat();
-        all.retain(|(kind, _)| !LATER.contains(kind));
+        let all = [MIXTURE, more, closes].concat();
         let mut at = self.below(all.iter().map(|(_, share)| share).sum());
         for (kind, share) in all {
             if at < share {
@@ -166,7 +180,7 @@ impl Generator {
         use ObjectType::{Directory, Job, Process, SymbolicLink};
         let crowded = world.model.handles_of(caller).count() > 60 || world.model.all().len() > 150;
         let kind = self.kind(crowded);
-        let wrong = self.percent(24);
+        let wrong = self.percent(16);
         match kind {
             Kind::Close => Ask::Close(self.any(world, caller, wrong)),
             Kind::Duplicate => {
@@ -196,6 +210,13 @@ impl Generator {
                 let (job, _) = self.handle(world, caller, &[Job], Rights::CREATE_CHILD, wrong);
                 Ask::CreateGuest(job, self.percent(50))
             }
+            Kind::SetQuota => self.quota(world, caller, wrong),
+            Kind::SetBadHandlePolicy => {
+                let (job, _) = self.handle(world, caller, &[Job], Rights::MANAGE, wrong);
+                let policy = [Policy::Nothing, Policy::Told, Policy::Told, Policy::Ended][self.below(4)];
+                Ask::SetBadHandlePolicy(job, policy)
+            }
+            Kind::Recharge => self.recharge(world, caller, wrong),
             Kind::Kill => self.kill(world, caller, wrong),
             Kind::Link => self.link(world, caller, wrong),
             Kind::Unlink => {
@@ -259,9 +280,13 @@ impl Generator {
             _ => wanted(&|held| fits(held) && held.rights.contains(rights)),
         };
         // Where a chain is to become long, its end goes on.
+        let depth = |held: &Handle| match self.theme {
+            Theme::DeepJobs | Theme::DeepDirectories => world.model.depth(held.koid),
+            _ => held.node.map_or(0, |node| node as usize),
+        };
         let goes_on = matches!(self.theme, Theme::DeepJobs | Theme::DeepDirectories | Theme::Derivation);
-        let latest =
-            if goes_on && self.percent(70) { from.iter().max_by_key(|(_, held)| held.koid).copied() } else { None };
+        let deepest = from.iter().copied().max_by_key(|(_, held)| depth(held)).filter(|_| goes_on);
+        let latest = deepest.filter(|_| self.percent(80));
         self.missed |= from.is_empty();
         let found = latest.or_else(|| self.pick(&from)).or_else(|| self.pick(&all));
         match found.and_then(|(value, held)| Some((*world.steps.get(&value)?, Some(held)))) {
@@ -299,6 +324,39 @@ impl Generator {
         // The first guest's end is rare: it ends most of what goes on.
         let is_first = held.is_some_and(|held| world.first_guest() == held.koid);
         if is_first && self.percent(90) { Ask::HandleInfo(handle) } else { Ask::Kill(handle) }
+    }
+
+    /// A limit near what there is.
+    fn quota<M: Manager>(&mut self, world: &World<M>, caller: Koid, wrong: bool) -> Ask {
+        use ObjectType::{Directory, Job, Process};
+        let (handle, held) = self.handle(world, caller, &[Job, Process], Rights::MANAGE, wrong);
+        let directories = Resource::ObjectsOf(Directory.number());
+        let resource = [Resource::Objects, directories, Resource::Handles, Resource::Bytes][self.below(4)];
+        let used = held.and_then(|held| Some(world.model.used().get(&held.koid)?.of(resource))).unwrap_or(1);
+        let more = self.below(if resource == Resource::Bytes { 3000 } else { 12 }) as u64;
+        let limit = match self.below(12) {
+            0..=5 => UNLIMITED,
+            6 => used.saturating_sub(more),
+            _ => used + more,
+        };
+        Ask::SetQuota(handle, resource, limit)
+    }
+
+    fn recharge<M: Manager>(&mut self, world: &World<M>, caller: Koid, wrong: bool) -> Ask {
+        use ObjectType::{Directory, Job, Process, SymbolicLink};
+        let which = if wrong { self.below(3) } else { 3 };
+        let types: &[ObjectType] = if self.percent(10) { &[Job, Process] } else { &[Directory, SymbolicLink] };
+        let (handle, held) = self.handle(world, caller, types, Rights::MANAGE, which == 0);
+        let owner = held.and_then(|held| world.model.owner_of(held.koid));
+        let is_from = |(_, job): &(RawHandle, Handle)| Some(job.koid) == owner && job.rights.contains(Rights::MANAGE);
+        let from = world.model.handles_of(caller).find(is_from).filter(|_| which != 1 && self.percent(70));
+        self.missed |= from.is_none() && which == 3 && self.percent(90);
+        let from = match from.and_then(|(value, _)| world.steps.get(&value)) {
+            Some(from) => *from,
+            None => self.handle(world, caller, &[Job], Rights::MANAGE, which == 1).0,
+        };
+        let (to, _) = self.handle(world, caller, &[Job], Rights::MANAGE, which == 2);
+        Ask::Recharge(handle, from, to)
     }
 
     fn link<M: Manager>(&mut self, world: &World<M>, caller: Koid, wrong: bool) -> Ask {
@@ -377,7 +435,11 @@ impl Generator {
     }
 
     fn make(&mut self) -> Make {
-        let links = if self.theme == Theme::SymbolicLinks { 60 } else { 20 };
+        let links = match self.theme {
+            Theme::SymbolicLinks => 60,
+            Theme::DeepDirectories => 5,
+            _ => 20,
+        };
         if self.percent(links) { Make::SymbolicLink(self.target()) } else { Make::Directory }
     }
 

@@ -3,15 +3,18 @@
 //! [`World`] drives a manager and the [`Model`] by the steps of a script and compares everything after each. A
 //! [`Generator`] makes scripts up, of which about a third is refused; [`shrink`] cuts one that fails down to what it takes.
 
+mod accounts;
 mod driven;
 mod generator;
 mod model;
 mod namespace;
 mod script;
+mod view;
 mod world;
 
+pub use accounts::Used;
 pub use driven::Driven;
 pub use generator::Generator;
 pub use model::Model;
-pub use script::{Ask, Asked, Cursor, Make, Ref, Step, Text, repeat, step, text};
+pub use script::{Ask, Asked, Cursor, Make, Policy, Ref, Step, Text, repeat, step, text};
 pub use world::{Manager, Seen, SeenName, Start, World, replay, shrink};

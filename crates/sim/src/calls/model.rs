@@ -4,13 +4,19 @@
 //! Values of handles and cursors are the manager's to choose: the model takes them from the reply and checks that they are
 //! new where they must be new, and the same where they must be the same.
 
-use super::world::{Seen, SeenName, Start};
+use super::accounts::{Account, Bill};
+use super::world::Start;
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, Operation, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, CallError, EntryName, HandleInfo, KillReason, Tally, What};
+use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Tally, What};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A node of the derivation tree.
-pub(super) type Node = u32;
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    parent: Option<u32>,
+    /// Who is charged for it, whether or not it lives.
+    pub(super) payer: Koid,
+}
 
 /// An entry of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +28,7 @@ pub(super) struct Handle {
     /// Whether processes made with `inherit` get an equal.
     pub(super) inheritable: bool,
     /// Where it stands in the derivation tree, if anything was ever derived around it.
-    pub(super) node: Option<Node>,
+    pub(super) node: Option<u32>,
 }
 
 /// A process's handles, and all values that ever were handles there.
@@ -36,8 +42,10 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) object_type: ObjectType,
-    /// The job that it is charged to; jobs and processes are in it, too.
+    /// The job that it is in.
     pub(super) owner: Option<Koid>,
+    /// Whose account it is charged to.
+    pub(super) payer: Option<Koid>,
     /// Whether its job, or the manager, keeps it.
     pub(super) held: bool,
     /// Jobs and processes: whether it has ended.
@@ -64,13 +72,19 @@ pub struct Model {
     pub(super) issued: u32,
     pub(super) objects: BTreeMap<Koid, Object>,
     pub(super) tables: BTreeMap<Koid, Table>,
-    pub(super) nodes: BTreeMap<Node, Option<Node>>,
-    pub(super) last_node: Node,
+    pub(super) nodes: BTreeMap<u32, Node>,
+    last_node: u32,
     pub(super) names: Vec<Name>,
     pub(super) last_serial: u64,
     /// What cursors the manager gave: the directory and the number, and after which name that is.
     pub(super) cursors: BTreeMap<(Koid, u64), u64>,
     pub(super) books: BTreeMap<ObjectType, Tally>,
+    pub(super) accounts: BTreeMap<Koid, Account>,
+    pub(super) policies: BTreeMap<Koid, BadHandlePolicy>,
+    /// Bytes that an object of each type is charged.
+    pub(super) sizes: BTreeMap<ObjectType, u64>,
+    pub(super) first_guest: Koid,
+    koids_most: u32,
     /// The value in the reply to the call under way; without one the model chooses.
     pub(super) told: Option<RawHandle>,
     /// The object and the cursor of the entry in that reply.
@@ -78,14 +92,14 @@ pub struct Model {
     /// The caller's handles and those of the guest that it made, in the order in which they were inherited.
     pub(super) told_inherited: (Vec<RawHandle>, Vec<RawHandle>),
     chosen: u64,
-    /// Guests that ended by the call under way.
-    pub(super) killed: Vec<(Koid, KillReason)>,
+    /// What the embedder is to be told.
+    pub(super) effects: Vec<Effect>,
     /// What is wrong with what was told.
     pub(super) complaint: Option<String>,
 }
 
 pub(super) type Expected = Result<CallAnswer, CallError>;
-type Refusable<T> = Result<T, CallError>;
+pub(super) type Refusable<T> = Result<T, CallError>;
 
 /// What an operation needs, as the semantics table says; `None` where the type has no such operation.
 fn needed(object_type: ObjectType, operation: Operation) -> Option<Rights> {
@@ -106,7 +120,7 @@ fn needed(object_type: ObjectType, operation: Operation) -> Option<Rights> {
         (SymbolicLink, O::ReadLink) => Rights::READ,
         (Job, O::CreateJob | O::CreateProcess) => Rights::CREATE_CHILD,
         (Job | Process, O::Kill) => Rights::DESTROY,
-        (Job | Process, O::SetQuota) => Rights::MANAGE,
+        (Job | Process, O::SetQuota) | (Job, O::SetPolicy | O::MoveCharge) => Rights::MANAGE,
         (Process, O::Receive) => Rights::WRITE,
         _ => return None,
     })
@@ -139,20 +153,28 @@ impl Model {
             last_serial: 0,
             cursors: BTreeMap::new(),
             books: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            sizes: start.sizes,
+            first_guest: start.guest,
+            koids_most: start.koids_most,
             told: None,
             told_entry: None,
             told_inherited: Default::default(),
             chosen: 0,
-            killed: Vec::new(),
+            effects: Vec::new(),
             complaint: None,
         };
-        let job = model.new_object(ObjectType::Job, None, &[]);
-        let guest = model.new_object(ObjectType::Process, Some(job), &[]);
-        let directory = model.new_object(ObjectType::Directory, Some(job), &[]);
+        let job = model.new_object(ObjectType::Job, None, None, &[]);
+        let guest = model.new_object(ObjectType::Process, Some(job), Some(job), &[]);
+        let directory = model.new_object(ObjectType::Directory, Some(job), Some(job), &[]);
+        let outsider = model.new_object(ObjectType::Process, Some(job), Some(job), &[]);
         model.objects.get_mut(&directory).unwrap().held = true;
-        assert_eq!((job, guest), (start.job, start.guest), "the first job and the first guest have the first ids");
+        model.accounts.remove(&outsider);
+        assert_eq!((job, guest, outsider), (start.job, start.guest, start.outsider), "ids are given out in order");
         model.tables.insert(guest, Table::default());
-        for (koid, value) in [(job, start.job_handle), (guest, start.own_handle), (directory, start.directory_handle)] {
+        let handles = [start.job_handle, start.own_handle, start.directory_handle, start.outsider_handle];
+        for (koid, value) in [job, guest, directory, outsider].into_iter().zip(handles) {
             model.told = Some(value);
             model.open_handle(guest, koid, full(model.objects[&koid].object_type));
         }
@@ -199,7 +221,18 @@ impl Model {
             Some(object) if object.dead => return Err(CallError::Dying { koid: process }),
             Some(_) => {}
         }
+        let result = self.do_call(process, call);
+        if let Err(CallError::BadHandle { handle }) = result {
+            self.used_bad_handle(process, handle);
+        }
+        result
+    }
+
+    fn do_call(&mut self, process: Koid, call: &Call<'_>) -> Expected {
         match *call {
+            Call::SetQuota { handle, resource, limit } => self.set_quota(process, handle, resource, limit),
+            Call::SetBadHandlePolicy { job, policy } => self.set_policy(process, job, policy),
+            Call::Recharge { handle, from, to } => self.recharge(process, handle, from, to),
             Call::Close { handle } => self.close(process, handle),
             Call::Duplicate { handle, rights } => self.duplicate(process, handle, rights),
             Call::Replace { handle, rights } => self.replace(process, handle, rights),
@@ -226,8 +259,9 @@ impl Model {
             Call::Enumerate { directory, cursor } => self.enumerate(process, directory, cursor),
             Call::SetPermanent { handle, permanent } => self.set_permanent(process, handle, permanent),
             Call::ReadLink { handle } => self.read_link(process, handle),
-            #[allow(unreachable_patterns)]
-            _ => unreachable!("{call:?} is no call of the model"),
+            Call::Why { .. } | Call::Holders { .. } | Call::KeptBy { .. } | Call::DerivedFrom { .. } => {
+                unreachable!("{call:?} is not made up yet")
+            }
         }
     }
 
@@ -287,109 +321,35 @@ impl Model {
         self.handle_count(koid) + u32::from(kept_by_its_job) + u32::from(kept_by_name)
     }
 
-    /// What each object must look like.
-    #[must_use]
-    pub fn seen(&self) -> BTreeMap<Koid, Seen> {
-        let see = |(koid, object): (&Koid, &Object)| {
-            let seen = Seen {
-                object_type: object.object_type,
-                owner: object.owner,
-                handles: 0,
-                references: u32::from(object.held),
-                name: None,
-            };
-            (*koid, seen)
-        };
-        let mut seen: BTreeMap<Koid, Seen> = self.objects.iter().map(see).collect();
-        for handle in self.tables.values().flat_map(|table| table.handles.values()) {
-            let object = seen.get_mut(&handle.koid).unwrap();
-            object.handles += 1;
-            object.references += 1;
+    pub(super) fn is_living_guest(&self, koid: Koid) -> Refusable<()> {
+        match self.objects[&koid] {
+            Object { dead: true, .. } => Err(CallError::Dying { koid }),
+            _ if self.tables.contains_key(&koid) => Ok(()),
+            _ => Err(CallError::NotAGuest { koid }),
         }
-        for name in &self.names {
-            let object = seen.get_mut(&name.koid).unwrap();
-            object.name = Some(SeenName {
-                directory: name.directory,
-                name: EntryName::new(&name.name).unwrap(),
-                most: name.most,
-                permanent: name.permanent,
-            });
-            object.references += u32::from(name.permanent);
-        }
-        seen
     }
 
-    /// How many objects of which type each living job is charged for.
-    #[must_use]
-    pub fn charged(&self) -> BTreeMap<Koid, BTreeMap<ObjectType, u64>> {
-        let jobs = self.objects.iter().filter(|(_, object)| object.object_type == ObjectType::Job && !object.dead);
-        let mut charged: BTreeMap<Koid, BTreeMap<ObjectType, u64>> =
-            jobs.map(|(job, _)| (*job, BTreeMap::new())).collect();
-        for object in self.objects.values() {
-            if let Some(job) = object.owner.and_then(|owner| charged.get_mut(&owner)) {
-                *job.entry(object.object_type).or_default() += 1;
-            }
-        }
-        charged
-    }
-
-    /// Guests that ended since this was asked last.
-    pub fn killed(&mut self) -> Vec<(Koid, KillReason)> {
-        let mut killed = std::mem::take(&mut self.killed);
-        killed.sort_unstable_by_key(|(koid, _)| *koid);
-        killed
-    }
-
-    /// The handles of a living process.
-    #[must_use]
-    pub fn handles(&self, process: Koid) -> Vec<RawHandle> {
-        self.tables.get(&process).map(|table| table.handles.keys().copied().collect()).unwrap_or_default()
-    }
-
-    /// Each living process with its handles.
-    pub(super) fn all_handles(&self) -> Vec<(Koid, Vec<RawHandle>)> {
-        self.tables.keys().map(|process| (*process, self.handles(*process))).collect()
-    }
-
-    /// Whether a process can make calls.
-    pub(super) fn calls(&self, process: Koid) -> bool {
-        self.tables.contains_key(&process)
-    }
-
-    pub(super) fn handles_of(&self, process: Koid) -> impl Iterator<Item = (RawHandle, Handle)> + '_ {
-        self.tables
-            .get(&process)
-            .into_iter()
-            .flat_map(|table| table.handles.iter())
-            .map(|(value, handle)| (*value, *handle))
-    }
-
-    pub(super) fn type_of(&self, koid: Koid) -> ObjectType {
-        self.objects[&koid].object_type
-    }
-
-    /// All objects that live.
-    pub(super) fn all(&self) -> Vec<Koid> {
-        self.objects.keys().copied().collect()
-    }
-
-    /// The books of a type.
-    #[must_use]
-    pub fn tally(&self, object_type: ObjectType) -> Tally {
-        self.books.get(&object_type).copied().unwrap_or_default()
+    /// Whether one object more can have an id.
+    pub(super) fn has_id(&self) -> Refusable<()> {
+        if self.issued < self.koids_most { Ok(()) } else { Err(CallError::EraExhausted {}) }
     }
 
     // Making and ending.
 
-    pub(super) fn job_of(&self, process: Koid) -> Option<Koid> {
-        self.objects[&process].owner
-    }
-
-    pub(super) fn new_object(&mut self, object_type: ObjectType, owner: Option<Koid>, target: &[u8]) -> Koid {
+    pub(super) fn new_object(
+        &mut self,
+        object_type: ObjectType,
+        owner: Option<Koid>,
+        payer: Option<Koid>,
+        target: &[u8],
+    ) -> Koid {
         self.issued += 1;
         let koid = Koid::new(self.era, self.issued).unwrap();
         let held = matches!(object_type, ObjectType::Job | ObjectType::Process);
-        self.objects.insert(koid, Object { object_type, owner, held, dead: false, target: target.to_vec() });
+        if held {
+            self.accounts.insert(koid, Account { around: owner, limits: BTreeMap::new() });
+        }
+        self.objects.insert(koid, Object { object_type, owner, payer, held, dead: false, target: target.to_vec() });
         let tally = self.books.entry(object_type).or_default();
         tally.created += 1;
         tally.live += 1;
@@ -468,6 +428,7 @@ impl Model {
     fn duplicate(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
         let from = self.look(process, handle, Operation::Duplicate)?;
         let rights = Self::part(from.koid, asked, from.rights)?;
+        self.afford(&[(process, Bill::HANDLE)])?;
         Ok(CallAnswer::Handle(self.new_handle(process, Handle { rights, inheritable: false, ..from })))
     }
 
@@ -481,42 +442,41 @@ impl Model {
     fn derive(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
         let from = self.look(process, handle, Operation::Derive)?;
         let rights = Self::part(from.koid, asked, from.rights)?;
-        let parent = match from.node {
-            Some(node) => node,
-            None => self.new_node(None),
-        };
+        let nodes = 1 + u64::from(from.node.is_none());
+        self.afford(&[(process, Bill::HANDLE), (process, Bill::nodes(nodes))])?;
+        let parent = from.node.unwrap_or_else(|| self.new_node(None, process));
         self.tables.get_mut(&process).unwrap().handles.get_mut(&handle).unwrap().node = Some(parent);
-        let node = self.new_node(Some(parent));
+        let node = self.new_node(Some(parent), process);
         let derived = Handle { rights, node: Some(node), inheritable: false, ..from };
         Ok(CallAnswer::Handle(self.new_handle(process, derived)))
     }
 
-    fn new_node(&mut self, parent: Option<Node>) -> Node {
+    fn new_node(&mut self, parent: Option<u32>, payer: Koid) -> u32 {
         self.last_node += 1;
-        self.nodes.insert(self.last_node, parent);
+        self.nodes.insert(self.last_node, Node { parent, payer });
         self.last_node
     }
 
     /// A node without handles and children goes, and then perhaps the one above it.
-    fn settle_nodes(&mut self, from: Option<Node>) {
+    fn settle_nodes(&mut self, from: Option<u32>) {
         let mut at = from;
         while let Some(node) = at {
             let has_handle =
                 self.tables.values().flat_map(|table| table.handles.values()).any(|handle| handle.node == Some(node));
-            if has_handle || self.nodes.values().any(|parent| *parent == Some(node)) {
+            if has_handle || self.nodes.values().any(|other| other.parent == Some(node)) {
                 return;
             }
-            at = self.nodes.remove(&node).flatten();
+            at = self.nodes.remove(&node).and_then(|node| node.parent);
         }
     }
 
-    fn is_below(&self, node: Node, above: Node) -> bool {
-        let mut at = self.nodes[&node];
+    fn is_below(&self, node: u32, above: u32) -> bool {
+        let mut at = self.nodes[&node].parent;
         while let Some(parent) = at {
             if parent == above {
                 return true;
             }
-            at = self.nodes[&parent];
+            at = self.nodes[&parent].parent;
         }
         false
     }
@@ -524,7 +484,7 @@ impl Model {
     fn revoke(&mut self, process: Koid, handle: RawHandle) -> Expected {
         let from = self.look(process, handle, Operation::Revoke)?;
         let Some(top) = from.node else { return Ok(CallAnswer::Done) };
-        let below: BTreeSet<Node> = self.nodes.keys().copied().filter(|node| self.is_below(*node, top)).collect();
+        let below: BTreeSet<u32> = self.nodes.keys().copied().filter(|node| self.is_below(*node, top)).collect();
         let mut ends = Vec::new();
         for (process, table) in &self.tables {
             let taken =
@@ -541,8 +501,9 @@ impl Model {
         let from = self.look(process, handle, Operation::Transfer)?;
         let receiver = self.look(process, to, Operation::Receive)?.koid;
         let rights = Self::part(from.koid, asked, from.rights)?;
-        if self.objects[&receiver].dead {
-            return Err(CallError::Dying { koid: receiver });
+        self.is_living_guest(receiver)?;
+        if receiver != process {
+            self.afford(&[(receiver, Bill::HANDLE)])?;
         }
         self.tables.get_mut(&process).unwrap().handles.remove(&handle);
         Ok(CallAnswer::Handle(self.new_handle(receiver, Handle { rights, inheritable: false, ..from })))
@@ -551,7 +512,7 @@ impl Model {
     fn handle_info(&mut self, process: Koid, handle: RawHandle) -> Expected {
         let Handle { koid, rights, inheritable, node } = self.handle(process, handle)?;
         let object_type = self.objects[&koid].object_type.number();
-        let derived = node.is_some_and(|node| self.nodes[&node].is_some());
+        let derived = node.is_some_and(|node| self.nodes[&node].parent.is_some());
         Ok(CallAnswer::Info(HandleInfo { koid, object_type, rights, inheritable, derived }))
     }
 
@@ -563,11 +524,21 @@ impl Model {
 
     // Objects, jobs and processes.
 
+    /// Whether what it takes to make that, with a handle, is there.
+    pub(super) fn may_make(&self, process: Koid, what: What<'_>) -> Refusable<()> {
+        let bill = match what {
+            What::Directory => self.object_bill(ObjectType::Directory, &[]),
+            What::SymbolicLink { target } => self.object_bill(ObjectType::SymbolicLink, target),
+        };
+        self.afford(&[(process, Bill::HANDLE), (process, bill)])?;
+        self.has_id()
+    }
+
     pub(super) fn make(&mut self, process: Koid, what: What<'_>) -> Koid {
-        let job = self.job_of(process);
+        let job = self.objects[&process].owner;
         match what {
-            What::Directory => self.new_object(ObjectType::Directory, job, &[]),
-            What::SymbolicLink { target } => self.new_object(ObjectType::SymbolicLink, job, target),
+            What::Directory => self.new_object(ObjectType::Directory, job, Some(process), &[]),
+            What::SymbolicLink { target } => self.new_object(ObjectType::SymbolicLink, job, Some(process), target),
         }
     }
 }

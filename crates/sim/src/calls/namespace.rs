@@ -1,8 +1,9 @@
 //! The model's names and its jobs: the second half of [`super::model`].
 
-use super::model::{Expected, Model, Name, Object, full};
+use super::accounts::Bill;
+use super::model::{Expected, Handle, Model, Name, Object, full};
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
-use kobj_core::{CallAnswer, CallError, Entry, EntryName, KillReason, What};
+use kobj_core::{CallAnswer, CallError, Effect, Entry, EntryName, KillReason, What};
 
 /// Levels of jobs below the first, of directories below one, symbolic links on a path.
 const JOBS_DEEP: u8 = 32;
@@ -37,27 +38,12 @@ impl Model {
         self.names.iter().find(|entry| entry.directory == directory && entry.name == name)
     }
 
-    pub(super) fn is_unnamed(&self, koid: Koid) -> bool {
-        self.name_of(koid).is_none()
-    }
-
-    /// The names in a directory, with what they name.
-    pub(super) fn names_in(&self, directory: Koid) -> Vec<(Vec<u8>, Koid)> {
-        let inside = self.names.iter().filter(|entry| entry.directory == directory);
-        inside.map(|entry| (entry.name.clone(), entry.koid)).collect()
-    }
-
-    /// A directory and those above it.
-    pub(super) fn directories_from(&self, directory: Koid) -> Vec<Koid> {
-        [vec![directory], self.above(directory)].concat()
-    }
-
-    fn name_of(&self, koid: Koid) -> Option<&Name> {
+    pub(super) fn name_of(&self, koid: Koid) -> Option<&Name> {
         self.names.iter().find(|entry| entry.koid == koid)
     }
 
     /// The directories above one, the nearest first.
-    fn above(&self, directory: Koid) -> Vec<Koid> {
+    pub(super) fn above(&self, directory: Koid) -> Vec<Koid> {
         let mut above = Vec::new();
         let mut at = directory;
         while let Some(name) = self.name_of(at) {
@@ -110,6 +96,9 @@ impl Model {
         let levels = self.levels(object.koid);
         if above.len() + levels > usize::from(DIRECTORIES_DEEP) && levels > 0 {
             return Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP });
+        }
+        if permanent {
+            self.afford(&[(self.payer_of_names(directory), Bill::NAME)])?;
         }
         self.add_name(directory, name, object.koid, most, permanent);
         Ok(CallAnswer::Done)
@@ -191,6 +180,7 @@ impl Model {
         }
         let most = if koid == start.koid { start.rights } else { self.name_of(koid).unwrap().most };
         let rights = Self::part(koid, asked, most)?;
+        self.afford(&[(process, Bill::HANDLE)])?;
         Ok(CallAnswer::Handle(self.open_handle(process, koid, rights)))
     }
 
@@ -213,6 +203,7 @@ impl Model {
             if object_type == ObjectType::Directory && self.above(directory).len() >= usize::from(DIRECTORIES_DEEP) {
                 return Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP });
             }
+            self.may_make(process, what)?;
             let koid = self.make(process, what);
             self.add_name(directory, name, koid, rights, false);
             let handle = self.open_handle(process, koid, rights);
@@ -227,6 +218,7 @@ impl Model {
             return Err(CallError::UnexpectedType { koid, found, expected });
         }
         let rights = Self::part(koid, asked, entry.most)?;
+        self.afford(&[(process, Bill::HANDLE)])?;
         let handle = self.open_handle(process, koid, rights);
         Ok(CallAnswer::Opened { handle, created: false })
     }
@@ -281,10 +273,13 @@ impl Model {
 
     pub(super) fn set_permanent(&mut self, process: Koid, handle: RawHandle, permanent: bool) -> Expected {
         let koid = self.look(process, handle, Operation::SetPermanent)?.koid;
-        let Some(entry) = self.names.iter_mut().find(|entry| entry.koid == koid) else {
+        let Some(entry) = self.names.iter().position(|entry| entry.koid == koid) else {
             return Err(CallError::NotNamed { koid });
         };
-        entry.permanent = permanent;
+        if permanent && !self.names[entry].permanent {
+            self.afford(&[(self.payer_of_names(self.names[entry].directory), Bill::NAME)])?;
+        }
+        self.names[entry].permanent = permanent;
         Ok(CallAnswer::Done)
     }
 
@@ -297,6 +292,7 @@ impl Model {
 
     pub(super) fn create(&mut self, process: Koid, what: What<'_>) -> Expected {
         let object_type = Self::checked_type(what)?;
+        self.may_make(process, what)?;
         let koid = self.make(process, what);
         Ok(CallAnswer::Handle(self.open_handle(process, koid, full(object_type))))
     }
@@ -319,42 +315,53 @@ impl Model {
         if self.jobs_around(job).len() > usize::from(JOBS_DEEP) {
             return Err(CallError::TooDeep { koid: job, most: JOBS_DEEP });
         }
-        let koid = self.new_object(ObjectType::Job, Some(job), &[]);
+        self.afford(&[(process, Bill::HANDLE), (job, self.object_bill(ObjectType::Job, &[]))])?;
+        self.has_id()?;
+        let koid = self.new_object(ObjectType::Job, Some(job), Some(job), &[]);
         Ok(CallAnswer::Handle(self.open_handle(process, koid, full(ObjectType::Job))))
     }
 
     pub(super) fn create_guest(&mut self, process: Koid, job: RawHandle, inherit: bool) -> Expected {
         let job = self.open_job(process, job, Operation::CreateProcess)?;
-        let koid = self.new_object(ObjectType::Process, Some(job), &[]);
-        let told = self.told.take();
+        let (told, (mut order, values)) = (self.told.take(), std::mem::take(&mut self.told_inherited));
+        if order.is_empty() {
+            order = self.tables[&process].handles.keys().copied().collect();
+        }
+        let handles = order.iter().filter_map(|value| self.tables[&process].handles.get(value).copied());
+        let inherited: Vec<Handle> = handles.filter(|handle| inherit && handle.inheritable).collect();
+        // The new guest's account is inside the job's, and has no limits of its own.
+        let mut bills = vec![(job, self.object_bill(ObjectType::Process, &[]))];
+        bills.extend(inherited.iter().map(|_| (job, Bill::HANDLE)));
+        bills.push((process, Bill::HANDLE));
+        let afforded = self.afford_all(&bills);
+        if let Err((0, error)) = afforded {
+            return Err(error);
+        }
+        self.has_id()?;
+        let koid = self.new_object(ObjectType::Process, Some(job), Some(job), &[]);
         self.tables.insert(koid, Default::default());
-        if inherit {
-            self.inherit(process, koid);
+        if let Err((_, error)) = afforded {
+            // It was made, and is no more: its koid is spent.
+            self.kill_process(koid, None);
+            return Err(error);
+        }
+        let mut values = values.into_iter();
+        for handle in inherited {
+            self.told = values.next();
+            self.new_handle(koid, handle);
         }
         self.told = told;
         let handle = self.open_handle(process, koid, full(ObjectType::Process));
         Ok(CallAnswer::Guest { handle, process: koid })
     }
 
-    fn inherit(&mut self, from: Koid, to: Koid) {
-        let (mut order, values) = std::mem::take(&mut self.told_inherited);
-        if order.is_empty() {
-            order = self.tables[&from].handles.keys().copied().collect();
-        }
-        let mut values = values.into_iter();
-        for value in order {
-            let Some(handle) = self.tables[&from].handles.get(&value).copied() else { continue };
-            if handle.inheritable {
-                self.told = values.next();
-                self.new_handle(to, handle);
-            }
-        }
-    }
-
     pub(super) fn kill(&mut self, process: Koid, handle: RawHandle) -> Expected {
         let koid = self.look(process, handle, Operation::Kill)?.koid;
         if self.objects[&koid].object_type == ObjectType::Process {
-            self.kill_process(koid, KillReason::Killed);
+            if let Err(error @ CallError::NotAGuest { .. }) = self.is_living_guest(koid) {
+                return Err(error);
+            }
+            self.kill_process(koid, Some(KillReason::Killed));
             return Ok(CallAnswer::Done);
         }
         if self.objects[&koid].owner.is_none() {
@@ -364,13 +371,13 @@ impl Model {
         Ok(CallAnswer::Done)
     }
 
-    fn kill_process(&mut self, koid: Koid, reason: KillReason) {
+    pub(super) fn kill_process(&mut self, koid: Koid, reason: Option<KillReason>) {
         let process = self.objects.get_mut(&koid).unwrap();
         if process.dead {
             return;
         }
         (process.held, process.dead) = (false, true);
-        self.killed.push((koid, reason));
+        self.effects.extend(reason.map(|reason| Effect::Killed { koid, reason }));
         while let Some((value, _)) = self.tables[&koid].handles.first_key_value() {
             self.end_handle(koid, *value);
         }
@@ -396,7 +403,7 @@ impl Model {
         }
         for object in &all {
             if self.objects.get(object).is_some_and(|object| object.object_type == ObjectType::Process) {
-                self.kill_process(*object, KillReason::JobKilled);
+                self.kill_process(*object, Some(KillReason::JobKilled));
             }
         }
         self.empty_job(koid);

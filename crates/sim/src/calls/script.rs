@@ -4,7 +4,7 @@
 //! steps were left out. What `Debug` prints of a step is Rust that makes it.
 
 use kobj_abi::{AskedRights, RawHandle, Rights, TypeNumber};
-use kobj_core::{Call, What};
+use kobj_core::{BadHandlePolicy, Call, Resource, What};
 use std::fmt;
 
 /// One call of a script.
@@ -39,6 +39,8 @@ pub enum Ref {
     Inherited(u32, u32),
     /// The first guest's handle to the first directory.
     Top,
+    /// The first guest's handle to a process of the operating system.
+    Outsider,
     /// The first guest's handle to its own process.
     Myself,
     /// What that step gave, with some bits flipped.
@@ -113,6 +115,17 @@ impl Make {
     }
 }
 
+/// What follows a bad handle: see [`BadHandlePolicy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Nothing more than the refusal.
+    Nothing,
+    /// The embedder is told.
+    Told,
+    /// The process is ended.
+    Ended,
+}
+
 /// Where a listing goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
@@ -149,6 +162,12 @@ pub enum Ask {
     CreateJob(Ref),
     /// See [`Call::CreateGuest`].
     CreateGuest(Ref, bool),
+    /// See [`Call::SetQuota`].
+    SetQuota(Ref, Resource, u64),
+    /// See [`Call::SetBadHandlePolicy`].
+    SetBadHandlePolicy(Ref, Policy),
+    /// See [`Call::Recharge`].
+    Recharge(Ref, Ref, Ref),
     /// See [`Call::Kill`].
     Kill(Ref),
     /// See [`Call::Link`].
@@ -175,7 +194,10 @@ impl Ask {
         match self {
             Self::Create(_) => Vec::new(),
             Self::Transfer(handle, other, _) | Self::Link(handle, _, other, _, _) => vec![handle, other],
+            Self::Recharge(handle, from, to) => vec![handle, from, to],
             Self::Close(handle)
+            | Self::SetQuota(handle, _, _)
+            | Self::SetBadHandlePolicy(handle, _)
             | Self::Duplicate(handle, _)
             | Self::Replace(handle, _)
             | Self::Derive(handle, _)
@@ -229,6 +251,20 @@ impl Ask {
             Self::Create(make) => Call::Create { what: make.what() },
             Self::CreateJob(job) => Call::CreateJob { job: value(*job) },
             Self::CreateGuest(job, inherit) => Call::CreateGuest { job: value(*job), inherit: *inherit },
+            Self::SetQuota(handle, resource, limit) => {
+                Call::SetQuota { handle: value(*handle), resource: *resource, limit: *limit }
+            }
+            Self::SetBadHandlePolicy(job, policy) => Call::SetBadHandlePolicy {
+                job: value(*job),
+                policy: match policy {
+                    Policy::Nothing => BadHandlePolicy::Error,
+                    Policy::Told => BadHandlePolicy::Trace,
+                    Policy::Ended => BadHandlePolicy::Kill,
+                },
+            },
+            Self::Recharge(handle, from, to) => {
+                Call::Recharge { handle: value(*handle), from: value(*from), to: value(*to) }
+            }
             Self::Kill(handle) => Call::Kill { handle: value(*handle) },
             Self::Link(directory, name, handle, most, permanent) => Call::Link {
                 directory: value(*directory),

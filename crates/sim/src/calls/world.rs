@@ -3,11 +3,11 @@
 use super::model::{Expected, Model};
 use super::script::{Ask, Cursor, Ref, Step};
 use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, EntryName, KillReason, Tally};
+use kobj_core::{Call, CallAnswer, Effect, EntryName, Resource, Tally};
 use std::collections::BTreeMap;
 
 /// What a manager begins with: a first job, a guest in it, and that guest's handles to both.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// The first job.
     pub job: Koid,
@@ -19,6 +19,14 @@ pub struct Start {
     pub directory_handle: RawHandle,
     /// The guest's handle to itself.
     pub own_handle: RawHandle,
+    /// A process of the operating system in the job, and the guest's handle to it.
+    pub outsider: Koid,
+    /// See there.
+    pub outsider_handle: RawHandle,
+    /// How many ids there are.
+    pub koids_most: u32,
+    /// Bytes that an object of each type is charged, what is kept out of line apart.
+    pub sizes: BTreeMap<ObjectType, u64>,
 }
 
 /// An object as it is seen from outside.
@@ -49,10 +57,14 @@ pub struct SeenName {
     pub permanent: bool,
 }
 
+/// Resources whose use is compared.
+const RESOURCES: [Resource; 4] =
+    [Resource::Objects, Resource::ObjectsOf(ObjectType::Directory.number()), Resource::Handles, Resource::Bytes];
+
 /// What is compared with the model.
 pub trait Manager: Sized {
-    /// A new one.
-    fn start() -> (Self, Start);
+    /// A new one, which gives out so many ids.
+    fn start(koids_most: u32) -> (Self, Start);
     /// Does a call and all that it leaves to be done.
     fn call(&mut self, process: Koid, call: Call<'_>) -> Expected;
     /// What an object looks like, if it lives.
@@ -63,8 +75,12 @@ pub trait Manager: Sized {
     fn charged(&self, job: Koid, object_type: ObjectType) -> Option<u64>;
     /// The handles of a process. What a new one inherited stands there in the order in which it stands in its maker's.
     fn handles(&self, process: Koid) -> Vec<RawHandle>;
-    /// Which guests were said to have ended since this was asked last.
-    fn killed(&mut self) -> Vec<(Koid, KillReason)>;
+    /// What the embedder was told since this was asked last.
+    fn effects(&mut self) -> Vec<Effect>;
+    /// What a living job or process has of a resource with all in it, and its limit.
+    fn usage(&self, koid: Koid, resource: Resource) -> Option<(u64, u64)>;
+    /// How many derivation nodes there are.
+    fn nodes(&self) -> u32;
     /// What else can be checked by itself.
     fn audit(&self) -> Result<(), String>;
     /// Its end, with all that there is.
@@ -86,23 +102,24 @@ pub struct World<M> {
 }
 
 impl<M: Manager> World<M> {
-    /// A new manager, and a model of it.
+    /// A new manager that gives out so many ids, and a model of it.
     #[must_use]
-    pub fn new() -> Self {
-        let (manager, start) = M::start();
+    pub fn new(koids_most: u32) -> Self {
+        let (manager, start) = M::start(koids_most);
         let mut world = Self {
             manager,
-            model: Model::new(start),
-            start,
+            model: Model::new(start.clone()),
             values: BTreeMap::from([(0, start.job_handle)]),
             inherited: BTreeMap::new(),
             guests: BTreeMap::from([(0, start.guest)]),
             cursors: BTreeMap::new(),
             steps: BTreeMap::new(),
+            start,
         };
-        world.steps.insert(start.job_handle, Ref::Of(0));
-        world.steps.insert(start.own_handle, Ref::Myself);
-        world.steps.insert(start.directory_handle, Ref::Top);
+        world.steps.insert(world.start.job_handle, Ref::Of(0));
+        world.steps.insert(world.start.own_handle, Ref::Myself);
+        world.steps.insert(world.start.outsider_handle, Ref::Outsider);
+        world.steps.insert(world.start.directory_handle, Ref::Top);
         world
     }
 
@@ -113,6 +130,7 @@ impl<M: Manager> World<M> {
             Ref::Of(step) => nowhere(given(step)),
             Ref::Inherited(step, at) => nowhere(self.inherited.get(&(step, at)).map_or(0, |value| value.raw())),
             Ref::Myself => self.start.own_handle,
+            Ref::Outsider => self.start.outsider_handle,
             Ref::Top => self.start.directory_handle,
             Ref::Near(step, bits) => nowhere(given(step) ^ bits),
             Ref::MadeUp(number) => nowhere(number),
@@ -143,6 +161,19 @@ impl<M: Manager> World<M> {
         checked.map_err(|difference| format!("step {}: {difference}", step.id))?;
         self.note(step, &reply);
         self.compare().map_err(|difference| format!("after step {} ({:?}): {difference}", step.id, step.ask))?;
+        Ok(Some(reply))
+    }
+
+    /// Does a step and lets the manager check itself alone.
+    ///
+    /// # Errors
+    /// What it finds.
+    pub fn run_alone(&mut self, step: &Step) -> Result<Option<Expected>, String> {
+        let Some(process) = self.guests.get(&step.who).copied() else { return Ok(None) };
+        let call = step.ask.call(|of| self.value(of), |at| self.cursor(at));
+        let reply = self.manager.call(process, call);
+        self.note(step, &reply);
+        self.manager.audit().map_err(|difference| format!("after step {}: {difference}", step.id))?;
         Ok(Some(reply))
     }
 
@@ -183,9 +214,19 @@ impl<M: Manager> World<M> {
                 same(|| format!("charges of job {job}"), self.manager.charged(job, object_type), Some(expected))?;
             }
         }
-        let mut killed = self.manager.killed();
-        killed.sort_unstable_by_key(|(koid, _)| *koid);
-        same(|| "ended".to_owned(), killed, self.model.killed())?;
+        let in_order = |mut effects: Vec<Effect>| {
+            effects.sort_by_cached_key(|effect| format!("{effect:?}"));
+            effects
+        };
+        same(|| "told".to_owned(), in_order(self.manager.effects()), in_order(self.model.effects()))?;
+        same(|| "nodes".to_owned(), self.manager.nodes(), self.model.node_count())?;
+        let used = self.model.used();
+        for koid in self.model.owners() {
+            for resource in RESOURCES {
+                let expected = (used.get(&koid).map_or(0, |used| used.of(resource)), self.model.limit(koid, resource));
+                same(|| format!("{resource:?} of {koid}"), self.manager.usage(koid, resource), Some(expected))?;
+            }
+        }
         for (process, handles) in self.model.all_handles() {
             let mut found = self.manager.handles(process);
             found.sort_unstable();
@@ -222,22 +263,16 @@ impl<M: Manager> World<M> {
     }
 }
 
-impl<M: Manager> Default for World<M> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 fn same<T: PartialEq + std::fmt::Debug>(what: impl Fn() -> String, found: T, expected: T) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("{}: {found:?}, expected {expected:?}", what())) }
 }
 
-/// Runs a script from the start.
+/// Runs a script from the start, in a manager that gives out so many ids.
 ///
 /// # Errors
 /// The first difference.
-pub fn replay<M: Manager>(script: &[Step]) -> Result<World<M>, String> {
-    let mut world = World::new();
+pub fn replay<M: Manager>(koids_most: u32, script: &[Step]) -> Result<World<M>, String> {
+    let mut world = World::new(koids_most);
     for step in script {
         world.run(step)?;
     }

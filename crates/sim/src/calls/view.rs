@@ -1,0 +1,145 @@
+//! What the model shows: to be compared, and to make up calls that mean something.
+
+use super::model::{Handle, Model, Object};
+use super::world::{Seen, SeenName};
+use kobj_abi::{Koid, ObjectType, RawHandle};
+use kobj_core::{Effect, EntryName, Resource, Tally, UNLIMITED};
+use std::collections::BTreeMap;
+
+impl Model {
+    /// What each object must look like.
+    #[must_use]
+    pub fn seen(&self) -> BTreeMap<Koid, Seen> {
+        let see = |(koid, object): (&Koid, &Object)| {
+            let seen = Seen {
+                object_type: object.object_type,
+                owner: object.owner,
+                handles: 0,
+                references: u32::from(object.held),
+                name: None,
+            };
+            (*koid, seen)
+        };
+        let mut seen: BTreeMap<Koid, Seen> = self.objects.iter().map(see).collect();
+        for handle in self.tables.values().flat_map(|table| table.handles.values()) {
+            let object = seen.get_mut(&handle.koid).unwrap();
+            object.handles += 1;
+            object.references += 1;
+        }
+        for name in &self.names {
+            let object = seen.get_mut(&name.koid).unwrap();
+            object.name = Some(SeenName {
+                directory: name.directory,
+                name: EntryName::new(&name.name).unwrap(),
+                most: name.most,
+                permanent: name.permanent,
+            });
+            object.references += u32::from(name.permanent);
+        }
+        seen
+    }
+
+    /// How many objects of which type each living job is charged for.
+    #[must_use]
+    pub fn charged(&self) -> BTreeMap<Koid, BTreeMap<ObjectType, u64>> {
+        let jobs = self.objects.iter().filter(|(_, object)| object.object_type == ObjectType::Job && !object.dead);
+        let mut charged: BTreeMap<Koid, BTreeMap<ObjectType, u64>> =
+            jobs.map(|(job, _)| (*job, BTreeMap::new())).collect();
+        for object in self.objects.values() {
+            if let Some(job) = object.owner.and_then(|owner| charged.get_mut(&owner)) {
+                *job.entry(object.object_type).or_default() += 1;
+            }
+        }
+        charged
+    }
+
+    /// What the embedder is to be told since this was asked last.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The handles of a living process.
+    #[must_use]
+    pub fn handles(&self, process: Koid) -> Vec<RawHandle> {
+        self.tables.get(&process).map(|table| table.handles.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Each living process with its handles.
+    pub(super) fn all_handles(&self) -> Vec<(Koid, Vec<RawHandle>)> {
+        self.tables.keys().map(|process| (*process, self.handles(*process))).collect()
+    }
+
+    /// Whether a process can make calls.
+    pub(super) fn calls(&self, process: Koid) -> bool {
+        self.tables.contains_key(&process)
+    }
+
+    pub(super) fn handles_of(&self, process: Koid) -> impl Iterator<Item = (RawHandle, Handle)> + '_ {
+        self.tables
+            .get(&process)
+            .into_iter()
+            .flat_map(|table| table.handles.iter())
+            .map(|(value, handle)| (*value, *handle))
+    }
+
+    pub(super) fn type_of(&self, koid: Koid) -> ObjectType {
+        self.objects[&koid].object_type
+    }
+
+    /// All objects that live.
+    pub(super) fn all(&self) -> Vec<Koid> {
+        self.objects.keys().copied().collect()
+    }
+
+    /// The books of a type.
+    #[must_use]
+    pub fn tally(&self, object_type: ObjectType) -> Tally {
+        self.books.get(&object_type).copied().unwrap_or_default()
+    }
+
+    pub(super) fn is_unnamed(&self, koid: Koid) -> bool {
+        self.name_of(koid).is_none()
+    }
+
+    /// The names in a directory, with what they name.
+    pub(super) fn names_in(&self, directory: Koid) -> Vec<(Vec<u8>, Koid)> {
+        let inside = self.names.iter().filter(|entry| entry.directory == directory);
+        inside.map(|entry| (entry.name.clone(), entry.koid)).collect()
+    }
+
+    /// A directory and those above it.
+    pub(super) fn directories_from(&self, directory: Koid) -> Vec<Koid> {
+        [vec![directory], self.above(directory)].concat()
+    }
+
+    /// How many derivation nodes there are.
+    #[must_use]
+    pub fn node_count(&self) -> u32 {
+        self.nodes.len() as u32
+    }
+
+    /// The limits of a job or process.
+    #[must_use]
+    pub fn limit(&self, koid: Koid, resource: Resource) -> u64 {
+        self.accounts[&koid].limits.get(&resource).copied().unwrap_or(UNLIMITED)
+    }
+
+    /// The jobs and processes that live.
+    pub(super) fn owners(&self) -> Vec<Koid> {
+        let lives = |koid: &&Koid| self.objects.get(koid).is_some_and(|object| !object.dead);
+        self.accounts.keys().filter(lives).copied().collect()
+    }
+
+    /// How many jobs, or directories, are around an object.
+    pub(super) fn depth(&self, koid: Koid) -> usize {
+        match self.type_of(koid) {
+            ObjectType::Job => self.around(koid).count(),
+            _ => self.above(koid).len(),
+        }
+    }
+
+    /// The job that an object is in.
+    pub(super) fn owner_of(&self, koid: Koid) -> Option<Koid> {
+        self.objects[&koid].owner
+    }
+}
