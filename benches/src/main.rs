@@ -7,6 +7,7 @@
 
 mod core;
 mod figure;
+mod lease;
 mod run;
 mod section;
 mod table;
@@ -24,6 +25,7 @@ const GROUPS: &[Group] = &[
     ("census", run::census),
     ("section", section::run),
     ("table", table::run),
+    ("lease", lease::run),
 ];
 
 fn main() -> ExitCode {
