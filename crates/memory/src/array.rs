@@ -86,7 +86,8 @@ impl<T> Array<T> {
         // SAFETY: nobody may write the cell: writing needs `&mut Array`, and this borrows `&Array`. A method that writes
         // through `&self` would break it.
         let room = unsafe { &*cell.0.get() };
-        // SAFETY: the entry must be written: `push` wrote all below `len`, and `cell` looks below it alone.
+        // SAFETY: the entry must be written: `push` wrote all below `len`, and `cell` looks below it alone. Counting an
+        // entry before it is written would break it.
         Some(unsafe { room.assume_init_ref() })
     }
 
@@ -95,9 +96,10 @@ impl<T> Array<T> {
     #[must_use]
     pub fn get_mut(&mut self, place: Place) -> Option<&mut T> {
         let cell = self.cell(place)?;
-        // SAFETY: nobody else may look at the cell: the array is borrowed uniquely for as long as the result.
+        // SAFETY: nobody else may look at the cell: the array is borrowed uniquely for as long as the result. A look
+        // that outlives the borrow would break it.
         let room = unsafe { &mut *cell.0.get() };
-        // SAFETY: the entry must be written: as in `get`.
+        // SAFETY: the entry must be written: as in `get`. Counting before writing would break it.
         Some(unsafe { room.assume_init_mut() })
     }
 
@@ -119,9 +121,11 @@ impl<T> Drop for Array<T> {
             // Counted down first: an entry whose drop panics is not dropped again.
             self.len = index;
             let Some(cell) = self.cells.get(index) else { continue };
-            // SAFETY: nobody else may look at the cell: the array is borrowed uniquely.
+            // SAFETY: nobody else may look at the cell: the array is borrowed uniquely. A look that outlives the borrow
+            // would break it.
             let room = unsafe { &mut *cell.0.get() };
-            // SAFETY: the entry must be written and not be used again: it was below `len`, and is no more.
+            // SAFETY: the entry must be written and not be used again: it was below `len`, and is no more. Dropping
+            // before counting down would break it, where a drop panics.
             unsafe { room.assume_init_drop() };
         }
     }

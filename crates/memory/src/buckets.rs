@@ -161,12 +161,14 @@ mod memory {
             return if made.is_null() { Err(NoMemory) } else { Ok(made.cast()) };
         }
         let offset = align_of::<T>() - made.addr() % align_of::<T>();
-        // SAFETY: the result must lie in the allocation: the offset is at most the slack that `layout` added.
+        // SAFETY: the result must lie in the allocation: the offset is at most the slack that `layout` added. A smaller
+        // slack would break it.
         let first = unsafe { made.add(offset) };
         // SAFETY: the byte in front must be in the allocation: the offset is 16 at least, as `made` is aligned to 16. A
         // smaller ALIGN_MOST than 1 would break it.
         let note = unsafe { first.sub(1) };
-        // SAFETY: it must be nobody's: it stands in front of the entries.
+        // SAFETY: it must be nobody's: it stands in front of the entries. Entries that begin before `first` would break
+        // it.
         unsafe { note.write(offset as u8) };
         Ok(first.cast())
     }
@@ -177,11 +179,14 @@ mod memory {
         let Ok(layout) = layout::<T>(bucket) else { return };
         let mut made: *mut u8 = first.cast();
         if slack::<T>() > 0 {
-            // SAFETY: the byte in front must be in the allocation: `allocate` left room there, and `first` is its.
+            // SAFETY: the byte in front must be in the allocation: `allocate` left room there, and `first` is its. A
+            // slack of 0 would break it.
             let note = unsafe { made.sub(1) };
-            // SAFETY: it must be written: `allocate` did, and nobody else writes in front of the entries.
+            // SAFETY: it must be written: `allocate` did, and nobody else writes in front of the entries. A second note
+            // there would break it.
             let offset = unsafe { note.read() };
-            // SAFETY: the result must lie in the allocation: it is where `allocate` began to count.
+            // SAFETY: the result must lie in the allocation: it is where `allocate` began to count. A note of another
+            // allocation would break it.
             made = unsafe { made.sub(usize::from(offset)) };
         }
         // SAFETY: pointer and layout must be those of one allocation: the caller's duty, and the layout follows from T and
@@ -243,7 +248,7 @@ mod tests {
     fn entries_of_a_large_alignment_are_aligned() {
         #[repr(align(128))]
         struct Line(AtomicU64);
-        // SAFETY: zeroes must be a value: they are the number 0, and padding.
+        // SAFETY: zeroes must be a value: they are the number 0, and padding. A niche would break it.
         unsafe impl Zeroed for Line {}
         let buckets: Buckets<Line> = Buckets::default();
         for index in (0..3_000).step_by(31) {

@@ -15,7 +15,7 @@ fn allocate(layout: Layout) -> Result<*mut u8, NoMemory> {
     if layout.size() == 0 {
         return Ok(ptr::without_provenance_mut(layout.align()));
     }
-    // SAFETY: the layout must not be empty: it was just looked at.
+    // SAFETY: the layout must not be empty: it was just looked at. Asking for no bytes would break it.
     let made = unsafe { alloc(layout) };
     if made.is_null() { Err(NoMemory) } else { Ok(made) }
 }
@@ -26,7 +26,8 @@ fn allocate(layout: Layout) -> Result<*mut u8, NoMemory> {
 /// [`NoMemory`]; the value is dropped.
 pub fn try_box<T>(value: T) -> Result<Box<T>, NoMemory> {
     let made: *mut T = allocate(Layout::new::<T>())?.cast();
-    // SAFETY: the pointer must be good for one T: it was allocated with T's layout, or T has no bytes.
+    // SAFETY: the pointer must be good for one T: it was allocated with T's layout, or T has no bytes. The layout of
+    // another type would break it.
     unsafe { made.write(value) };
     // SAFETY: the pointer must be one that a box may free: it comes from the global allocator with T's layout, and nobody
     // else knows it. Another allocator would break it.
@@ -65,10 +66,12 @@ impl Bytes {
     /// [`NoMemory`].
     pub fn try_from_slice(bytes: &[u8]) -> Result<Self, NoMemory> {
         let made = allocate(Layout::array::<u8>(bytes.len()).map_err(|_| NoMemory)?)?;
-        // SAFETY: both must be good for that many bytes and not overlap: one is borrowed, one was just allocated.
+        // SAFETY: both must be good for that many bytes and not overlap: one is borrowed, one was just allocated. A
+        // length that is not the allocation's would break it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), made, bytes.len()) };
         let whole = ptr::slice_from_raw_parts_mut(made, bytes.len());
-        // SAFETY: as in `try_box`, with the layout of an array of that length; the bytes were just written.
+        // SAFETY: as in `try_box`, with the layout of an array of that length; the bytes were just written. Another
+        // length would break it.
         Ok(Self(unsafe { Box::from_raw(whole) }))
     }
 

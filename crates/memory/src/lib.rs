@@ -4,6 +4,12 @@
 //! first reference is counted. It ends the same way: the last reference queues it on the reaper list, its tag is replaced by
 //! a dead stamp, and its slot is scrubbed clean before anybody gets it again.
 //!
+//! There are two views of the objects. [`Slab`] is the owner's: it alone makes and takes the owner's bodies, condemns and
+//! buries, by `&mut`. [`Objects`] is everybody's: threads hold an object by a counted reference ([`Held`]), read the state of a
+//! user's type in place, and give up handles; who gives up the last reference is told so, alone, and has the sole right to the
+//! slot ([`Ended`]). With a [`Lease`] a thread makes and buries objects of one type without the owner, on credit that the
+//! owner's [`LeaseBook`] can call back at any time.
+//!
 //! A handle is a number in a [`Table`]: a lookup pins its entry, and what the handle counted stays counted until the guard is
 //! dropped; a close never waits for one. [`Nodes`] count the equal handles of each derivation.
 //!

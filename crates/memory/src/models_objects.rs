@@ -18,7 +18,7 @@ use shuttle::{sync::Arc, thread};
 #[cfg(loom)]
 struct Body(loom::cell::UnsafeCell<u32>);
 
-// SAFETY: threads must not race for the number: that is what loom looks for.
+// SAFETY: threads must not race for the number: that is what loom looks for. A race breaks it, and the model fails.
 #[cfg(loom)]
 unsafe impl Sync for Body {}
 
@@ -29,12 +29,14 @@ impl Body {
     }
 
     fn look(&self) -> u32 {
-        // SAFETY: the pointer must be good for a look: loom gave it, and fails where somebody writes meanwhile.
+        // SAFETY: the pointer must be good for a look: loom gave it, and fails where somebody writes meanwhile. A race
+        // breaks it, and the model fails.
         self.0.with(|body| unsafe { *body })
     }
 
     fn replace(&self, state: u32) -> u32 {
-        // SAFETY: the pointer must be good for a write: loom gave it, and fails where somebody looks meanwhile.
+        // SAFETY: the pointer must be good for a write: loom gave it, and fails where somebody looks meanwhile. A race
+        // breaks it, and the model fails.
         self.0.with_mut(|body| unsafe { body.replace(state) })
     }
 }

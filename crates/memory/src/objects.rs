@@ -74,7 +74,8 @@ pub(crate) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 128, "an object is two cache lines");
 
-// SAFETY: zeroes must be a value, without a drop: they are a free slot's header and bytes that nobody reads.
+// SAFETY: zeroes must be a value, without a drop: they are a free slot's header and bytes that nobody reads. A field
+// with a niche, or one that owns, would break it.
 unsafe impl Zeroed for Slot {}
 
 // SAFETY: threads that share a slot must not race for its body. It is written by who has the sole right to the slot (who
@@ -324,6 +325,7 @@ impl Objects {
             return None;
         }
         // SAFETY: there must be an S, as in `state`: the type of that number was registered with S, so says its table.
+        // One number for two types would break it.
         Some(unsafe { &*slot.room.get().cast::<S>() })
     }
 
@@ -336,8 +338,8 @@ impl Objects {
             return None;
         }
         // SAFETY: there must be an S, which nobody writes or drops: a slot with a type's number has that type's state,
-        // written before the tag, and the number of this slab's key belongs to S alone. It is dropped by burial, which the
-        // caller keeps off.
+        // written before the tag, and the number of this slab's key belongs to S alone. It is dropped by burial, which
+        // the caller keeps off. A number that is given twice would break it.
         Some(unsafe { &*slot.room.get().cast::<S>() })
     }
 
@@ -360,8 +362,9 @@ impl Objects {
         let number = slot.header.state_number();
         let mut scrub = Scrub { objects: self, place, slot, free, dropped: false };
         if let Some(drop) = number.and_then(|number| self.types.get(number)?.drop) {
-            // SAFETY: there must be a state of that type, which nobody else uses: the number says so, and the caller has the
-            // sole right. `scrub` takes the number off in any case, so nobody drops it again.
+            // SAFETY: there must be a state of that type, which nobody else uses: the number says so, and the caller
+            // has the sole right. `scrub` takes the number off in any case, so nobody drops it again. A second burial
+            // of the same object would break it.
             unsafe { drop(slot.room.get().cast()) };
         }
         scrub.dropped = true;
@@ -382,7 +385,8 @@ impl Drop for Scrub<'_> {
         if !self.dropped {
             self.objects.panicked.fetch_add(1, Ordering::Relaxed);
         }
-        // SAFETY: the room must be good for its own bytes and nobody's: `bury` was called with the sole right to it.
+        // SAFETY: the room must be good for its own bytes and nobody's: `bury` was called with the sole right to it. A
+        // slot that somebody else may take meanwhile would break it.
         unsafe { self.slot.room.get().write_bytes(0, 1) };
         self.slot.header.clear();
         self.free.push(self.place, self.slot);
@@ -396,7 +400,8 @@ impl Drop for Objects {
             let Some(slot) = self.slots.get(index) else { continue };
             let number = slot.header.state_number();
             let Some(drop) = number.and_then(|number| self.types.get(number)?.drop) else { continue };
-            // SAFETY: as in `bury`: the objects are borrowed uniquely, so nobody is counted any more, and this is the last pass.
+            // SAFETY: as in `bury`: the objects are borrowed uniquely, so nobody is counted any more, and this is the
+            // last pass. An object that outlives the pass would break it.
             unsafe { drop(slot.room.get().cast()) };
         }
     }
@@ -448,15 +453,15 @@ impl Held<'_> {
     #[inline]
     #[must_use]
     pub fn state<S>(&self, key: &StateKey<S>) -> Option<&S> {
-        // SAFETY: it must not be buried meanwhile: this counts one reference, which no handle gives up, as long as it is
-        // borrowed.
+        // SAFETY: it must not be buried meanwhile: this counts one reference, which no handle gives up, as long as it
+        // is borrowed. A handle that gives up others' references would break it.
         unsafe { self.objects.state(self.slot, key) }
     }
 
     /// Its state, if it is an S of whatever type.
     #[must_use]
     pub fn state_as<S: 'static>(&self) -> Option<&S> {
-        // SAFETY: it must not be buried meanwhile, as in `state`.
+        // SAFETY: it must not be buried meanwhile, as in `state`. What breaks that breaks this.
         unsafe { self.objects.state_as(self.slot) }
     }
 
@@ -524,14 +529,16 @@ impl Ended<'_> {
     /// Its state, if it is an S of whatever type.
     #[must_use]
     pub fn state_as<S: 'static>(&self) -> Option<&S> {
-        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed.
+        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed. A second
+        // `Ended` for the object would break it.
         unsafe { self.objects.state_as(self.slot) }
     }
 
     /// Its state, if it is of that key's type.
     #[must_use]
     pub fn state<S>(&self, key: &StateKey<S>) -> Option<&S> {
-        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed.
+        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed. A second
+        // `Ended` for the object would break it.
         unsafe { self.objects.state(self.slot, key) }
     }
 
@@ -597,7 +604,8 @@ impl Finished<'_> {
     /// Its state, if it is an S.
     #[must_use]
     pub fn state_as<S: 'static>(&self) -> Option<&S> {
-        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed.
+        // SAFETY: it must not be buried meanwhile: this is the sole right to do so, and it is borrowed. A second
+        // `Finished` for the object would break it.
         unsafe { self.objects.state_as(self.slot) }
     }
 
@@ -613,7 +621,8 @@ impl Drop for Finished<'_> {
             self.objects.panicked.fetch_add(1, Ordering::Relaxed);
         }
         let mut free = Given { objects: self.objects, free: Free::default() };
-        // SAFETY: the slot must be the caller's alone: it took it from the list of those that ended, where each is once.
+        // SAFETY: the slot must be the caller's alone: it took it from the list of those that ended, where each is
+        // once. A slot that is on that list twice would break it.
         unsafe { self.objects.bury(self.place, self.slot, &mut free.free) };
     }
 }

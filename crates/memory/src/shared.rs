@@ -23,8 +23,9 @@ pub struct Shared<T> {
 }
 
 // SAFETY: whoever holds it looks at the value (`T: Sync`) and may be the one that drops it (`T: Send`), as with `Arc`.
+// A bound less would break it.
 unsafe impl<T: Send + Sync> Send for Shared<T> {}
-// SAFETY: as above; a shared one can be cloned by another thread.
+// SAFETY: as above; a shared one can be cloned by another thread. A bound less would break it.
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T> Shared<T> {

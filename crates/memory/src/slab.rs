@@ -266,7 +266,8 @@ impl<B> Slab<B> {
     #[inline]
     pub fn body_mut(&mut self, reference: Reference) -> Result<&mut B, Stale> {
         let slot = self.owners_slot(reference)?;
-        // SAFETY: there must be a B, which nobody else looks at: as in `body`, and the slab is borrowed uniquely.
+        // SAFETY: there must be a B, which nobody else looks at: as in `body`, and the slab is borrowed uniquely. What
+        // breaks that breaks this.
         Ok(unsafe { &mut *slot.room.get().cast::<B>() })
     }
 
@@ -415,9 +416,11 @@ impl<B> Slab<B> {
         }
         slot.header.gate.take_tag();
         slot.header.set_body(slot.header.type_number().0);
-        // SAFETY: there must be a B, which is not used again: it was there (see `body`), and the mark was taken off before.
+        // SAFETY: there must be a B, which is not used again: it was there (see `body`), and the mark was taken off
+        // before. Reading it before the mark is off would break it, where its drop panics.
         let body = unsafe { slot.room.get().cast::<B>().read() };
         // SAFETY: the room must be good for its own bytes, and nobody may look: as before, and the body was moved out.
+        // A look at the body from here on would break it.
         unsafe { slot.room.get().write_bytes(0, 1) };
         self.took_tag(reference.place);
         Ok(Some(body))
@@ -514,7 +517,8 @@ impl<B> Slab<B> {
             self.objects.finished.push(place.index(), &slot.header.next);
             return Buried::Freed;
         }
-        // SAFETY: the slot must be the owner's alone: it gave up the last reference, or found it on the reaper list.
+        // SAFETY: the slot must be the owner's alone: it gave up the last reference, or found it on the reaper list. A
+        // slot that is in two lists would break it.
         unsafe { self.objects.bury(place, slot, &mut self.free) };
         Buried::Freed
     }
@@ -578,7 +582,8 @@ impl<B> Drop for Slab<B> {
             if slot.header.is_owners() {
                 slot.header.gate.take_tag();
                 slot.header.set_body(slot.header.type_number().0);
-                // SAFETY: there must be a B, which is not used again: the mark was there (see `body`), and was taken off.
+                // SAFETY: there must be a B, which is not used again: the mark was there (see `body`), and was taken
+                // off. Dropping before the mark is off would break it, where a drop panics.
                 unsafe { slot.room.get().cast::<B>().drop_in_place() };
             }
         }

@@ -27,7 +27,7 @@ pub(crate) struct StateTable {
 /// # Safety
 /// `state` is good for an S, which is not used again.
 unsafe fn drop_state<S>(state: *mut u8) {
-    // SAFETY: the caller's duty.
+    // SAFETY: the caller's duty. A table under another type's number would break it.
     unsafe { state.cast::<S>().drop_in_place() };
 }
 
@@ -111,7 +111,8 @@ impl fmt::Display for RegisterError {
 #[derive(Debug)]
 struct Entry(AtomicPtr<StateTable>);
 
-// SAFETY: zeroes must be a value, without a drop: they are the null pointer, and what it points at is static.
+// SAFETY: zeroes must be a value, without a drop: they are the null pointer, and what it points at is static. A pointer
+// to what is not static would break it.
 unsafe impl Zeroed for Entry {
     #[cfg(any(loom, shuttle))]
     fn zeroed() -> Self {
@@ -152,7 +153,8 @@ impl Types {
     /// The table of a registered type.
     pub(crate) fn get(&self, number: TypeNumber) -> Option<&'static StateTable> {
         let entry = self.entries.get(u32::from(number.0.checked_sub(TypeNumber::FIRST_OWN.0)?))?;
-        // SAFETY: it must be null or good for ever: `register` stores pointers to statics alone.
+        // SAFETY: it must be null or good for ever: `register` stores pointers to statics alone. A pointer to a table
+        // on the stack would break it.
         unsafe { entry.0.load(Ordering::Acquire).as_ref() }
     }
 }
