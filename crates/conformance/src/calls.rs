@@ -197,3 +197,27 @@ pub const fn set_policy(job: RawHandle, policy: BadHandlePolicy) -> Call<'static
 pub const fn recharge(handle: RawHandle, from: RawHandle, to: RawHandle) -> Call<'static> {
     Call::Recharge { handle, from, to }
 }
+
+/// [`Call::Why`].
+#[must_use]
+pub const fn why(handle: RawHandle) -> Call<'static> {
+    Call::Why { handle }
+}
+
+/// [`Call::Holders`].
+#[must_use]
+pub const fn holders(handle: RawHandle) -> Call<'static> {
+    Call::Holders { handle }
+}
+
+/// [`Call::KeptBy`].
+#[must_use]
+pub const fn kept_by(handle: RawHandle) -> Call<'static> {
+    Call::KeptBy { handle }
+}
+
+/// [`Call::DerivedFrom`].
+#[must_use]
+pub const fn derived_from(handle: RawHandle) -> Call<'static> {
+    Call::DerivedFrom { handle }
+}

@@ -39,6 +39,8 @@ pub enum Family {
     Policies,
     /// Memory that many map.
     Sections,
+    /// Who holds, who keeps, and why.
+    Questions,
     /// Values from nowhere, and names that are none.
     BadInput,
     /// What happens in which order.
@@ -47,7 +49,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Handles,
         Self::Rights,
         Self::Order,
@@ -62,6 +64,7 @@ impl Family {
         Self::Charges,
         Self::Policies,
         Self::Sections,
+        Self::Questions,
         Self::BadInput,
         Self::Events,
     ];
@@ -84,6 +87,7 @@ impl Family {
             Self::Charges => "charges",
             Self::Policies => "policies",
             Self::Sections => "sections",
+            Self::Questions => "questions",
             Self::BadInput => "bad_input",
             Self::Events => "events",
         }

@@ -3,8 +3,8 @@
 use super::{Broken, Fault};
 use crate::calls;
 use crate::subject::Subject;
-use kobj_abi::{AskedRights, Koid, Operation, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, CallError, EntryName, Resource};
+use kobj_abi::{AskedRights, Koid, LinkKind, Operation, RawHandle, Rights};
+use kobj_core::{Call, CallAnswer, CallError, EntryName, Keeper, Resource};
 
 type Result = core::result::Result<CallAnswer, CallError>;
 
@@ -60,6 +60,19 @@ impl<S: Subject> Broken<S> {
                 let of = self.koid(process, directory);
                 self.linked.extend(of);
                 Ok(answer)
+            }
+            (Fault::HolderIsMissing, _, CallAnswer::Holders(mut holders)) => {
+                holders.pop();
+                Ok(CallAnswer::Holders(holders))
+            }
+            (Fault::TemporaryNameKeeps, Call::KeptBy { handle }, CallAnswer::KeptBy(mut keepers)) => {
+                let koid = self.koid(process, handle).unwrap_or(process);
+                keepers.push(Keeper { koid, kind: LinkKind::Contains });
+                Ok(CallAnswer::KeptBy(keepers))
+            }
+            (Fault::DerivedFromStops, _, CallAnswer::DerivedFrom(mut chain)) => {
+                chain.truncate(1);
+                Ok(CallAnswer::DerivedFrom(chain))
             }
             (_, Call::Enumerate { directory, cursor }, answer) => self.listed(process, directory, cursor, answer),
             (_, _, answer) => Ok(answer),

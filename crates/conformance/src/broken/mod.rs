@@ -160,6 +160,12 @@ faults! {
     WritesToReaders "sections::what_is_mapped_to_be_read_is_not_written",
     /// Unmapping does nothing.
     ViewsStay "sections::a_view_keeps_the_memory",
+    /// One holder is not told.
+    HolderIsMissing "questions::every_holder_is_told",
+    /// A temporary name is told as a keeper.
+    TemporaryNameKeeps "questions::a_temporary_name_keeps_nothing",
+    /// The chain of derivation stops at the first.
+    DerivedFromStops "questions::derivation_is_told_to_its_root",
     /// A name ends at its NUL byte.
     NameEndsAtNul "bad_input::a_name_with_a_nul_is_none",
     /// Types that nobody has match everything.
@@ -356,6 +362,10 @@ fn with_handles<'a>(call: Call<'a>, f: impl Fn(RawHandle) -> RawHandle) -> Call<
         | Call::Kill { handle }
         | Call::SetPermanent { handle, .. }
         | Call::ReadLink { handle }
+        | Call::Why { handle }
+        | Call::Holders { handle }
+        | Call::KeptBy { handle }
+        | Call::DerivedFrom { handle }
         | Call::CreateJob { job: handle }
         | Call::SetQuota { handle, .. }
         | Call::SetBadHandlePolicy { job: handle, .. }

@@ -10,7 +10,7 @@ use kobj_abi::{ObjectType, RawHandle, Rights, TypeNumber};
 use kobj_core::{Call, CallError, What};
 
 /// Every call that names an object, with this value as the first handle.
-fn calls_by(handle: RawHandle, good: RawHandle) -> [Call<'static>; 21] {
+fn calls_by(handle: RawHandle, good: RawHandle) -> [Call<'static>; 25] {
     [
         close(handle),
         duplicate(handle, SAME),
@@ -33,6 +33,10 @@ fn calls_by(handle: RawHandle, good: RawHandle) -> [Call<'static>; 21] {
         permanent(handle, true),
         permanent(handle, false),
         read_link(handle),
+        why(handle),
+        holders(handle),
+        kept_by(handle),
+        derived_from(handle),
     ]
 }
 

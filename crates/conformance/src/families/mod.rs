@@ -12,6 +12,7 @@ mod order;
 mod paths;
 mod permanence;
 mod policies;
+mod questions;
 mod quotas;
 pub(crate) mod rights;
 mod sections;
@@ -39,6 +40,7 @@ pub fn rows<S: Subject>() -> Vec<Row<S>> {
     charges::rows(&mut rows);
     policies::rows(&mut rows);
     sections::rows(&mut rows);
+    questions::rows(&mut rows);
     bad_input::rows(&mut rows);
     events::rows(&mut rows);
     rows

@@ -17,7 +17,7 @@ const TYPES: [ObjectType; 5] =
     [ObjectType::Job, ObjectType::Process, ObjectType::Directory, ObjectType::SymbolicLink, ObjectType::Section];
 
 /// The operations that a call asks for.
-const OPERATIONS: [Operation; 28] = [
+const OPERATIONS: [Operation; 32] = [
     Operation::Close,
     Operation::Replace,
     Operation::HandleInfo,
@@ -46,6 +46,10 @@ const OPERATIONS: [Operation; 28] = [
     Operation::SetPolicy,
     Operation::Map,
     Operation::MapWritable,
+    Operation::Why,
+    Operation::Holders,
+    Operation::KeptBy,
+    Operation::DerivedFrom,
 ];
 
 /// A row for each type and operation.
@@ -149,6 +153,10 @@ fn attempt<S: Subject>(
         O::MoveCharge => calls::recharge(fresh, w.job, handle),
         O::SetQuota => calls::set_quota(handle, Resource::Handles, 100),
         O::SetPolicy => calls::set_policy(handle, BadHandlePolicy::Trace),
+        O::Why => calls::why(handle),
+        O::Holders => calls::holders(handle),
+        O::KeptBy => calls::kept_by(handle),
+        O::DerivedFrom => calls::derived_from(handle),
         O::Map | O::MapWritable => {
             let access = if operation == O::Map { Access::Read } else { Access::ReadWrite };
             let mapped = w.tries_to_map(me, handle, (0, 64), access);
