@@ -8,6 +8,7 @@
 mod core;
 mod figure;
 mod lease;
+mod names;
 mod run;
 mod section;
 mod table;
@@ -23,6 +24,7 @@ const GROUPS: &[Group] = &[
     ("core", core::run),
     ("run", run::run),
     ("census", run::census),
+    ("names", names::run),
     ("section", section::run),
     ("table", table::run),
     ("lease", lease::run),
@@ -43,7 +45,10 @@ fn main() -> ExitCode {
         }
     }
     if report.lines() == 0 {
-        eprintln!("kobj-benches: nothing is called {:?}; groups: core, run, census, section, table", options.wanted);
+        eprintln!(
+            "kobj-benches: nothing is called {:?}; groups: core, run, census, names, section, table",
+            options.wanted
+        );
         return ExitCode::from(2);
     }
     if report.all_hold() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

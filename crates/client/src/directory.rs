@@ -140,7 +140,7 @@ impl Iterator for Entries<'_> {
             Ok(CallAnswer::Entry(Some(entry))) => {
                 self.cursor = Some(entry.cursor);
                 let name = entry.name.as_bytes().to_vec();
-                let kobj_core::Entry { koid, object_type, most, permanent, .. } = entry;
+                let kobj_core::Entry { koid, object_type, most, permanent, .. } = *entry;
                 Some(Ok(Entry { name, koid, object_type, most, permanent }))
             }
             Ok(_) => {

@@ -371,7 +371,7 @@ impl<S: Subject> World<S> {
     #[track_caller]
     pub fn next(&mut self, process: Koid, directory: RawHandle, cursor: u64) -> Result<Option<Entry>, Failure> {
         match self.does(process, calls::enumerate(directory, cursor))? {
-            CallAnswer::Entry(entry) => Ok(entry),
+            CallAnswer::Entry(entry) => Ok(entry.map(|entry| *entry)),
             answer => failure(format_args!("a listing gave {answer:?}")),
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::command::Why;
 use crate::holders::{Holder, Keeper};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use kobj_abi::section::Part;
@@ -225,6 +226,17 @@ pub enum Call<'a> {
     },
 }
 
+impl Call<'_> {
+    /// Whether it makes an object, which notes the time: for all others the time is of no account.
+    #[must_use]
+    pub const fn makes_an_object(&self) -> bool {
+        matches!(
+            self,
+            Self::Create { .. } | Self::CreateJob { .. } | Self::CreateGuest { .. } | Self::OpenOrCreate { .. }
+        )
+    }
+}
+
 /// What a handle means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandleInfo {
@@ -240,7 +252,7 @@ pub struct HandleInfo {
     pub derived: bool,
 }
 
-/// What a call gives.
+/// What a call gives: small, since it is handed on several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallAnswer {
     /// It was done.
@@ -266,7 +278,7 @@ pub enum CallAnswer {
     /// What the handle means.
     Info(HandleInfo),
     /// The next entry of a directory; `None` at the end.
-    Entry(Option<Entry>),
+    Entry(Option<Box<Entry>>),
     /// Where a symbolic link leads.
     Target(Vec<u8>),
     /// What keeps an object.
@@ -278,6 +290,8 @@ pub enum CallAnswer {
     /// From which processes it came.
     DerivedFrom(Vec<Koid>),
 }
+
+const _: () = assert!(size_of::<CallAnswer>() <= 40);
 
 /// An entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

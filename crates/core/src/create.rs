@@ -5,6 +5,7 @@ use crate::call::CallError;
 use crate::error::{CreateError, EraError, ReferenceError, ReleaseError};
 use crate::image::Time;
 use crate::manager::{Body, Core};
+use crate::namespace::Naming;
 use crate::types::{Request, State, job, procedures};
 use kobj_abi::{Era, Koid, LinkKind, ObjectType, Tag};
 use kobj_memory::{AcquireError, Birth, NoMemory, Reference, Slab};
@@ -144,7 +145,7 @@ impl Core {
             },
             None => None,
         };
-        let body = Body { home: None, hold, account, state };
+        let body = Body { home: None, hold, naming: Naming::None, account, state };
         let tag = Tag { letters: object_type.letters(), koid };
         let Ok(object) = self.slab.create(tag, &birth, body) else {
             if let Some(opened) = opened {

@@ -8,6 +8,7 @@ use crate::account::{Charge, NoLeases};
 use crate::command::{Answer, Effect, LooseEnds, Outcome, Ticket};
 use crate::error::{CloseError, DoneError, EndError, ScrubError};
 use crate::manager::{Body, Core};
+use crate::namespace::Naming;
 use crate::types::job;
 use crate::types::process::Life;
 use crate::types::{State, Type, procedures};
@@ -62,8 +63,12 @@ impl Core {
             self.section_ended(koid, section);
         }
         (procedures(object_type).delete)(body.state);
-        self.lose_name(place);
-        self.refund(body.account, self.permanence_charged(place));
+        if body.naming != Naming::None {
+            self.lose_name(place);
+        }
+        if object_type == ObjectType::Directory {
+            self.refund(body.account, self.permanence_charged(place));
+        }
         self.refund(body.account, Charge::object(object_type.number(), charged_bytes));
         self.balance.destroy(object_type, charge_bytes);
         if let Some(header) = self.slab.any_header_mut(place) {
@@ -192,7 +197,8 @@ impl Core {
             self.cut(link);
             return true;
         }
-        if self.empty_one(place) {
+        let number = self.slab.any_header(place).map(|header| header.type_number());
+        if number == Some(ObjectType::Directory.number()) && self.empty_one(place) {
             return true;
         }
         let koid = self.koid_at(place);

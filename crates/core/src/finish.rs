@@ -4,6 +4,7 @@ use crate::command::{Info, Why};
 use crate::error::QueryError;
 use crate::ledger::{Balance, Tally};
 use crate::manager::Core;
+use crate::namespace::Naming;
 use crate::types::{Detail, State};
 use crate::user_type::TypeInfo;
 use alloc::vec::Vec;
@@ -102,7 +103,7 @@ pub enum Imbalance {
         /// What is in the tables.
         found: u64,
     },
-    /// A temporary name is there though nobody has a handle to its object.
+    /// A temporary name is there though nobody has a handle to its object, or object and names disagree.
     Name {
         /// Which object.
         koid: Koid,
@@ -153,7 +154,9 @@ impl fmt::Display for Imbalance {
             Self::Handles { counted, found } => {
                 write!(f, "objects count {counted} handles, but {found} are in the tables")
             }
-            Self::Name { koid } => write!(f, "object {koid} has a temporary name and no handle"),
+            Self::Name { koid } => {
+                write!(f, "object {koid} has a temporary name and no handle, or the names and it disagree")
+            }
             Self::References { koid, count, found } => {
                 write!(f, "object {koid} has {count} references counted, but {found} are there")
             }
@@ -264,7 +267,12 @@ impl Core {
         for object in self.slab.iter() {
             let (Ok(header), Some(body)) = (self.slab.header(object), self.body(object)) else { continue };
             let named = self.names.name_of(object.place()).map(|named| named.permanent);
-            if named == Some(false) && self.handles_to(object) == 0 {
+            let noted = match named {
+                None => Naming::None,
+                Some(false) => Naming::Temporary,
+                Some(true) => Naming::Permanent,
+            };
+            if body.naming != noted || named == Some(false) && self.handles_to(object) == 0 {
                 return Err(Imbalance::Name { koid: object.koid() });
             }
             let found = u32::from(header.held())

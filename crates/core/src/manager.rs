@@ -11,6 +11,7 @@ use crate::kill::Kill;
 use crate::ledger::Balance;
 use crate::link::Links;
 use crate::names::Names;
+use crate::namespace::Naming;
 use crate::section::Sections;
 use crate::ticket::Tickets;
 use crate::trace::Tracing;
@@ -46,6 +47,8 @@ pub(crate) struct Body {
     pub(crate) home: Option<Place>,
     /// Whether its job (or, without one, the manager) keeps it. Closing ends that, and the link stays.
     pub(crate) hold: bool,
+    /// Whether it has a name: so that what has none costs no look at the names, and what a name keeps none at its last close.
+    pub(crate) naming: Naming,
     /// What is charged for it, where its job has an account.
     pub(crate) account: Option<AccountId>,
     pub(crate) state: State,

@@ -13,12 +13,27 @@ use crate::image::Time;
 use crate::manager::Core;
 use crate::names::{DEPTH_MOST, InsertError, LinkTarget, Name, Named, Path, Removed, RenameError, WalkError};
 use crate::types::State;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
-use kobj_memory::{Content, Place, Reference, try_collect};
+use kobj_memory::{Content, Place, Reference, try_box, try_collect};
 
 /// What a permanent name is charged: bytes of an entry with the longest name, so that renaming costs nothing.
 pub(crate) const PERMANENCE: Charge = Charge { bytes: 64 + 256, ..Charge::NONE };
+
+/// Whether an object has a name. The names say the same; this stands beside the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    None,
+    Temporary,
+    Permanent,
+}
+
+impl Naming {
+    const fn by_name(permanent: bool) -> Self {
+        if permanent { Self::Permanent } else { Self::Temporary }
+    }
+}
 
 fn checked_name(name: &[u8]) -> Result<Name<'_>, CallError> {
     Name::new(name).map_err(|_| CallError::BadName { bytes: name.len() })
@@ -104,6 +119,7 @@ impl Core {
         named.map_err(|error| self.not_named(error, directory, name, object))?;
         // From now on whoever closes it last leaves its end to the manager, who takes the name away. The caller holds it.
         let _held = self.slab.join_graph(object);
+        self.note_naming(object, Naming::by_name(permanent));
         Ok(())
     }
 
@@ -174,7 +190,25 @@ impl Core {
             _ => {}
         }
         self.names.set_permanent(object.place(), permanent);
+        self.note_naming(object, Naming::by_name(permanent));
         Ok(())
+    }
+
+    /// Of users' own objects the names alone know it.
+    fn note_naming(&mut self, object: Reference, naming: Naming) {
+        if let Ok(body) = self.slab.body_mut(object) {
+            body.naming = naming;
+        }
+    }
+
+    fn naming(&self, object: Reference) -> Naming {
+        match self.body(object) {
+            Some(body) => body.naming,
+            None => {
+                let named = self.names.name_of(object.place());
+                named.map_or(Naming::None, |named| Naming::by_name(named.permanent))
+            }
+        }
     }
 }
 
@@ -198,13 +232,15 @@ impl Core {
 
     /// A name is no more: if it was permanent, so is its reference.
     fn name_went(&mut self, removed: Removed) {
+        // One that is being destroyed has no tag any more.
+        let object = self.slab.at(removed.target).ok();
+        if let Some(object) = object {
+            self.note_naming(object, Naming::None);
+        }
         if !removed.permanent {
             return;
         }
-        // One that is being destroyed has no tag any more.
-        if let Ok(object) = self.slab.at(removed.target)
-            && self.handles_to(object) == 0
-        {
+        if let Some(object) = object.filter(|object| self.handles_to(*object) == 0) {
             self.nobody_has(object);
         }
         self.no_longer_kept(removed.directory, removed.target);
@@ -212,10 +248,11 @@ impl Core {
 
     /// The last handle of an object went: unless its name is permanent, its name goes too, and nobody can have it any more.
     pub(crate) fn last_handle_went(&mut self, object: Reference) {
-        if self.names.name_of(object.place()).is_some_and(|named| named.permanent) {
-            return;
+        match self.naming(object) {
+            Naming::Permanent => return,
+            Naming::Temporary => self.lose_name(object.place()),
+            Naming::None => {}
         }
-        self.lose_name(object.place());
         self.nobody_has(object);
     }
 
@@ -393,9 +430,10 @@ impl Core {
         caller: &Caller,
         directory: RawHandle,
         cursor: u64,
-    ) -> Result<Option<Entry>, CallError> {
+    ) -> Result<Option<Box<Entry>>, CallError> {
         let meant = self.meant(caller, directory, Operation::Enumerate)?;
-        Ok(self.names.after(meant.object.place(), cursor).and_then(|named| self.entry(&named)))
+        let next = self.names.after(meant.object.place(), cursor).and_then(|named| self.entry(&named));
+        next.map(try_box).transpose().map_err(|_| CallError::NoMemory {})
     }
 
     fn entry(&self, named: &Named<'_>) -> Option<Entry> {

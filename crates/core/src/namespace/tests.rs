@@ -120,7 +120,7 @@ impl Scene {
             match self.call(Call::Enumerate { directory, cursor }) {
                 Ok(CallAnswer::Entry(Some(entry))) => {
                     cursor = entry.cursor;
-                    list.push(entry);
+                    list.push(*entry);
                 }
                 Ok(CallAnswer::Entry(None)) => return list,
                 other => panic!("{other:?}"),

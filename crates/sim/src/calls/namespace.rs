@@ -245,7 +245,7 @@ impl Model {
             },
         };
         let next = self.names.iter().find(|entry| entry.directory == directory && entry.serial > after).cloned();
-        Ok(CallAnswer::Entry(next.map(|next| self.entry(&next))))
+        Ok(CallAnswer::Entry(next.map(|next| self.entry(&next).into())))
     }
 
     /// An entry as it is listed; its cursor is what the manager says, if that was not said of another one.
@@ -268,7 +268,7 @@ impl Model {
     fn anywhere(&mut self, directory: Koid) -> Expected {
         let is_told = |entry: &&Name| self.told_entry.is_some_and(|(koid, _)| koid == entry.koid);
         let there = self.names.iter().find(|entry| entry.directory == directory && is_told(entry)).cloned();
-        Ok(CallAnswer::Entry(there.map(|there| self.entry(&there))))
+        Ok(CallAnswer::Entry(there.map(|there| self.entry(&there).into())))
     }
 
     pub(super) fn set_permanent(&mut self, process: Koid, handle: RawHandle, permanent: bool) -> Expected {
