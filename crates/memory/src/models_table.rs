@@ -192,7 +192,7 @@ fn transfer(world: &World, handle: RawHandle) -> u32 {
 
 /// A pinned handle is moved to another table and closed: one of the two ends it.
 ///
-/// Mutant, alone: who loses the exchange takes itself for the winner.
+/// Mutant: who loses the exchange takes itself for the winner.
 #[test]
 fn model_a_transfer_against_a_close() {
     explore(None, || {
