@@ -1,25 +1,77 @@
 //! The embedded manager as a subject, under a lock that spins: it runs hosted and on bare metal.
 
-use crate::subject::{Start, Subject};
+use crate::subject::{Hook, Start, Subject};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::{iter, mem};
 use kobj_abi::section::{Access, Part, ViewError};
-use kobj_abi::{AskedRights, Era, Koid, RawHandle, Rights};
+use kobj_abi::{AskedRights, Era, Koid, RawHandle, Rights, TypeNumber};
 use kobj_core::embed::{Manager, Mapped};
 use kobj_core::image::Time;
 use kobj_core::platform::{Heap, Platform, View};
-use kobj_core::{Boot, Call, CallAnswer, CallError, Core, Effect, Limits, Resource, SectionRequest};
-use kobj_memory::Spin;
+use kobj_core::{
+    Boot, Call, CallAnswer, CallError, Core, Effect, Limits, ObjectType, Refused, Resource, SectionRequest, TypeKey,
+};
+use kobj_memory::{Locked, Spin, SpinLock};
 
 /// The manager, asked until none of the work is left over that a call began.
-#[derive(Debug)]
 pub struct Embedded {
     manager: Manager<Spin, Heap>,
+    told: TypeKey<Told>,
+    log: Arc<Log>,
     now: Time,
     killed: Vec<Koid>,
     bad_handles: Vec<(Koid, RawHandle)>,
+}
+
+/// What the user's type was told.
+type Log = SpinLock<Vec<(Hook, u64)>>;
+
+/// A type from outside, which writes down what it is told.
+struct Told {}
+
+/// An object of it.
+struct Number {
+    number: u64,
+    log: Arc<Log>,
+}
+
+impl Number {
+    fn note(&self, hook: Hook) {
+        self.log.with(|log| log.push((hook, self.number)));
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        self.note(Hook::Dropped);
+    }
+}
+
+impl ObjectType for Told {
+    const TAG: [u8; 4] = *b"TOLD";
+    const NAME: &'static str = "told";
+    const DEFAULT_RIGHTS: Rights = Rights::DUPLICATE
+        .union(Rights::TRANSFER)
+        .union(Rights::READ)
+        .union(Rights::INSPECT)
+        .union(Rights::MANAGE)
+        .union(Rights::from_bits(1 << 16));
+    type State = Number;
+
+    fn create(state: &Number) -> Result<(), Refused> {
+        if state.number == 0 { Err(Refused) } else { Ok(()) }
+    }
+
+    fn last_close(_koid: Koid, state: &Number) {
+        state.note(Hook::LastClose);
+    }
+
+    fn destroy(_koid: Koid, state: &Number) {
+        state.note(Hook::Destroy);
+    }
 }
 
 /// Bytes that there are for sections.
@@ -55,7 +107,9 @@ impl Subject for Embedded {
         let limits = Limits { work_per_step, seed: 0x6b6f_626a, ..Limits::default() };
         let manager = Manager::with_platform(Time(0), Era(7), limits, Heap::new(SECTION_BYTES_MOST))?;
         let Boot { root_job, process, job, directory } = manager.boot();
-        let subject = Self { manager, now: Time(0), killed: Vec::new(), bad_handles: Vec::new() };
+        let told = manager.register::<Told>().map_err(|_| CallError::NoMemory {})?;
+        let log = Arc::new(Log::new(Vec::new()));
+        let subject = Self { manager, told, log, now: Time(0), killed: Vec::new(), bad_handles: Vec::new() };
         Ok((subject, Start { root_job, process, job, directory }))
     }
 
@@ -108,6 +162,21 @@ impl Subject for Embedded {
 
     fn write(&self, view: &Self::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
         view.view.write(offset_bytes, from)
+    }
+
+    fn create_own(&mut self, process: Koid, number: u64) -> Result<RawHandle, CallError> {
+        let state = Number { number, log: Arc::clone(&self.log) };
+        let made = self.manager.create_own(self.now, process, &self.told, state);
+        self.settled(made)
+    }
+
+    fn own_type(&self) -> TypeNumber {
+        self.told.number()
+    }
+
+    fn hooks(&mut self) -> Vec<(Hook, u64)> {
+        self.settle();
+        self.log.with(mem::take)
     }
 
     fn memories(&self) -> (usize, usize) {

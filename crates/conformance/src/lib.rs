@@ -20,5 +20,5 @@ mod world;
 
 pub use families::rows;
 pub use row::{Family, Nature, Row};
-pub use subject::{Start, Subject};
+pub use subject::{Hook, Start, Subject};
 pub use world::{Failure, Guest, Outcome, World};

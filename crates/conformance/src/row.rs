@@ -41,6 +41,8 @@ pub enum Family {
     Sections,
     /// Who holds, who keeps, and why.
     Questions,
+    /// Users' own types.
+    Types,
     /// Values from nowhere, and names that are none.
     BadInput,
     /// What happens in which order.
@@ -49,7 +51,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Handles,
         Self::Rights,
         Self::Order,
@@ -65,6 +67,7 @@ impl Family {
         Self::Policies,
         Self::Sections,
         Self::Questions,
+        Self::Types,
         Self::BadInput,
         Self::Events,
     ];
@@ -88,6 +91,7 @@ impl Family {
             Self::Policies => "policies",
             Self::Sections => "sections",
             Self::Questions => "questions",
+            Self::Types => "types",
             Self::BadInput => "bad_input",
             Self::Events => "events",
         }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use kobj_abi::section::{Access, Part, ViewError};
-use kobj_abi::{Koid, RawHandle};
+use kobj_abi::{Koid, RawHandle, TypeNumber};
 use kobj_core::{Call, CallAnswer, CallError, Resource};
 
 /// What a manager begins with.
@@ -17,6 +17,17 @@ pub struct Start {
     pub job: RawHandle,
     /// The first guest's handle to the root directory, with all rights.
     pub directory: RawHandle,
+}
+
+/// What a user's type was told of one of its objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Its last handle is gone.
+    LastClose,
+    /// It has ended.
+    Destroy,
+    /// Its state was dropped.
+    Dropped,
 }
 
 /// An implementation of the object manager.
@@ -74,6 +85,19 @@ pub trait Subject: Sized {
     /// # Errors
     /// [`ViewError`]: then nothing was copied.
     fn write(&self, view: &Self::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError>;
+
+    /// Makes an object of a user's type, which allows DUPLICATE, TRANSFER, READ, INSPECT, MANAGE and its own bit 16. The
+    /// type's create hook refuses the number 0.
+    ///
+    /// # Errors
+    /// [`CallError`]: then nothing may have changed, and the state was dropped.
+    fn create_own(&mut self, process: Koid, number: u64) -> Result<RawHandle, CallError>;
+
+    /// The number of that type.
+    fn own_type(&self) -> TypeNumber;
+
+    /// What that type was told since it was last asked, in that order, with the object's number.
+    fn hooks(&mut self) -> Vec<(Hook, u64)>;
 
     /// For how many sections there is memory, and how many views there are.
     fn memories(&self) -> (usize, usize);

@@ -1,14 +1,14 @@
 //! A subject under a row, and what rows check by.
 
 use crate::calls;
-use crate::subject::{Start, Subject};
+use crate::subject::{Hook, Start, Subject};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::panic::Location;
 use kobj_abi::section::{Access, Part, ViewError};
-use kobj_abi::{ErrorCode, Koid, RawHandle, Rights};
+use kobj_abi::{ErrorCode, Koid, RawHandle, Rights, TypeNumber};
 use kobj_core::{Call, CallAnswer, CallError, Entry, HandleInfo, Resource};
 
 /// What was done otherwise than the rule says, and where the row asked.
@@ -255,6 +255,33 @@ impl<S: Subject> World<S> {
     /// Writes bytes into a view.
     pub fn write(&self, view: &S::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
         self.subject.write(view, offset_bytes, from)
+    }
+
+    /// A new object of the user's type.
+    #[track_caller]
+    pub fn own(&mut self, process: Koid, number: u64) -> Result<RawHandle, Failure> {
+        match self.subject.create_own(process, number) {
+            Ok(handle) => Ok(handle),
+            Err(error) => failure(format_args!("object {number} of the user's type was refused: {error:?}")),
+        }
+    }
+
+    /// An object of the user's type that must be refused, and nothing may have changed.
+    #[track_caller]
+    pub fn no_own(&mut self, process: Koid, number: u64, code: ErrorCode) -> Outcome {
+        let before = self.books();
+        same(self.subject.create_own(process, number).map_err(CallError::code), Err(code))?;
+        same(self.books(), before)
+    }
+
+    /// The number of the user's type.
+    pub fn own_type(&self) -> TypeNumber {
+        self.subject.own_type()
+    }
+
+    /// What the user's type was told.
+    pub fn hooks(&mut self) -> Vec<(Hook, u64)> {
+        self.subject.hooks()
     }
 
     /// For how many sections there is memory, and how many views there are.

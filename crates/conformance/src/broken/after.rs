@@ -3,7 +3,7 @@
 use super::{Broken, Fault};
 use crate::calls;
 use crate::subject::Subject;
-use kobj_abi::{AskedRights, Koid, LinkKind, Operation, RawHandle, Rights};
+use kobj_abi::{AskedRights, Koid, LinkKind, Operation, RawHandle, Rights, TypeNumber};
 use kobj_core::{Call, CallAnswer, CallError, EntryName, Keeper, Resource};
 
 type Result = core::result::Result<CallAnswer, CallError>;
@@ -38,6 +38,10 @@ impl<S: Subject> Broken<S> {
             (Fault::InfoNeedsARight, _, CallAnswer::Info(info)) if !info.rights.contains(Rights::INSPECT) => {
                 let (koid, operation, missing) = (info.koid, Operation::HandleInfo, Rights::INSPECT);
                 Err(CallError::AccessDenied { koid, operation, missing })
+            }
+            (Fault::OwnTypeIsAnother, _, CallAnswer::Info(mut info)) => {
+                info.object_type = TypeNumber::FIRST_OWN.max(TypeNumber(info.object_type.0 + 1));
+                Ok(CallAnswer::Info(info))
             }
             (Fault::UnlinkNeedsMore, Call::Unlink { directory, .. }, answer) => self.denied(process, directory, answer),
             (Fault::RevokeTakesItself, Call::Revoke { handle }, answer) => {

@@ -9,11 +9,11 @@ mod torn;
 
 pub use torn::{Tear, Torn};
 
-use crate::subject::{Start, Subject};
+use crate::subject::{Hook, Start, Subject};
 use alloc::string::String;
 use alloc::vec::Vec;
 use kobj_abi::section::{Access, Part, ViewError};
-use kobj_abi::{Koid, RawHandle, Rights};
+use kobj_abi::{Koid, RawHandle, Rights, TypeNumber};
 use kobj_core::{Call, CallAnswer, CallError, Resource};
 
 macro_rules! faults {
@@ -166,6 +166,12 @@ faults! {
     TemporaryNameKeeps "questions::a_temporary_name_keeps_nothing",
     /// The chain of derivation stops at the first.
     DerivedFromStops "questions::derivation_is_told_to_its_root",
+    /// A user's type is told twice.
+    HooksRunTwice "types::hooks_run_once_and_in_order",
+    /// A create hook is not asked.
+    RefusedIsMade "types::the_create_hook_can_refuse",
+    /// Users' types all have one number.
+    OwnTypeIsAnother "types::an_own_object_says_its_type",
     /// A name ends at its NUL byte.
     NameEndsAtNul "bad_input::a_name_with_a_nul_is_none",
     /// Types that nobody has match everything.
@@ -304,6 +310,20 @@ impl<S: Subject> Subject for Broken<S> {
 
     fn write(&self, view: &S::View, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
         self.inner.write(view, offset_bytes, from)
+    }
+
+    fn create_own(&mut self, process: Koid, number: u64) -> Result<RawHandle, CallError> {
+        let asked = if self.fault == Fault::RefusedIsMade { number.max(1) } else { number };
+        self.inner.create_own(process, asked)
+    }
+
+    fn own_type(&self) -> TypeNumber {
+        self.inner.own_type()
+    }
+
+    fn hooks(&mut self) -> Vec<(Hook, u64)> {
+        let told = self.inner.hooks();
+        if self.fault == Fault::HooksRunTwice { told.iter().flat_map(|hook| [*hook, *hook]).collect() } else { told }
     }
 
     fn memories(&self) -> (usize, usize) {

@@ -17,6 +17,7 @@ mod quotas;
 pub(crate) mod rights;
 mod sections;
 mod transfer;
+mod types;
 
 use crate::row::Row;
 use crate::subject::Subject;
@@ -41,6 +42,7 @@ pub fn rows<S: Subject>() -> Vec<Row<S>> {
     policies::rows(&mut rows);
     sections::rows(&mut rows);
     questions::rows(&mut rows);
+    types::rows(&mut rows);
     bad_input::rows(&mut rows);
     events::rows(&mut rows);
     rows
