@@ -168,9 +168,12 @@ impl Core {
         let state = section::State::begin(request);
         let bytes = u64::from(Slab::<Body>::SLOT_BYTES).saturating_add(request.size_bytes);
         let charged = self.guest(caller.process).and_then(|guest| guest.account);
-        self.may_charge(charged, HANDLE)?;
-        self.may_charge(charged, Charge::object(ObjectType::Section.number(), bytes))?;
-        room?;
+        if let Err(error) = room {
+            // A quota that refuses it, too, is told first.
+            self.may_charge(charged, HANDLE)?;
+            self.may_charge(charged, Charge::object(ObjectType::Section.number(), bytes))?;
+            return Err(error.into());
+        }
         self.sections.promise().map_err(|_| CallError::NoMemory {})?;
         let reserved =
             self.reserve_handle(caller.process, &caller.table).inspect_err(|_| self.sections.redeem(None))?;

@@ -171,8 +171,10 @@ fn memory_file(koid: Koid, size_bytes: u64, lazy: bool) -> Result<OwnedFd, Secti
         return Err(SectionError::NoMemory);
     }
     let file = named_file(koid)?;
-    rustix::fs::ftruncate(&file, size_bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    if lazy {
+        rustix::fs::ftruncate(&file, size_bytes)?;
+    }
+    // Reserving pages past the end moves the end there: one call less than a small section can notice.
     let mut reserved = if lazy { size_bytes } else { 0 };
     while reserved < size_bytes {
         let piece = (size_bytes - reserved).min(RESERVED_AT_ONCE_BYTES);
@@ -182,6 +184,7 @@ fn memory_file(koid: Koid, size_bytes: u64, lazy: bool) -> Result<OwnedFd, Secti
             Err(error) => return Err(error.into()),
         }
     }
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
 }
 

@@ -92,13 +92,14 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     }
 
     /// Gives back to the platform what objects and processes that have ended had of it.
-    #[inline]
-    pub(super) fn release(&self) {
-        while let Some(release) = self.core.with(Core::next_release) {
+    pub(super) fn release(&self, first: Release) {
+        let mut next = Some(first);
+        while let Some(release) = next {
             match release {
                 Release::Unmap(view) => self.platform.unmap(view),
                 Release::Destroy(section) => self.platform.destroy_memory(section),
             }
+            next = self.core.with(Core::next_release);
         }
     }
 }
