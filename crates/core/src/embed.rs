@@ -129,10 +129,8 @@ impl<L: Lock, P: Platform> Manager<L, P> {
 
     /// Looks at the core, or does a step that has no method here. Nothing else is done by anybody meanwhile.
     pub fn with<R>(&self, action: impl FnOnce(&mut Core) -> R) -> R {
-        let (result, has_releases) = self.core.with(|core| (action(core), core.has_releases()));
-        if has_releases {
-            self.release();
-        }
+        let (result, release) = self.core.with(|core| (action(core), core.next_release()));
+        self.release(release);
         if self.objects.has_due_hooks() {
             self.run_hooks();
         }
@@ -143,9 +141,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     fn run_hooks(&self) {
         while run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number))) {
             while self.core.with(Core::go_on) {}
-            if self.core.with(|core| core.has_releases()) {
-                self.release();
-            }
+            self.release(self.core.with(Core::next_release));
         }
     }
 }

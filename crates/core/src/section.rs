@@ -392,12 +392,6 @@ impl Core {
         self.sections.releases.pop_front()
     }
 
-    /// Whether there is something to be given back.
-    #[must_use]
-    pub fn has_releases(&self) -> bool {
-        !self.sections.releases.is_empty()
-    }
-
     /// Whether an account could be charged: what [`Core::charge`] would say, and nothing is charged or allocated.
     fn may_charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
         let Some(account) = account else { return Ok(()) };

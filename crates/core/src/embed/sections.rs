@@ -92,8 +92,8 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     }
 
     /// Gives back to the platform what objects and processes that have ended had of it.
-    pub(super) fn release(&self, first: Release) {
-        let mut next = Some(first);
+    pub(super) fn release(&self, first: Option<Release>) {
+        let mut next = first;
         while let Some(release) = next {
             match release {
                 Release::Unmap(view) => self.platform.unmap(view),
