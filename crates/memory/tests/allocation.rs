@@ -1,6 +1,8 @@
 //! No memory, at every single allocation: each operation then does nothing, and says so. Making and ending objects in a
 //! lease allocates nothing, nor does anything that takes away.
 #![forbid(unsafe_code)]
+// Models have no slab, and their allocator is not asked for places.
+#![cfg(not(any(loom, shuttle)))]
 
 use kobj_abi::{Era, Koid, ObjectType, Tag};
 use kobj_memory::{
