@@ -1,5 +1,6 @@
 //! Who holds an object: handles in tables, permanent names, links; and from whom a handle was derived.
 
+use crate::account::AccountId;
 use crate::call::CallError;
 use crate::handles::Caller;
 use crate::link::Keeps;
@@ -108,7 +109,9 @@ impl Core {
         let parent = |node: Place| self.nodes.links(node).parent;
         let mut next = meant.node.and_then(parent);
         while let Some(node) = next {
-            if let Some(koid) = self.nodes.process(node).and_then(|place| self.koid_at(place)) {
+            // A node notes the account that is charged for it, which is that of the process that derived.
+            let account = self.nodes.process(node).and_then(|account| AccountId::from_raw(account.raw()));
+            if let Some(koid) = account.and_then(|account| self.accounts.owner(account)) {
                 chain.try_push(koid).map_err(|_| CallError::NoMemory {})?;
             }
             next = parent(node);

@@ -3,7 +3,7 @@
 //! The seed is printed; `KOBJ_SIM_SEED=N` runs it again, `KOBJ_SIM_COMMANDS=N` sets how many calls are made.
 
 use kobj_abi::{Era, Koid, ObjectType, RawHandle};
-use kobj_core::{Call, CallAnswer, CallError, Effect, Resource, Tally};
+use kobj_core::{Call, CallAnswer, CallError, Effect, Resource, Tally, Why};
 use kobj_sim::calls::{Driven, Generator, Manager, Model, Seen, Start, Step, World, replay, shrink};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl Share {
 
 /// Every kind of reply that calls can have here. Without an allocator that refuses there is memory for all, and tables and
 /// counters are too large to be filled; `Revoked` comes in the middle of left-over work alone.
-const REPLIES: [&str; 31] = [
+const REPLIES: [&str; 35] = [
     "Done",
     "Handle",
     "Opened",
@@ -73,6 +73,10 @@ const REPLIES: [&str; 31] = [
     "Info",
     "Entry",
     "Target",
+    "Why",
+    "Holders",
+    "KeptBy",
+    "DerivedFrom",
     "NoProcess",
     "Dying",
     "BadHandle",
@@ -233,6 +237,10 @@ impl<const FAULT: u8> Manager for Faulty<FAULT> {
         self.0.node_count()
     }
 
+    fn why(&mut self, koid: Koid) -> Option<Why> {
+        Some(self.0.shortest(koid))
+    }
+
     fn audit(&self) -> Result<(), String> {
         Ok(())
     }
@@ -271,7 +279,7 @@ fn calls_in_the_middle_of_left_over_work_keep_the_balance() {
                 share.note(step, &reply);
             }
         }
-        world.finish().unwrap();
+        world.finish_alone().unwrap();
     }
     share.judge("in the middle");
     assert!(share.count("Revoked") >= 100 && share.count("GoOn") >= 100);

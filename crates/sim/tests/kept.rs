@@ -82,3 +82,17 @@ fn a_quota_is_reported_before_ids_that_have_run_out() {
         ],
     );
 }
+
+/// The number of an account was taken for the place of a process.
+#[test]
+fn a_handle_comes_from_the_process_that_derived_it() {
+    agrees(
+        MANY,
+        &[
+            step(1, 0, CreateGuest(Of(0), true)),
+            step(2, 1, Create(Directory)),
+            step(3, 1, Derive(Of(2), Same)),
+            step(4, 1, DerivedFrom(Of(3))),
+        ],
+    );
+}

@@ -5,7 +5,7 @@ use super::world::{Manager, Seen, SeenName, Start};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, RawHandle};
 use kobj_core::image::Time;
 use kobj_core::types::process;
-use kobj_core::{Call, CallAnswer, Core, Effect, Limits, Outcome, Resource, Tally};
+use kobj_core::{Call, CallAnswer, Core, Effect, Limits, Outcome, Resource, Tally, Why};
 
 /// The core, which does at most so many units of left-over work in a step. `WHOLE`, it is asked until none is left.
 #[derive(Debug)]
@@ -97,6 +97,10 @@ impl<const WORK_PER_STEP: u32, const WHOLE: bool> Manager for Driven<WORK_PER_ST
             Some(handle)
         })
         .collect()
+    }
+
+    fn why(&mut self, koid: Koid) -> Option<Why> {
+        self.core.why(koid).ok()
     }
 
     fn audit(&self) -> Result<(), String> {

@@ -43,6 +43,7 @@ enum Kind {
     OpenOrCreate,
     Enumerate,
     SetPermanent,
+    Inspect,
     ReadLink,
 }
 
@@ -151,6 +152,7 @@ impl Generator {
             (K::OpenOrCreate, 8),
             (K::Enumerate, 6),
             (K::SetPermanent, 3),
+            (K::Inspect, 5),
             (K::ReadLink, 3),
         ];
         let more: &[(Kind, usize)] = match self.theme {
@@ -247,6 +249,10 @@ impl Generator {
                 let (handle, held) = self.handle(world, caller, &[], Rights::MANAGE, wrong);
                 self.missed |= held.is_some_and(|held| world.model.is_unnamed(held.koid)) && self.percent(80);
                 Ask::SetPermanent(handle, self.percent(60))
+            }
+            Kind::Inspect => {
+                let handle = self.handle(world, caller, &[], Rights::INSPECT, wrong).0;
+                [Ask::Why, Ask::Why, Ask::Holders, Ask::KeptBy, Ask::DerivedFrom][self.below(5)](handle)
             }
             Kind::ReadLink => Ask::ReadLink(self.handle(world, caller, &[SymbolicLink], Rights::READ, wrong).0),
         }

@@ -6,6 +6,7 @@
 mod accounts;
 mod driven;
 mod generator;
+mod graph;
 mod model;
 mod namespace;
 mod script;

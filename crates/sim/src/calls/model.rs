@@ -5,15 +5,16 @@
 //! new where they must be new, and the same where they must be the same.
 
 use super::accounts::{Account, Bill};
+use super::graph::in_order;
 use super::world::Start;
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, Operation, RawHandle, Rights};
-use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Tally, What};
+use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Tally, What, Why};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A node of the derivation tree.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
-    parent: Option<u32>,
+    pub(super) parent: Option<u32>,
     /// Who is charged for it, whether or not it lives.
     pub(super) payer: Koid,
 }
@@ -89,6 +90,8 @@ pub struct Model {
     pub(super) told: Option<RawHandle>,
     /// The object and the cursor of the entry in that reply.
     pub(super) told_entry: Option<(Koid, u64)>,
+    /// The chain in that reply.
+    told_why: Option<Why>,
     /// The caller's handles and those of the guest that it made, in the order in which they were inherited.
     pub(super) told_inherited: (Vec<RawHandle>, Vec<RawHandle>),
     chosen: u64,
@@ -111,6 +114,7 @@ fn needed(object_type: ObjectType, operation: Operation) -> Option<Rights> {
         (_, O::NamePermanently) => Rights::DUPLICATE | Rights::MANAGE,
         (_, O::Transfer) => Rights::TRANSFER,
         (_, O::SetPermanent | O::Recharge) => Rights::MANAGE,
+        (_, O::Why | O::Holders | O::KeptBy | O::DerivedFrom) => Rights::INSPECT,
         (Directory, O::Link | O::CreateNew) => Rights::CREATE,
         (Directory, O::Unlink) => Rights::REMOVE,
         (Directory, O::Rename) => Rights::MANAGE,
@@ -160,6 +164,7 @@ impl Model {
             koids_most: start.koids_most,
             told: None,
             told_entry: None,
+            told_why: None,
             told_inherited: Default::default(),
             chosen: 0,
             effects: Vec::new(),
@@ -203,6 +208,11 @@ impl Model {
             Ok(CallAnswer::Entry(Some(entry))) => Some((entry.koid, entry.cursor)),
             _ => None,
         };
+        self.told_why = match reply {
+            Ok(CallAnswer::Why(why)) => Some(why.clone()),
+            _ => None,
+        };
+        let reply = &reply.clone().map(in_order);
         let expected = self.answer(process, call);
         match self.complaint.take() {
             Some(complaint) => Err(format!("{call:?} of {process}: {complaint}")),
@@ -259,9 +269,10 @@ impl Model {
             Call::Enumerate { directory, cursor } => self.enumerate(process, directory, cursor),
             Call::SetPermanent { handle, permanent } => self.set_permanent(process, handle, permanent),
             Call::ReadLink { handle } => self.read_link(process, handle),
-            Call::Why { .. } | Call::Holders { .. } | Call::KeptBy { .. } | Call::DerivedFrom { .. } => {
-                unreachable!("{call:?} is not made up yet")
-            }
+            Call::Why { handle } => self.why(process, handle, self.told_why.as_ref()),
+            Call::Holders { handle } => self.holders(process, handle),
+            Call::KeptBy { handle } => self.kept_by(process, handle),
+            Call::DerivedFrom { handle } => self.derived_from(process, handle),
         }
     }
 

@@ -184,6 +184,14 @@ pub enum Ask {
     Enumerate(Ref, Cursor),
     /// See [`Call::SetPermanent`].
     SetPermanent(Ref, bool),
+    /// See [`Call::Why`].
+    Why(Ref),
+    /// See [`Call::Holders`].
+    Holders(Ref),
+    /// See [`Call::KeptBy`].
+    KeptBy(Ref),
+    /// See [`Call::DerivedFrom`].
+    DerivedFrom(Ref),
     /// See [`Call::ReadLink`].
     ReadLink(Ref),
 }
@@ -213,6 +221,10 @@ impl Ask {
             | Self::OpenOrCreate(handle, _, _, _, _)
             | Self::Enumerate(handle, _)
             | Self::SetPermanent(handle, _)
+            | Self::Why(handle)
+            | Self::Holders(handle)
+            | Self::KeptBy(handle)
+            | Self::DerivedFrom(handle)
             | Self::ReadLink(handle) => vec![handle],
         }
     }
@@ -295,6 +307,10 @@ impl Ask {
             Self::SetPermanent(handle, permanent) => {
                 Call::SetPermanent { handle: value(*handle), permanent: *permanent }
             }
+            Self::Why(handle) => Call::Why { handle: value(*handle) },
+            Self::Holders(handle) => Call::Holders { handle: value(*handle) },
+            Self::KeptBy(handle) => Call::KeptBy { handle: value(*handle) },
+            Self::DerivedFrom(handle) => Call::DerivedFrom { handle: value(*handle) },
             Self::ReadLink(handle) => Call::ReadLink { handle: value(*handle) },
         }
     }

@@ -3,7 +3,7 @@
 use super::model::{Expected, Model};
 use super::script::{Ask, Cursor, Ref, Step};
 use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, Effect, EntryName, Resource, Tally};
+use kobj_core::{Call, CallAnswer, Effect, EntryName, Resource, Tally, Why};
 use std::collections::BTreeMap;
 
 /// What a manager begins with: a first job, a guest in it, and that guest's handles to both.
@@ -81,6 +81,8 @@ pub trait Manager: Sized {
     fn usage(&self, koid: Koid, resource: Resource) -> Option<(u64, u64)>;
     /// How many derivation nodes there are.
     fn nodes(&self) -> u32;
+    /// What keeps an object.
+    fn why(&mut self, koid: Koid) -> Option<Why>;
     /// What else can be checked by itself.
     fn audit(&self) -> Result<(), String>;
     /// Its end, with all that there is.
@@ -164,6 +166,14 @@ impl<M: Manager> World<M> {
         Ok(Some(reply))
     }
 
+    /// Ends the manager alone.
+    ///
+    /// # Errors
+    /// As [`World::finish`].
+    pub fn finish_alone(self) -> Result<(), String> {
+        self.manager.finish()
+    }
+
     /// Does a step and lets the manager check itself alone.
     ///
     /// # Errors
@@ -240,11 +250,17 @@ impl<M: Manager> World<M> {
         Ok(())
     }
 
-    /// Ends the manager.
+    /// Asks of each object why it lives, then ends the manager.
     ///
     /// # Errors
-    /// What is left, or does not agree with the books.
-    pub fn finish(self) -> Result<(), String> {
+    /// A chain that is not the shortest; what is left, or does not agree with the books.
+    pub fn finish(mut self) -> Result<(), String> {
+        for koid in self.model.all() {
+            let why = self.manager.why(koid).ok_or(format!("{koid} does not live"))?;
+            if !self.model.is_shortest(koid, &why) {
+                return Err(format!("{koid} is not kept so, or more shortly: {why:?}"));
+            }
+        }
         self.manager.finish()
     }
 

@@ -1,0 +1,105 @@
+//! What the model says of who keeps and who holds what: the graph of handles, names and jobs.
+
+use super::model::{Expected, Model};
+use kobj_abi::{Koid, LinkKind, ObjectType, Operation, RawHandle, Rights};
+use kobj_core::{CallAnswer, Holder, Keeper, Why};
+use std::collections::BTreeSet;
+
+impl Model {
+    fn holders_of(&self, koid: Koid) -> Vec<Holder> {
+        let hold = |(process, table): (&Koid, &super::model::Table)| {
+            let rights: Vec<Rights> =
+                table.handles.values().filter(|handle| handle.koid == koid).map(|handle| handle.rights).collect();
+            let together = rights.iter().fold(Rights::NONE, |sum, rights| sum | *rights);
+            (!rights.is_empty()).then_some(Holder { process: *process, handles: rights.len() as u32, rights: together })
+        };
+        self.tables.iter().filter_map(hold).collect()
+    }
+
+    fn keepers_of(&self, koid: Koid) -> Vec<Keeper> {
+        let holders = self.holders_of(koid).into_iter();
+        let mut keepers: Vec<Keeper> =
+            holders.map(|holder| Keeper { koid: holder.process, kind: LinkKind::Holds }).collect();
+        let name = self.name_of(koid).filter(|name| name.permanent).map(|name| name.directory);
+        let job = self.objects[&koid].owner.filter(|_| self.objects[&koid].held);
+        keepers.extend(name.into_iter().chain(job).map(|koid| Keeper { koid, kind: LinkKind::Contains }));
+        keepers
+    }
+
+    /// What a chain can begin with: a living process, or the first job.
+    fn is_root(&self, koid: Koid) -> bool {
+        let object = &self.objects[&koid];
+        (object.object_type == ObjectType::Process && !object.dead) || object.owner.is_none()
+    }
+
+    /// A shortest chain to an object; of several one that begins with a process, if there is one.
+    #[must_use]
+    pub fn shortest(&self, koid: Koid) -> Why {
+        let mut seen = BTreeSet::from([koid]);
+        let mut level = vec![(koid, Vec::new())];
+        while !level.is_empty() {
+            let mut next: Vec<(Koid, Vec<(Koid, LinkKind)>)> = Vec::new();
+            for (kept, chain) in &level {
+                for Keeper { koid, kind } in self.keepers_of(*kept) {
+                    // A process may have a handle to itself.
+                    if seen.insert(koid) || kind == LinkKind::Holds {
+                        next.push((koid, [&[(koid, kind)], chain.as_slice()].concat()));
+                    }
+                }
+            }
+            let roots = next.iter().filter(|(koid, _)| self.is_root(*koid));
+            if let Some((_, chain)) = roots.max_by_key(|(koid, _)| self.type_of(*koid) == ObjectType::Process) {
+                return Why { chain: chain.clone(), rooted: true };
+            }
+            level = next;
+        }
+        Why { chain: Vec::new(), rooted: self.is_root(koid) }
+    }
+
+    /// Whether that chain keeps the object, and is as short as any.
+    pub(super) fn is_shortest(&self, koid: Koid, why: &Why) -> bool {
+        let ours = self.shortest(koid);
+        let kept = why.chain.iter().skip(1).map(|(koid, _)| *koid).chain([koid]);
+        let is_step = |((keeper, kind), kept): (&(Koid, LinkKind), Koid)| {
+            self.keepers_of(kept).contains(&Keeper { koid: *keeper, kind: *kind })
+        };
+        let root = |why: &Why| why.chain.first().map(|(koid, _)| (self.is_root(*koid), self.type_of(*koid)));
+        let same = why.rooted == ours.rooted && why.chain.len() == ours.chain.len() && root(why) == root(&ours);
+        same && why.chain.iter().zip(kept).all(is_step)
+    }
+
+    /// Some shortest chain is as good as another: what was told is expected, if it is one.
+    pub(super) fn why(&self, process: Koid, handle: RawHandle, told: Option<&Why>) -> Expected {
+        let koid = self.look(process, handle, Operation::Why)?.koid;
+        let told = told.filter(|told| self.is_shortest(koid, told)).cloned();
+        Ok(CallAnswer::Why(told.unwrap_or_else(|| self.shortest(koid))))
+    }
+
+    pub(super) fn holders(&self, process: Koid, handle: RawHandle) -> Expected {
+        let koid = self.look(process, handle, Operation::Holders)?.koid;
+        Ok(in_order(CallAnswer::Holders(self.holders_of(koid))))
+    }
+
+    pub(super) fn kept_by(&self, process: Koid, handle: RawHandle) -> Expected {
+        let koid = self.look(process, handle, Operation::KeptBy)?.koid;
+        Ok(in_order(CallAnswer::KeptBy(self.keepers_of(koid))))
+    }
+
+    /// Who made the nodes above the handle's, the nearest first.
+    pub(super) fn derived_from(&self, process: Koid, handle: RawHandle) -> Expected {
+        let node = self.look(process, handle, Operation::DerivedFrom)?.node;
+        let above = |node: &u32| self.nodes[node].parent;
+        let from = std::iter::successors(node.as_ref().and_then(above), above);
+        Ok(CallAnswer::DerivedFrom(from.map(|node| self.nodes[&node].payer).collect()))
+    }
+}
+
+/// What is told in no order, in order.
+pub(super) fn in_order(mut answer: CallAnswer) -> CallAnswer {
+    match &mut answer {
+        CallAnswer::Holders(holders) => holders.sort_unstable_by_key(|holder| holder.process),
+        CallAnswer::KeptBy(keepers) => keepers.sort_unstable_by_key(|keeper| (keeper.koid, keeper.kind)),
+        _ => {}
+    }
+    answer
+}
