@@ -44,7 +44,7 @@ fn main() -> Result<(), Error> {
 
     // The writer ends in the middle of it all. Its handles, its objects and its name are gone with it.
     writer.kill()?;
-    println!("{:?}", manager.next_killed().expect("the embedder is told"));
+    println!("{:?}", manager.next_event().expect("the embedder is told"));
     println!("the reader still has the inbox: {}", opened.rights()?);
     drop((opened, lent, looks, inbox, theirs, made));
     println!("and then nobody: {}", root.open::<types::Directory>("inbox", Open::new()).unwrap_err());

@@ -52,7 +52,7 @@ pub use kobj_core::{
 pub use kobj_memory::RegisterError;
 pub use kobj_platform::section::Words;
 pub use lock::Hosted;
-pub use manager::{Builder, Killed, Manager};
+pub use manager::{Builder, Event, Manager};
 pub use platform::{Linux, LinuxView};
 pub use process::{Caller, Guest};
 pub use section::{SectionOptions, View};

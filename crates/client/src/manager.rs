@@ -41,13 +41,23 @@ pub(crate) struct Inner {
     backtraces: Option<Mutex<HashMap<Koid, Arc<Backtrace>>>>,
 }
 
-/// A guest that has ended: its handles are closed and its charges returned.
+/// What a program is told by its manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Killed {
-    /// Which process.
-    pub process: Koid,
-    /// Why.
-    pub reason: KillReason,
+pub enum Event {
+    /// A guest has ended: its handles are closed and its charges returned.
+    Killed {
+        /// Which process.
+        process: Koid,
+        /// Why.
+        reason: KillReason,
+    },
+    /// A process named a handle that it does not have, in a job whose policy is to tell.
+    BadHandle {
+        /// Which process.
+        process: Koid,
+        /// The number.
+        handle: RawHandle,
+    },
 }
 
 /// How a manager is set up.
@@ -277,14 +287,18 @@ impl Manager {
         self.inner.settle();
     }
 
-    /// The next guest that has ended and was not told yet. What a guest runs is the embedder's to stop.
+    /// The next thing that the program is to know, and was not told yet. What a guest runs is the program's to stop.
     #[must_use]
-    pub fn next_killed(&self) -> Option<Killed> {
+    pub fn next_event(&self) -> Option<Event> {
         loop {
-            match self.inner.manager.next_effect()? {
-                Effect::Killed { koid, reason } => return Some(Killed { process: koid, reason }),
-                // Host objects and their processes are `kobj run`'s; nobody makes them here.
-                _ => {}
+            // Host objects and their processes are `kobj run`'s; nobody makes them here.
+            let event = match self.inner.manager.next_effect()? {
+                Effect::Killed { koid, reason } => Some(Event::Killed { process: koid, reason }),
+                Effect::BadHandle { process, handle } => Some(Event::BadHandle { process, handle }),
+                _ => None,
+            };
+            if event.is_some() {
+                return event;
             }
         }
     }

@@ -344,7 +344,7 @@ impl Core {
             WalkError::NotADirectory { place } => {
                 let found =
                     self.slab.at(place).map_or(ObjectType::Directory.number(), |object| self.type_number(object));
-                CallError::WrongType { koid: koid(place), found: found, operation: Operation::Open }
+                CallError::WrongType { koid: koid(place), found, operation: Operation::Open }
             }
             WalkError::NoLookup { place } => {
                 CallError::AccessDenied { koid: koid(place), operation: Operation::Open, missing: Rights::LOOKUP }
@@ -352,6 +352,7 @@ impl Core {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they are the call's own, and the time and the caller")]
     pub(crate) fn call_open_or_create(
         &mut self,
         now: Time,

@@ -450,7 +450,7 @@ fn wrong_commands_are_refused_by_name_and_change_nothing() {
     let object = host(&mut core, job, 1);
     let never = Koid::new(Era(3), 3).unwrap();
     let missing = Missing { koid: never, gone: false };
-    let before = core.balance().clone();
+    let before = *core.balance();
     let wrong = |found| WrongType { koid: job, found, wanted: ObjectType::HostObject };
     assert_eq!(core.begin_scrub(job), Err(ScrubError::WrongType(wrong(ObjectType::Job))));
     assert_eq!(core.begin_scrub(never), Err(ScrubError::NoObject(missing)));

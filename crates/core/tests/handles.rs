@@ -141,7 +141,7 @@ fn a_killed_job_ends_its_guests_and_leaves_what_others_hold_to_the_job_around() 
     for handle in [inner, job, ours, guest.0] {
         assert!(scene.info(me, handle).is_ok());
     }
-    let books = scene.core.job_balance(scene.boot.root_job).unwrap().clone();
+    let books = *scene.core.job_balance(scene.boot.root_job).unwrap();
     assert_eq!((books.of(ObjectType::Job).live, books.of(ObjectType::Directory).taken_over), (2, 1));
     for handle in [job, inner, ours, scene.guests[0].0, scene.guests[1].0] {
         scene.call(me, Call::Close { handle }).unwrap();

@@ -340,7 +340,7 @@ fn a_section_that_somebody_outside_has_mapped_outlives_its_job() {
     scene.call(me, Call::Kill { handle: scene.job }).unwrap();
     scene.settle();
     assert_eq!((bytes(&view.view, 0, 4), scene.live()), (b"kept".to_vec(), 1));
-    let books = scene.manager.with(|core| core.job_balance(scene.boot.root_job).unwrap().clone());
+    let books = scene.manager.with(|core| *core.job_balance(scene.boot.root_job).unwrap());
     assert_eq!(books.of(ObjectType::Section).taken_over, 1);
     scene.manager.unmap(view.id);
     assert_eq!((scene.live(), scene.counts()), (0, (0, 0)));

@@ -103,11 +103,11 @@ fn is_linearizable(operations: &mut [Operation]) -> bool {
         for at in &pending {
             place(*at, pending.iter().copied().filter(|other| other != at).collect(), frontier);
         }
-        for at in frontier..operations.len() {
-            if operations[at].begun > first_end {
+        for (at, operation) in operations.iter().enumerate().skip(frontier) {
+            if operation.begun > first_end {
                 break;
             }
-            first_end = first_end.min(operations[at].ended);
+            first_end = first_end.min(operation.ended);
             place(at, pending.iter().copied().chain(frontier..at).collect(), at + 1);
         }
     }

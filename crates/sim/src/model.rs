@@ -387,7 +387,7 @@ impl Model {
             Request::HostObject(seen) => Detail::HostObject(host_object::Detail {
                 kind: seen.image.kind,
                 name: seen.image.name.clone(),
-                identity: seen.image.identity.clone(),
+                identity: seen.image.identity,
                 class: seen.image.class,
                 size: seen.image.size,
                 scrub: object.ticket,

@@ -170,7 +170,7 @@ fn run<M: Manager>(name: &str, calls: u64) -> Share {
     let mut seed = first;
     while share.calls < calls {
         let mut script = Vec::new();
-        let koids_most = if seed % 16 == 0 { 30 + (seed / 16 % 64) as u32 } else { u32::MAX };
+        let koids_most = if seed.is_multiple_of(16) { 30 + (seed / 16 % 64) as u32 } else { u32::MAX };
         if let Err(why) = whole(|| make_up::<M>(koids_most, Generator::new(seed), &mut script, &mut share)) {
             panic!("{name}: KOBJ_SIM_SEED={seed}: {why}\ncut down: {}", report::<M>(koids_most, &script));
         }

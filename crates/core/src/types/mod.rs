@@ -77,6 +77,7 @@ macro_rules! registry {
         /// What an object's type says of it.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
+        #[expect(clippy::large_enum_variant, reason = "one is made for a question and moved once")]
         pub enum Detail {
             $(#[doc = concat!("See [`", stringify!($module), "`].")] $name($module::Detail),)*
         }
