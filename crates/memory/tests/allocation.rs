@@ -4,10 +4,11 @@
 // Models have no slab, and their allocator is not asked for places.
 #![cfg(not(any(loom, shuttle)))]
 
-use kobj_abi::{Era, Koid, ObjectType, Tag};
+use kobj_abi::{Era, Koid, ObjectType, RawHandle, Rights, Tag};
 use kobj_memory::{
-    Array, Birth, Burial, Buried, Bytes, Dropped, KoidRange, Lease, LeasePlace, NoMemory, Place, Pool,
-    RefusingAllocator, Release, Shared, Slab, StateKey, TryPush, try_box, try_collect,
+    Array, Birth, Burial, Buried, Bytes, Closed, Content, Dropped, KoidRange, Lease, LeasePlace, NoMemory, Nodes,
+    Place, Pool, RefusingAllocator, Release, Released, Shared, Slab, Slots, StateKey, Table, TableError, TryPush,
+    Uncounted, try_box, try_collect,
 };
 use std::alloc::{Layout, System};
 use std::cell::Cell;
@@ -195,4 +196,58 @@ fn what_takes_away_needs_no_memory() {
         }
     });
     assert_eq!((world.slab.live(), world.slab.dead()), (0, 0));
+}
+
+fn content(place: Place) -> Content {
+    Content { object: place, rights: Rights::READ, node: Some(place), inheritable: true }
+}
+
+/// A table and nodes with as many as their first buckets hold, so that the next one needs memory.
+fn full() -> (Table, Nodes, Vec<RawHandle>) {
+    let (table, nodes) = (Table::new(7), Nodes::default());
+    let open = |_| table.open(content(nodes.make().unwrap())).unwrap();
+    let handles = (0..32).map(open).collect();
+    (table, nodes, handles)
+}
+
+#[test]
+fn handles_and_nodes_say_that_there_is_no_memory_and_lose_no_slot() {
+    let nothing_changed = |(table, nodes, _): &(Table, Nodes, Vec<RawHandle>)| {
+        assert_eq!((table.live(), table.used(), table.capacity()), (32, 32, 32));
+        assert_eq!((nodes.live(), nodes.capacity()), (32, 32));
+    };
+    let place = Place::new(0).unwrap();
+    assert_eq!(at_each_allocation(full, |(table, ..)| table.open(content(place)), nothing_changed), 1);
+    assert_eq!(at_each_allocation(full, |(table, ..)| table.reserve(), nothing_changed), 1);
+    assert_eq!(at_each_allocation(full, |(_, nodes, _)| nodes.make(), nothing_changed), 1);
+    let (table, ..) = full();
+    GIVEN.set(Some(0));
+    assert_eq!(table.open(content(place)), Err(TableError::NoMemory));
+}
+
+#[test]
+fn looking_up_closing_revoking_and_using_slots_again_need_no_memory() {
+    let (table, nodes, handles) = full();
+    let mut slots = Slots::default();
+    without_allocation(|| {
+        let pin = table.pin(handles[0]).unwrap();
+        assert!(matches!(table.close(handles[0]), Ok(Closed::Later(_))));
+        assert_eq!(pin.release(), Released::LastOfClosing);
+        let closed = table.take_closed().unwrap();
+        assert_eq!(nodes.uncount(closed.node.unwrap()), Uncounted::Last);
+        nodes.free(closed.node.unwrap());
+        assert!(matches!(table.close_into(handles[1], &mut slots), Ok(Closed::Now(_))));
+        let node = nodes.make().unwrap();
+        let kept = table.take_kept(&mut slots).unwrap();
+        table.commit(kept, content(node));
+        assert_eq!(nodes.revoke(node), 1);
+        let revoked = (0..table.used()).find_map(|index| table.close_of(index, node));
+        assert_eq!(revoked.map(|closed| nodes.uncount(closed.content().node.unwrap())), Some(Uncounted::Last));
+        assert!((0..table.used()).filter_map(|index| table.close_at(index)).count() == 30);
+        for _ in 0..32 {
+            table.open(content(node)).unwrap();
+        }
+        table.give_back_all(slots);
+    });
+    assert_eq!((table.used(), table.live(), table.capacity()), (32, 32, 32));
 }
