@@ -62,6 +62,7 @@ fn runs(test: &str) -> Result<Vec<Run>, String> {
         "loom" => vec![run(Some("loom"), &models)],
         "memory" => vec![run(None, &["--package", "kobj-memory", "--lib"])],
         "core" => vec![run(None, &["--package", "kobj-core", "--lib"])],
+        "calls" => vec![run(None, &["--package", "kobj-core", "--test", "*"])],
         "sim" => vec![run(None, &["--package", "kobj-sim"])],
         other => return Err(format!("mutants.txt: no test {other:?}")),
     })

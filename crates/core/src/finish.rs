@@ -108,6 +108,13 @@ pub enum Imbalance {
         /// Which object.
         koid: Koid,
     },
+    /// Nothing lives, and accounts are charged or derivation nodes are there.
+    LeftOver {
+        /// Accounts that are not closed, or still charged.
+        accounts: u32,
+        /// Derivation nodes.
+        nodes: u32,
+    },
     /// An object's reference count is not the number of those who refer to it.
     References {
         /// Which object.
@@ -149,6 +156,9 @@ impl fmt::Display for Imbalance {
             }
             Self::Charge { job: None, books, counted } => {
                 write!(f, "{books} bytes are charged, but {counted} are there")
+            }
+            Self::LeftOver { accounts, nodes } => {
+                write!(f, "nothing lives, but {accounts} accounts and {nodes} derivation nodes are there")
             }
             Self::Orphan { koid } => write!(f, "object {koid} outlived its job"),
             Self::Handles { counted, found } => {
@@ -334,6 +344,10 @@ impl Core {
         }
         self.run_hooks();
         self.audit()?;
+        let (accounts, nodes) = (self.accounts.live(), self.nodes.live());
+        if self.slab.live() == 0 && accounts + nodes > 0 {
+            return Err(Imbalance::LeftOver { accounts, nodes });
+        }
         let own = |info: &TypeInfo| info.number >= TypeNumber::FIRST_OWN && info.tally.live > 0;
         let left_own = try_collect(self.types().filter(own));
         let more = left_own.is_err();

@@ -328,37 +328,55 @@ fn chain(world: &mut World, length: u32) -> Vec<Position> {
     positions
 }
 
+/// A chain of a million nodes, each with one handle; the root first.
+fn long_chain(tree: &Derivations, nodes: &Nodes) -> Vec<Place> {
+    let mut chain = alloc::vec![tree.root(nodes, None).unwrap()];
+    for index in 1..1_000_000 {
+        let node = tree.derive(nodes, chain[chain.len() - 1], None).unwrap();
+        nodes.set_hint(node, Some(hint(Position { table: 0, index })));
+        chain.push(node);
+    }
+    chain
+}
+
 #[test]
 fn a_long_chain_goes_one_node_a_step_from_below() {
-    let mut world = World::default();
-    let length = 1_000_000;
-    let positions = chain(&mut world, length);
-    for at in &positions[..positions.len() - 1] {
-        world.close(*at);
+    let (mut tree, nodes) = (Derivations::default(), Nodes::default());
+    let chain = long_chain(&tree, &nodes);
+    let (last, rest) = chain.split_last().unwrap();
+    for node in rest {
+        assert_eq!(nodes.uncount(*node), Uncounted::Last);
+        tree.let_go(&nodes, *node);
     }
-    assert!(!world.tree.has_work(), "each node has a child");
-    world.close(positions[positions.len() - 1]);
+    assert!(!tree.has_work(), "each node has a child");
+    nodes.uncount(*last);
+    tree.let_go(&nodes, *last);
     let mut units = 0;
-    while world.tree.work(&world.nodes) != Work::None {
+    while tree.work(&nodes) != Work::None {
         units += 1;
     }
-    assert_eq!((world.nodes.live(), units), (0, length));
+    assert_eq!((nodes.live(), units), (0, chain.len()));
 }
 
 #[test]
 fn a_revoke_of_a_long_chain_takes_three_steps_a_node_at_most_and_no_sweep() {
-    let mut world = World::default();
-    let length = 1_000_000;
-    let positions = chain(&mut world, length);
-    let (top, _) = world.handles.open[&positions[0]];
-    let id = world.tree.revoke(&world.nodes, top).unwrap().unwrap();
+    let (mut tree, nodes) = (Derivations::default(), Nodes::default());
+    let chain = long_chain(&tree, &nodes);
+    let id = tree.revoke(&nodes, chain[0]).unwrap().unwrap();
     let mut units = 0;
-    while world.tree.is_under_way(id) {
-        world.work();
+    while tree.is_under_way(id) {
         units += 1;
+        match tree.work(&nodes) {
+            Work::TakeBack { node, .. } => {
+                assert_eq!(nodes.uncount(node), Uncounted::Last);
+                tree.let_go(&nodes, node);
+            }
+            Work::Sweep { .. } => panic!("each hint is true"),
+            Work::None => panic!("it is under way"),
+            Work::Done | Work::Freed { .. } => {}
+        }
     }
-    assert_eq!((world.nodes.live() as usize, world.handles.open.len(), world.handles.sweeps), (1, 1, 0));
-    assert!(units <= 3 * length, "{units}");
+    assert!(nodes.live() == 1 && units <= 3 * chain.len(), "{units}");
 }
 
 #[test]
