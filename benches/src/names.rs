@@ -166,7 +166,9 @@ fn open(report: &mut Report, name: &str, many: u32) {
     };
     let directory = ours.directory.raw();
     let opened = |number| ours.open_and_close(directory, &Text::of(number).0).expect("what was named is opened");
-    let found = |number| drop(black_box(rival.open_and_close(&Text::of(number).0).expect("what was entered is found")));
+    let found = |number| {
+        black_box(rival.open_and_close(&Text::of(number).0).expect("what was entered is found"));
+    };
     let (ours, rival) = alternate(opened, found, many);
     let holds = ours.median() <= 1.5 * rival.median();
     report.print(&Figure {
@@ -192,8 +194,12 @@ fn find(report: &mut Report, name: &str, many: u32) {
         names.insert(place(many), text.name(), place(number), Rights::GENERIC, false).expect("memory");
         map.insert(text.0.into(), place(number));
     }
-    let ours = |number| drop(black_box(names.find(place(many), Text::of(number).name()).expect("it is there")));
-    let theirs = |number| drop(black_box(map.get(&Text::of(number).0[..]).expect("it is there")));
+    let ours = |number| {
+        black_box(names.find(place(many), Text::of(number).name()).expect("it is there"));
+    };
+    let theirs = |number| {
+        black_box(map.get(&Text::of(number).0[..]).expect("it is there"));
+    };
     let (ours, rival) = alternate(ours, theirs, many);
     report.print(&Figure { name, group: GROUP, unit: "ns", ours, rivals: vec![("hashbrown", rival)], bar: None });
 }
