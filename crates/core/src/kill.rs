@@ -222,7 +222,10 @@ impl Core {
 
     /// What nobody has a handle to is destroyed; what somebody has lives on in the job around, unnamed.
     fn end_or_leave_behind(&mut self, job: Reference, child: Reference) {
-        if self.handles_to(child) > 0 || self.views_of(child) > 0 {
+        if self.body(child).is_none() {
+            // A user's object is in the job for its name's sake: without that it goes, or is somebody's.
+            self.lose_name(child.place());
+        } else if self.handles_to(child) > 0 || self.views_of(child) > 0 {
             self.let_go(child);
             self.leave_behind(child, job);
         } else {

@@ -260,7 +260,13 @@ impl Core {
         if record.kind() == Some(LinkKind::Contains) {
             // A job's hold is apart from the link: it was given up when the object was closed or lost its tag.
             let Ok(reference) = self.slab.at(kept) else { return };
-            let Ok(body) = self.slab.body_mut(reference) else { return };
+            let Ok(body) = self.slab.body_mut(reference) else {
+                // A user's object, which is in the job for its name's sake alone: the job's end takes that.
+                if record.source.is_some_and(|job| self.alive(job).is_none()) {
+                    self.lose_name(kept);
+                }
+                return;
+            };
             body.home = None;
             if !core::mem::replace(&mut body.hold, false) {
                 return;

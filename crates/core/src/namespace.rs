@@ -4,7 +4,7 @@
 //! account of its directory, and goes when it is taken away, when it is made temporary, or with the directory or the job.
 //! Taking a name away allocates nothing.
 
-use crate::account::Charge;
+use crate::account::{AccountId, Charge};
 use crate::call::{CallAnswer, CallError, Entry, EntryName, What};
 use crate::create::Making;
 use crate::error::QueryError;
@@ -15,8 +15,8 @@ use crate::names::{DEPTH_MOST, InsertError, LinkTarget, Name, Named, Path, Remov
 use crate::types::State;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
-use kobj_memory::{Content, Place, Reference, try_box, try_collect};
+use kobj_abi::{AskedRights, Koid, LinkKind, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+use kobj_memory::{Content, NoMemory, Place, Reference, try_box, try_collect};
 
 /// What a permanent name is charged: bytes of an entry with the longest name, so that renaming costs nothing.
 pub(crate) const PERMANENCE: Charge = Charge { bytes: 64 + 256, ..Charge::NONE };
@@ -115,8 +115,15 @@ impl Core {
         for place in [Some(directory), is_directory.then_some(object)].into_iter().flatten().map(Reference::place) {
             self.names.add_directory(place).map_err(|_| CallError::NoMemory {})?;
         }
+        let job = self.job_that_pays(object);
+        if job.is_some() {
+            self.links.reserve(1).map_err(|NoMemory| CallError::NoMemory {})?;
+        }
         let named = self.names.insert(directory.place(), name, object.place(), most, permanent);
         named.map_err(|error| self.not_named(error, directory, name, object))?;
+        if let Some(job) = job {
+            self.links.insert(&mut self.slab, job.place(), LinkKind::Contains, object.place());
+        }
         // From now on whoever closes it last leaves its end to the manager, who takes the name away. The caller holds it.
         let _held = self.slab.join_graph(object);
         self.note_naming(object, Naming::by_name(permanent));
@@ -230,8 +237,34 @@ impl Core {
         }
     }
 
+    /// The job whose end takes the name of a user's object away: the one that pays for it. A built-in type's is in its job anyhow.
+    fn job_that_pays(&self, object: Reference) -> Option<Reference> {
+        if self.body(object).is_some() {
+            return None;
+        }
+        let account = self.slab.header(object).ok()?.owner().and_then(|owner| AccountId::from_raw(owner.raw()))?;
+        let owner = self.accounts.owner(self.accounts.heir(account)?)?;
+        self.find(owner).ok().filter(|job| self.job(*job).is_some())
+    }
+
+    /// A user's object has no name any more: no job's end concerns it.
+    fn leave_the_job_that_pays(&mut self, place: Place) {
+        let mut incoming = self.slab.any_header(place).and_then(|header| header.first_in());
+        while let Some((link, record)) = incoming.and_then(|link| Some((link, self.links.get(link)?))) {
+            if record.kind() == Some(LinkKind::Contains) {
+                self.cut(link);
+                return;
+            }
+            incoming = record.next_in;
+        }
+    }
+
     /// A name is no more: if it was permanent, so is its reference.
     fn name_went(&mut self, removed: Removed) {
+        let is_own = |number: TypeNumber| number >= TypeNumber::FIRST_OWN;
+        if self.slab.any_header(removed.target).is_some_and(|header| is_own(header.type_number())) {
+            self.leave_the_job_that_pays(removed.target);
+        }
         // One that is being destroyed has no tag any more.
         let object = self.slab.at(removed.target).ok();
         if let Some(object) = object {

@@ -207,6 +207,72 @@ rows! { Types:
         w.gives(me, call)?;
     }
 
+    /// A killed job's objects are told, those that others hold when these close. [docs/semantics.md, kill]
+    order fn a_jobs_end_runs_the_hooks(w) {
+        let (me, root) = (w.first, w.root);
+        let job = w.gives(me, create_job(w.job))?;
+        let guest = w.guest_in(job, false)?;
+        let there = w.share(root, guest)?;
+        let lasting = w.own(guest.process, 7)?;
+        w.done(guest.process, link_permanently(there, b"lasting", lasting))?;
+        w.done(guest.process, close(lasting))?;
+        same(w.hooks(), Vec::from([(LastClose, 7)]))?;
+        w.done(me, kill(job))?;
+        same(w.hooks(), Vec::from([(Destroy, 7), (Dropped, 7)]))?;
+    }
+
+    /// What others hold when its job is killed loses its name, and is told when they close. [docs/semantics.md, kill]
+    refusal fn what_others_hold_loses_its_name_with_the_job(w) {
+        let (me, root) = (w.first, w.root);
+        let job = w.gives(me, create_job(w.job))?;
+        let guest = w.guest_in(job, false)?;
+        let there = w.share(root, guest)?;
+        let made = w.own(guest.process, 7)?;
+        w.done(guest.process, link(there, b"object", made))?;
+        let held = w.gives(me, open(root, b"object"))?;
+        w.done(me, kill(job))?;
+        w.done(me, close(job))?;
+        w.refused(me, open(root, b"object"), NotFound)?;
+        same(w.hooks(), Vec::new())?;
+        w.done(me, link(root, b"again", held))?;
+        w.done(me, close(held))?;
+        same(w.hooks(), end_of(7))?;
+    }
+
+    /// A job that ends by itself takes the names of its users' objects as well. [docs/semantics.md, kill]
+    order fn a_job_that_ends_by_itself_takes_the_names(w) {
+        let (me, root) = (w.first, w.root);
+        let job = w.gives(me, create_job(w.job))?;
+        let guest = w.guest_in(job, false)?;
+        let there = w.share(root, guest)?;
+        let made = w.own(guest.process, 7)?;
+        w.done(guest.process, link_permanently(there, b"object", made))?;
+        w.done(me, close(job))?;
+        w.done(me, kill(guest.handle))?;
+        w.done(me, close(guest.handle))?;
+        same(w.names(me, root)?.as_str(), "")?;
+        same(w.hooks(), end_of(7))?;
+    }
+
+    /// Renamed, made temporary and unlinked, it is no concern of its job any longer. [docs/semantics.md, kill]
+    order fn a_name_that_was_taken_away_concerns_no_job(w) {
+        let (me, root) = (w.first, w.root);
+        let job = w.gives(me, create_job(w.job))?;
+        let guest = w.guest_in(job, false)?;
+        let there = w.share(root, guest)?;
+        let made = w.own(guest.process, 7)?;
+        for _ in 0..3 {
+            w.done(guest.process, link_permanently(there, b"object", made))?;
+            w.done(guest.process, rename(there, b"object", b"moved"))?;
+            w.done(guest.process, permanent(made, false))?;
+            w.done(guest.process, unlink(there, b"moved"))?;
+        }
+        w.done(guest.process, close(made))?;
+        same(w.hooks(), end_of(7))?;
+        w.done(me, kill(job))?;
+        same(w.hooks(), Vec::new())?;
+    }
+
     /// Three hundred of them end one by one, each told once. [docs/semantics.md: two counts]
     plain fn many_own_objects_end(w) {
         let me = w.first;
