@@ -38,6 +38,10 @@ const _: () = assert!(size_of::<Header>() == 64, "a header is one cache line");
 /// Beside the type's number: the body is one of the slab's owner. Without it the body is a user's state, if the number is a
 /// user's, else nothing.
 pub(crate) const OWNERS: u16 = 1 << 15;
+/// Beside the type's number: the object is on the list of users' objects whose last-close hook is due.
+const LAST_CLOSE_DUE: u16 = 1 << 14;
+/// The bits of the number, and the largest one that a type gets.
+pub(crate) const NUMBER: u16 = LAST_CLOSE_DUE - 1;
 
 impl Header {
     /// Tag and counts.
@@ -49,7 +53,7 @@ impl Header {
     /// The number of the object's type; 0 where it was made without.
     #[must_use]
     pub fn type_number(&self) -> TypeNumber {
-        TypeNumber(load_16(&self.gate.body, Ordering::Relaxed) & !OWNERS)
+        TypeNumber(load_16(&self.gate.body, Ordering::Relaxed) & NUMBER)
     }
 
     /// Whether the body is one of the slab's owner.
@@ -60,7 +64,7 @@ impl Header {
     /// The type whose state is in the body, if one is.
     pub(crate) fn state_number(&self) -> Option<TypeNumber> {
         let body = load_16(&self.gate.body, Ordering::Relaxed);
-        (body & OWNERS == 0 && body >= TypeNumber::FIRST_OWN.0).then_some(TypeNumber(body))
+        (body & OWNERS == 0 && body & NUMBER >= TypeNumber::FIRST_OWN.0).then_some(TypeNumber(body & NUMBER))
     }
 
     /// Says what is in the body.
@@ -89,12 +93,17 @@ impl Header {
     /// Whether it is on the list of users' objects whose last-close hook is due, by the link that other lists use too. Acquire:
     /// who sees that it is not may use the link, behind whoever took it off.
     pub(crate) fn is_last_close_due(&self) -> bool {
-        load_16(&self.gate.held, Ordering::Acquire) != 0
+        load_16(&self.gate.body, Ordering::Acquire) & LAST_CLOSE_DUE != 0
     }
 
-    /// Says so. Users' objects are not held by koid, so the word is free for it.
+    /// Says so: the owner sets it, and whoever takes the object off the list clears it, so the word changes by
+    /// read-modify-write.
     pub(crate) fn set_last_close_due(&self, is_due: bool) {
-        store_16(&self.gate.held, is_due.into(), Ordering::Release);
+        if is_due {
+            self.gate.body.fetch_or(LAST_CLOSE_DUE, Ordering::Release);
+        } else {
+            self.gate.body.fetch_and(!LAST_CLOSE_DUE, Ordering::Release);
+        }
     }
 
     /// First of the links that start here.

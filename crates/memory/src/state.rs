@@ -141,7 +141,7 @@ impl Types {
         }
         let count = load_32(&self.count, Ordering::Relaxed);
         let number = u16::try_from(count).ok().and_then(|count| count.checked_add(TypeNumber::FIRST_OWN.0));
-        let number = number.filter(|number| *number < crate::header::OWNERS).ok_or(RegisterError::Full)?;
+        let number = number.filter(|number| *number <= crate::header::NUMBER).ok_or(RegisterError::Full)?;
         self.entries.grow_to(count)?;
         let entry = self.entries.get(count).ok_or(NoMemory)?;
         // Release hands the table to who finds an object of the type; static memory needs no more than the pointer itself.
