@@ -12,6 +12,7 @@ mod options;
 mod patterns;
 mod report;
 mod run;
+mod space;
 mod state;
 
 use options::Cli;

@@ -381,10 +381,18 @@ impl Keeper for Orphans<'_> {
 
 /// What the record proves the job made, and what it only hints at.
 fn made_by(view: &View, contents: &Contents) -> (Vec<HostImage>, Vec<HostImage>) {
-    let mut candidates = Census::of(view, has_a_witness).found;
-    let ages = Ages::read(view);
+    made_among(view, contents, Census::of(view, has_a_witness).found, &Ages::read(view))
+}
+
+/// The same of these objects.
+pub(crate) fn made_among(
+    view: &View,
+    contents: &Contents,
+    mut candidates: Vec<HostImage>,
+    ages: &Ages,
+) -> (Vec<HostImage>, Vec<HostImage>) {
     candidates.retain(|image| match image.kind {
-        HostKind::SysvSegment => is_in_time(contents, &ages, image),
+        HostKind::SysvSegment => is_in_time(contents, ages, image),
         _ => image.class != Class::Output && contents.of(&image.identity).is_some(),
     });
     let Attributed { own, mut unattributed } = attribute(candidates, contents, view, &HashSet::new());
@@ -395,7 +403,8 @@ fn made_by(view: &View, contents: &Contents) -> (Vec<HostImage>, Vec<HostImage>)
     (own, unattributed)
 }
 
-fn has_a_witness(kind: HostKind) -> bool {
+/// Whether a record may say who made an object of that kind.
+pub(crate) fn has_a_witness(kind: HostKind) -> bool {
     has_a_maker(kind) || kind == HostKind::SysvSegment
 }
 

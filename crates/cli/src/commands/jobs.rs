@@ -40,23 +40,16 @@ fn row(view: &View, job: &Job) -> Vec<Cell> {
     let contents = match &job.record.contents {
         Ok(contents) => contents,
         Err(why) => {
-            let mut row = vec![number, Cell::text("unreadable")];
+            let mut row = vec![number, Cell::text(job.state(view))];
             row.resize(COLUMNS.len() - 1, Cell::Nothing);
             row[5] = Cell::text(why);
             row.push(record);
             return row;
         }
     };
-    let state = match (job.is_living(), records::command_runs(view, contents)) {
-        _ if job.is_settled() => "ended, processes left",
-        (true, true) => "running",
-        (true, false) => "ending",
-        (false, true) => "dead, command runs",
-        (false, false) => "dead",
-    };
     vec![
         number,
-        Cell::text(state),
+        Cell::text(job.state(view)),
         Cell::Text(job.label()),
         contents.command.map_or(Cell::Nothing, |(pid, _)| Cell::Number(pid.into())),
         Cell::At(contents.started),

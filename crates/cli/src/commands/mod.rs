@@ -1,17 +1,20 @@
 //! One file a command. Each takes its flags and returns its exit code, or one sentence about what went wrong.
 
 mod balance;
-mod census;
+pub(crate) mod census;
 mod completions;
-mod dead;
+pub(crate) mod dead;
 pub(crate) mod filter;
 mod jobs;
 mod last;
 pub(crate) mod listing;
+mod ls;
 mod man;
-mod objects;
-mod records;
+pub(crate) mod objects;
+pub(crate) mod records;
 mod scrub;
+mod show;
+mod tree;
 mod who;
 mod why;
 
@@ -20,8 +23,12 @@ pub(crate) use census::CensusFlags;
 pub(crate) use jobs::JobsFlags;
 pub(crate) use last::LastFlags;
 pub(crate) use listing::ListingFlags;
+pub(crate) use ls::LsFlags;
 pub(crate) use scrub::ScrubFlags;
+pub(crate) use show::ShowFlags;
+pub(crate) use tree::TreeFlags;
 pub(crate) use who::WhoFlags;
+pub(crate) use who::tell_unreadable;
 pub(crate) use why::WhyFlags;
 
 use crate::options::Command;
@@ -39,8 +46,11 @@ pub(crate) fn dispatch(command: Command) -> ExitCode {
         Command::Completions(flags) => completions::run(&flags),
         Command::Jobs(flags) => jobs::run(&flags),
         Command::Last(flags) => last::run(&flags),
+        Command::Ls(flags) => ls::run(&flags),
         Command::Man(flags) => man::run(&flags),
         Command::Scrub(flags) => scrub::run(&flags),
+        Command::Show(flags) => show::run(&flags),
+        Command::Tree(flags) => tree::run(&flags),
         Command::Who(flags) => who::run(&flags),
         Command::Why(flags) => why::run(&flags),
     };
@@ -48,6 +58,12 @@ pub(crate) fn dispatch(command: Command) -> ExitCode {
         crate::tell(&format!("kobj: {}\n", escape::for_terminal(sentence.as_bytes())));
         ExitCode::from(WRONG)
     })
+}
+
+/// Says that a path or a koid of the tree means nothing.
+fn say_not_found(sentence: &str) -> Result<ExitCode, String> {
+    crate::tell(&format!("kobj: {sentence}\n"));
+    Ok(ExitCode::FAILURE)
 }
 
 #[cfg(test)]

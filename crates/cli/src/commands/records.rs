@@ -32,8 +32,20 @@ impl Job {
         }
     }
 
+    /// How the run is, in a word or two.
+    pub(crate) fn state(&self, view: &View) -> &'static str {
+        let Ok(contents) = &self.record.contents else { return "unreadable" };
+        match (self.is_living(), command_runs(view, contents)) {
+            _ if self.is_settled() => "ended, processes left",
+            (true, true) => "running",
+            (true, false) => "ending",
+            (false, true) => "dead, command runs",
+            (false, false) => "dead",
+        }
+    }
+
     /// Whether a person who types `text` means this job: its number, its name, its koid, or its command's pid.
-    fn is_called(&self, text: &str) -> bool {
+    pub(crate) fn is_called(&self, text: &str) -> bool {
         let Ok(contents) = &self.record.contents else { return text == self.number.to_string() };
         text == self.number.to_string()
             || text == contents.koid.to_string()

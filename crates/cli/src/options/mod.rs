@@ -2,7 +2,9 @@
 
 pub(crate) mod run;
 
-use crate::commands::{BalanceFlags, CensusFlags, JobsFlags, LastFlags, ScrubFlags, WhoFlags, WhyFlags};
+use crate::commands::{
+    BalanceFlags, CensusFlags, JobsFlags, LastFlags, LsFlags, ScrubFlags, ShowFlags, TreeFlags, WhoFlags, WhyFlags,
+};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 
@@ -42,6 +44,12 @@ pub(crate) enum Command {
     Who(WhoFlags),
     /// Say why an object is still here
     Why(WhyFlags),
+    /// Draw runs, host objects and types as one tree
+    Tree(TreeFlags),
+    /// List one directory of that tree
+    Ls(LsFlags),
+    /// Say everything that is known of one object
+    Show(ShowFlags),
     /// Destroy what is named and used by nobody
     Scrub(ScrubFlags),
     /// List the runs that go on, and those whose kobj died
