@@ -226,7 +226,9 @@ impl Core {
         // The first reference was the opening's own. Where there is no handle it is the last, unless a job that was killed
         // meanwhile has destroyed what was begun in it.
         let _last_is_queued = self.slab.release(object.place());
-        self.work();
+        if finished.is_err() {
+            self.work();
+        }
         finished
     }
 

@@ -53,8 +53,13 @@ fn page_bytes() -> usize {
 /// All sections of a manager, and their views.
 #[derive(Debug, Default)]
 pub struct Sections {
-    memories: Mutex<Map<Memory>>,
-    views: Mutex<Map<Arc<View>>>,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    memories: Map<Memory>,
+    views: Map<Arc<View>>,
 }
 
 /// By koids and by the numbers of views: each is used once, so they need no better hash than a multiplication.
@@ -86,12 +91,12 @@ struct Memory {
     size_bytes: u64,
 }
 
-/// A panic elsewhere leaves the table whole: nothing here panics half way through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Sections {
+    /// A panic elsewhere leaves the tables whole: nothing here panics half way through a change.
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes the memory of a section. All its bytes are 0.
     ///
     /// # Errors
@@ -99,16 +104,16 @@ impl Sections {
     #[inline]
     pub fn create(&self, koid: Koid, size_bytes: u64, lazy: bool) -> Result<(), SectionError> {
         let file = memory_file(koid, size_bytes, lazy)?;
-        let mut memories = lock(&self.memories);
-        memories.try_reserve(1).map_err(|_| SectionError::NoMemory)?;
-        memories.insert(koid.raw(), Memory { file, size_bytes });
+        let mut tables = self.tables();
+        tables.memories.try_reserve(1).map_err(|_| SectionError::NoMemory)?;
+        tables.memories.insert(koid.raw(), Memory { file, size_bytes });
         Ok(())
     }
 
     /// Gives a section's memory up: it goes with the last view. The memory of an unknown section is gone already.
     #[inline]
     pub fn destroy(&self, koid: Koid) {
-        let memory = lock(&self.memories).remove(&koid.raw());
+        let memory = self.tables().memories.remove(&koid.raw());
         // Closed without the lock: to give large memory back takes its time.
         drop(memory);
     }
@@ -119,18 +124,11 @@ impl Sections {
     /// [`SectionError`]; then there is no view.
     #[inline]
     pub fn map(&self, koid: Koid, number: u64, part: Part, access: Access) -> Result<Arc<View>, SectionError> {
-        let view = {
-            let memories = lock(&self.memories);
-            let memory = memories.get(&koid.raw()).ok_or(SectionError::Unknown)?;
-            if !part.is_inside(memory.size_bytes) {
-                return Err(SectionError::Unknown);
-            }
-            View::new(memory.file.as_fd(), part, access)?
-        };
-        let view = Arc::new(view);
-        let mut views = lock(&self.views);
-        views.try_reserve(1).map_err(|_| SectionError::NoMemory)?;
-        views.insert(number, view.clone());
+        let mut tables = self.tables();
+        tables.views.try_reserve(1).map_err(|_| SectionError::NoMemory)?;
+        let memory = tables.memories.get(&koid.raw()).filter(|memory| part.is_inside(memory.size_bytes));
+        let view = Arc::new(View::new(&memory.ok_or(SectionError::Unknown)?.file, part, access)?);
+        tables.views.insert(number, view.clone());
         Ok(view)
     }
 
@@ -138,7 +136,7 @@ impl Sections {
     /// ended already.
     #[inline]
     pub fn unmap(&self, number: u64) {
-        let view = lock(&self.views).remove(&number);
+        let view = self.tables().views.remove(&number);
         if let Some(view) = view {
             view.close();
         }
@@ -147,15 +145,16 @@ impl Sections {
     /// Bytes of memory that a section has got so far.
     #[must_use]
     pub fn allocated_bytes(&self, koid: Koid) -> Option<u64> {
-        let memories = lock(&self.memories);
-        let stat = rustix::fs::fstat(&memories.get(&koid.raw())?.file).ok()?;
+        let tables = self.tables();
+        let stat = rustix::fs::fstat(&tables.memories.get(&koid.raw())?.file).ok()?;
         Some(u64::try_from(stat.st_blocks).ok()? * 512)
     }
 
     /// How many sections and views there are.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (lock(&self.memories).len(), lock(&self.views).len())
+        let tables = self.tables();
+        (tables.memories.len(), tables.views.len())
     }
 }
 
@@ -191,16 +190,17 @@ fn memory_file(koid: Koid, size_bytes: u64, lazy: bool) -> Result<OwnedFd, Secti
 /// "kobj:", the era and the counter as eight hexadecimal digits each, a NUL: as koids are printed. Whoever reads
 /// `/proc/PID/maps` finds the object by it.
 fn name_of(koid: Koid) -> [u8; 23] {
-    let mut name = *b"kobj:00000000:00000000\0";
-    let raw = koid.raw();
-    let places = (5..13).chain(14..22);
-    for (digit, place) in places.enumerate() {
-        name[place] = b"0123456789abcdef"[(raw >> (60 - 4 * digit)) as usize & 15];
+    let mut digits = [0; 16];
+    for (place, digit) in digits.iter_mut().enumerate() {
+        let value = (koid.raw() >> (60 - 4 * place)) as u8 & 15;
+        *digit = value + if value < 10 { b'0' } else { b'a' - 10 };
     }
+    let mut name = *b"kobj:EEEEEEEE:CCCCCCCC\0";
+    name[5..13].copy_from_slice(&digits[..8]);
+    name[14..22].copy_from_slice(&digits[8..]);
     name
 }
 
-#[inline]
 fn named_file(koid: Koid) -> Result<OwnedFd, Errno> {
     let name = name_of(koid);
     let name = CStr::from_bytes_with_nul(&name).unwrap_or(c"kobj");

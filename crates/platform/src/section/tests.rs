@@ -30,8 +30,8 @@ fn descriptors(koid: Koid) -> usize {
 fn the_size_is_sealed_and_so_are_the_seals() {
     let sections = Sections::default();
     sections.create(koid(1), 10_000, false).unwrap();
-    let memories = lock(&sections.memories);
-    let file = &memories[&koid(1).raw()].file;
+    let tables = sections.tables();
+    let file = &tables.memories[&koid(1).raw()].file;
     for size in [9_999, 10_001, 0] {
         assert_eq!(rustix::fs::ftruncate(file, size), Err(Errno::PERM), "resized to {size}");
     }
