@@ -237,33 +237,39 @@ impl Core {
         }
     }
 
-    /// The job whose end takes the name of a user's object away: the one that pays for it. A built-in type's is in its job anyhow.
-    fn job_that_pays(&self, object: Reference) -> Option<Reference> {
+    /// The account that is charged for a user's object.
+    pub(crate) fn own_account(&self, object: Reference) -> Option<AccountId> {
+        AccountId::from_raw(self.slab.header(object).ok()?.owner()?.raw())
+    }
+
+    /// The job that pays for a user's object, and whose end takes its name away. A built-in type's is in its job anyhow.
+    pub(crate) fn job_that_pays(&self, object: Reference) -> Option<Reference> {
         if self.body(object).is_some() {
             return None;
         }
-        let account = self.slab.header(object).ok()?.owner().and_then(|owner| AccountId::from_raw(owner.raw()))?;
-        let owner = self.accounts.owner(self.accounts.heir(account)?)?;
+        let owner = self.accounts.owner(self.accounts.heir(self.own_account(object)?)?)?;
         self.find(owner).ok().filter(|job| self.job(*job).is_some())
     }
 
-    /// A user's object has no name any more: no job's end concerns it.
-    fn leave_the_job_that_pays(&mut self, place: Place) {
-        let mut incoming = self.slab.any_header(place).and_then(|header| header.first_in());
+    /// The link by which a job's end finds a user's object that has a name.
+    pub(crate) fn link_of_the_job_that_pays(&self, place: Place) -> Option<Place> {
+        let mut incoming = self.slab.any_header(place)?.first_in();
         while let Some((link, record)) = incoming.and_then(|link| Some((link, self.links.get(link)?))) {
             if record.kind() == Some(LinkKind::Contains) {
-                self.cut(link);
-                return;
+                return Some(link);
             }
             incoming = record.next_in;
         }
+        None
     }
 
     /// A name is no more: if it was permanent, so is its reference.
     fn name_went(&mut self, removed: Removed) {
         let is_own = |number: TypeNumber| number >= TypeNumber::FIRST_OWN;
         if self.slab.any_header(removed.target).is_some_and(|header| is_own(header.type_number())) {
-            self.leave_the_job_that_pays(removed.target);
+            // No job's end concerns it any longer.
+            let link = self.link_of_the_job_that_pays(removed.target);
+            link.into_iter().for_each(|link| self.cut(link));
         }
         // One that is being destroyed has no tag any more.
         let object = self.slab.at(removed.target).ok();

@@ -7,8 +7,9 @@ use crate::error::QueryError;
 use crate::handles::Caller;
 use crate::manager::Core;
 use crate::types::State;
+use crate::user_type::own_charge;
 use kobj_abi::{Koid, ObjectType, Operation, RawHandle};
-use kobj_memory::Reference;
+use kobj_memory::{Place, Reference};
 
 impl Core {
     pub(crate) fn call_set_quota(
@@ -49,6 +50,9 @@ impl Core {
         let from = self.meant(caller, from, Operation::MoveCharge)?.object;
         let to = self.meant(caller, to, Operation::MoveCharge)?.object;
         let koid = object.koid();
+        if self.body(object).is_none() {
+            return self.recharge_own(object, from, to);
+        }
         let object_type = self.type_of(object);
         if matches!(object_type, ObjectType::Job | ObjectType::Process) {
             return Err(CallError::StandsInItsJob { koid });
@@ -66,6 +70,27 @@ impl Core {
             body.account = Some(into);
         }
         self.move_to_job(object, from, to);
+        Ok(())
+    }
+
+    /// The same for a user's object: its header says which account pays for it.
+    fn recharge_own(&mut self, object: Reference, from: Reference, to: Reference) -> Result<(), CallError> {
+        let koid = object.koid();
+        let account = self.own_account(object).filter(|_| self.job_that_pays(object) == Some(from));
+        let account = account.ok_or(CallError::ChargedElsewhere { koid })?;
+        self.takes_children(to)?;
+        let into = self.account_of(to)?;
+        let moved = self.accounts.recharge(account, into, own_charge(self.type_number(object)), &mut NoLeases);
+        moved.map_err(|error| self.charge_refused(into, to.koid(), error))?;
+        // The caller's handle is held: nobody ends the object meanwhile by what its header said before.
+        if let Ok(header) = self.slab.header_mut(object) {
+            header.set_owner(Place::from_raw(into.to_raw()));
+        }
+        if let Some(link) = self.link_of_the_job_that_pays(object.place()) {
+            // The killer must not follow it out of the job.
+            self.kill.passes(link, &self.links);
+            self.links.change_source(&mut self.slab, link, to.place());
+        }
         Ok(())
     }
 

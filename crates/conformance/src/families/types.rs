@@ -273,6 +273,31 @@ rows! { Types:
         same(w.hooks(), Vec::new())?;
     }
 
+    /// A user's object is charged to another job like any other, and its name then goes with that. [docs/semantics.md, recharge]
+    refusal fn an_own_objects_charge_moves(w) {
+        let (me, root) = (w.first, w.root);
+        let (one, two) = (w.gives(me, create_job(w.job))?, w.gives(me, create_job(w.job))?);
+        let (guest, other) = (w.guest_in(one, false)?, w.guest_in(two, false)?);
+        let own = Resource::ObjectsOf(w.own_type());
+        w.done(me, set_quota(one, own, 1))?;
+        w.done(me, set_quota(two, own, 1))?;
+        let there = w.share(root, guest)?;
+        let made = w.own(guest.process, 7)?;
+        w.done(guest.process, link_permanently(there, b"object", made))?;
+        let held = w.gives(me, open(root, b"object"))?;
+        let koid = w.koid(me, held)?;
+        w.refused_as(me, recharge(held, two, one), CallError::ChargedElsewhere { koid })?;
+        w.done(me, recharge(held, one, two))?;
+        w.no_own(other.process, 8, Quota)?;
+        let _dropped = w.hooks();
+        w.done(me, close(held))?;
+        w.done(me, kill(one))?;
+        same(w.names(me, root)?.as_str(), "object")?;
+        w.done(me, kill(two))?;
+        same(w.names(me, root)?.as_str(), "")?;
+        same(w.hooks(), end_of(7))?;
+    }
+
     /// Three hundred of them end one by one, each told once. [docs/semantics.md: two counts]
     plain fn many_own_objects_end(w) {
         let me = w.first;
