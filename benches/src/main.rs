@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
     if report.lines() == 0 {
         eprintln!(
-            "kobj-benches: nothing is called {:?}; groups: core, run, census, names, section, table",
+            "kobj-benches: nothing is called {:?}; groups: core, run, census, names, section, table, lease",
             options.wanted
         );
         return ExitCode::from(2);
