@@ -5,7 +5,7 @@ mod common;
 use common::{SAME, Scene, code};
 use kobj_abi::{AskedRights, ErrorCode, Koid, ObjectType, RawHandle, Rights};
 use kobj_core::{
-    BadHandlePolicy, Call, CallAnswer, CallError, Effect, KillReason, LeftBehind, Resource, UNLIMITED, What,
+    BadHandlePolicy, Call, CallAnswer, CallError, Effect, KillReason, LeftBehind, Limits, Resource, UNLIMITED, What,
 };
 
 impl Scene {
@@ -113,7 +113,42 @@ fn a_charge_moves_between_jobs_with_the_right_to_all_three() {
     assert_eq!((scene.used(from_koid, Resource::Objects), scene.used(to_koid, Resource::Objects)), (before - 1, 1));
     assert_eq!(scene.used(root, Resource::Objects), full);
     assert_eq!(scene.used(one, Resource::Objects), 0, "its maker does not pay any longer");
+    let koid = scene.koid(object);
+    assert_eq!(scene.core.query(koid).unwrap().owner, Some(to_koid), "it stands in the job that pays");
     scene.end();
+}
+
+#[test]
+fn what_is_moved_out_of_a_dying_job_does_not_take_the_killer_with_it() {
+    for stop in 0..80 {
+        let mut scene = Scene::with_limits(Limits { seed: 1, work_per_step: 1, ..Limits::default() });
+        let me = scene.boot.process;
+        let (from, to) = (scene.job, scene.handle(me, Call::CreateJob { job: scene.boot.job }));
+        let to_koid = scene.koid(to);
+        let [(_, one), _] = scene.guests;
+        let make = |scene: &mut Scene| {
+            let made = scene.handle(one, MAKE);
+            scene.pass(one, made, me)
+        };
+        let moved: Vec<RawHandle> = (0..6).map(|_| make(&mut scene)).collect();
+        // Two are moved to the other job before, and are to stay there.
+        for handle in moved[4..].iter().copied() {
+            scene.call(me, Call::Recharge { handle, from, to }).unwrap();
+        }
+        scene.call(me, Call::Kill { handle: from }).unwrap();
+        for _ in 0..stop {
+            scene.core.go_on();
+        }
+        for handle in moved[..4].iter().copied() {
+            let _left_behind_already = scene.call(me, Call::Recharge { handle, from, to });
+        }
+        scene.settle();
+        for handle in moved[4..].iter().copied() {
+            let koid = scene.koid(handle);
+            assert_eq!(scene.core.query(koid).unwrap().owner, Some(to_koid), "stopped after {stop} steps");
+        }
+        scene.end();
+    }
 }
 
 #[test]
