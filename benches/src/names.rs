@@ -1,9 +1,9 @@
 //! Group `names`: objects opened by name among 10^6, and the way to 10^6 names and back.
 //!
-//! Ours is the whole call: the handle of the directory is looked up and its right checked, the path checked and walked, rights of
-//! the entry compared, the handle made and charged; then it is closed, counted and refunded. The rival is what one writes by
-//! hand: a lock around hashbrown, an `Arc` taken out of it, put into a mutex around a slotmap and removed again; it checks
-//! nothing. `names/find-*` is the index alone against hashbrown's.
+//! Ours is the whole call: the handle of the directory is looked up and its right checked, the path checked and walked,
+//! rights of the entry compared, the handle made and charged; then it is closed, counted and refunded. The rival is
+//! what one writes by hand: a lock around hashbrown, an `Arc` taken out of it, put into a mutex around a slotmap and
+//! removed again; it checks nothing. `names/find-*` is the index alone against hashbrown's.
 //!
 //! `names/longest-*` are single steps in processor time of the thread; the rival is what std's table takes at worst.
 

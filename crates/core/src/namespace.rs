@@ -1,8 +1,8 @@
 //! The calls on names: link, unlink, rename, open, list; and what becomes of a name when its object or directory ends.
 //!
-//! A temporary name is no reference: it goes with the object's last handle. A permanent one is a reference, charged to the
-//! account of its directory, and goes when it is taken away, when it is made temporary, or with the directory or the job.
-//! Taking a name away allocates nothing.
+//! A temporary name is no reference: it goes with the object's last handle. A permanent one is a reference, charged to
+//! the account of its directory, and goes when it is taken away, when it is made temporary, or with the directory or
+//! the job. Taking a name away allocates nothing.
 
 use crate::account::{AccountId, Charge};
 use crate::call::{CallAnswer, CallError, Entry, EntryName, What};
@@ -124,7 +124,8 @@ impl Core {
         if let Some(job) = job {
             self.links.insert(&mut self.slab, job.place(), LinkKind::Contains, object.place());
         }
-        // From now on whoever closes it last leaves its end to the manager, who takes the name away. The caller holds it.
+        // From now on whoever closes it last leaves its end to the manager, who takes the name away. The caller holds
+        // it.
         let _held = self.slab.join_graph(object);
         self.note_naming(object, Naming::by_name(permanent));
         Ok(())
@@ -153,8 +154,8 @@ impl Core {
         })
     }
 
-    /// Gives up the reference and the charge of a permanent name. The charge of a directory that is no more was given up
-    /// when it ended.
+    /// Gives up the reference and the charge of a permanent name. The charge of a directory that is no more was given
+    /// up when it ended.
     fn no_longer_kept(&mut self, directory: Place, object: Place) {
         let account = self.slab.at(directory).ok().and_then(|directory| self.body(directory)?.account);
         self.refund(account, PERMANENCE);
@@ -242,7 +243,8 @@ impl Core {
         AccountId::from_raw(self.slab.header(object).ok()?.owner()?.raw())
     }
 
-    /// The job that pays for a user's object, and whose end takes its name away. A built-in type's is in its job anyhow.
+    /// The job that pays for a user's object, and whose end takes its name away. A built-in type's is in its job
+    /// anyhow.
     pub(crate) fn job_that_pays(&self, object: Reference) -> Option<Reference> {
         if self.body(object).is_some() {
             return None;
@@ -285,7 +287,8 @@ impl Core {
         self.no_longer_kept(removed.directory, removed.target);
     }
 
-    /// The last handle of an object went: unless its name is permanent, its name goes too, and nobody can have it any more.
+    /// The last handle of an object went: unless its name is permanent, its name goes too, and nobody can have it any
+    /// more.
     pub(crate) fn last_handle_went(&mut self, object: Reference) {
         match self.naming(object) {
             Naming::Permanent => return,
@@ -311,8 +314,8 @@ impl Core {
         false
     }
 
-    /// A name in a directory that was destroyed means nothing, though it was not its turn yet to be taken away: takes such
-    /// a name of an object, or of a directory above it.
+    /// A name in a directory that was destroyed means nothing, though it was not its turn yet to be taken away: takes
+    /// such a name of an object, or of a directory above it.
     fn drop_dead_name(&mut self, place: Place) {
         let mut at = place;
         while let Some(directory) = self.names.name_of(at).map(|named| named.directory) {
@@ -452,9 +455,9 @@ impl Core {
 // Looking
 
 impl Core {
-    /// Where an object stands: the innermost directory above it that has no name, and the path from there. An object without
-    /// a name stands nowhere: itself, and no path. [`crate::names::WHOLE_PATH_BYTES`] of buffer are always enough, and where
-    /// there are fewer than needed there is no path.
+    /// Where an object stands: the innermost directory above it that has no name, and the path from there. An object
+    /// without a name stands nowhere: itself, and no path. [`crate::names::WHOLE_PATH_BYTES`] of buffer are always
+    /// enough, and where there are fewer than needed there is no path.
     ///
     /// # Errors
     /// [`QueryError`] if there is no such object.

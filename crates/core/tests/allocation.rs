@@ -1,7 +1,8 @@
-//! No memory, at every single allocation: each operation then does nothing, and says so. What takes away allocates nothing.
+//! No memory, at every single allocation: each operation then does nothing, and says so. What takes away allocates
+//! nothing.
 //!
-//! To add an operation: [`at_each_allocation`] with how to make what it works on, the operation, and what must hold after
-//! a refusal; or [`without_allocation`] around what must not allocate.
+//! To add an operation: [`at_each_allocation`] with how to make what it works on, the operation, and what must hold
+//! after a refusal; or [`without_allocation`] around what must not allocate.
 #![forbid(unsafe_code)]
 
 #[path = "allocation/operations.rs"]

@@ -5,8 +5,9 @@ use core::ptr;
 
 /// An allocator in front of another, which asks before each allocation whether to refuse it.
 ///
-/// A test makes it its global allocator: `static ALLOCATOR: RefusingAllocator<System> = RefusingAllocator::new(System, refuse)`,
-/// `refuse` counting in a thread's own cell, so that tests beside are left alone. `refuse` must neither allocate nor panic.
+/// A test makes it its global allocator: `static ALLOCATOR: RefusingAllocator<System> = RefusingAllocator::new(System,
+/// refuse)`, `refuse` counting in a thread's own cell, so that tests beside are left alone. `refuse` must neither
+/// allocate nor panic.
 #[derive(Debug)]
 pub struct RefusingAllocator<A> {
     inner: A,
@@ -20,8 +21,9 @@ impl<A> RefusingAllocator<A> {
     }
 }
 
-// SAFETY: what is given out must be memory of that layout, and stay so until it is given back: it comes from `inner`, which
-// promises this, and goes back there with the same layout. Giving out anything else than `inner`'s or null would break it.
+// SAFETY: what is given out must be memory of that layout, and stay so until it is given back: it comes from `inner`,
+// which promises this, and goes back there with the same layout. Giving out anything else than `inner`'s or null would
+// break it.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for RefusingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if (self.refuse)(layout) {
@@ -40,8 +42,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for RefusingAllocator<A> {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: it must be memory of `inner` of that layout: all that was given out is. A second allocator behind it would
-        // break this.
+        // SAFETY: it must be memory of `inner` of that layout: all that was given out is. A second allocator behind it
+        // would break this.
         unsafe { self.inner.dealloc(memory, layout) };
     }
 
@@ -49,8 +51,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for RefusingAllocator<A> {
         if (self.refuse)(layout) {
             return ptr::null_mut();
         }
-        // SAFETY: as in `dealloc`, and the new size must be good for the layout, by the caller's duty: changing it would
-        // break this.
+        // SAFETY: as in `dealloc`, and the new size must be good for the layout, by the caller's duty: changing it
+        // would break this.
         unsafe { self.inner.realloc(memory, layout, bytes) }
     }
 }

@@ -12,8 +12,8 @@ pub(super) enum Label {
     Long(Place),
 }
 
-/// One name in a directory. What a lookup reads stands in front, so that it is mostly one cache line: the allocator puts
-/// large arrays 16 bytes past the beginning of one.
+/// One name in a directory. What a lookup reads stands in front, so that it is mostly one cache line: the allocator
+/// puts large arrays 16 bytes past the beginning of one.
 #[repr(C)]
 pub(super) struct Entry {
     pub(super) directory: Place,

@@ -2,7 +2,7 @@
 //! checks rights and takes names away when the last handle closes is the manager.
 //!
 //! An object has one name at most, so directories form trees; a directory has at most [`DEPTH_MOST`] others above it,
-//! which bounds every walk. One index serves all directories ([`index`]), one order each of them ([`order`]).
+//! which bounds every walk. One index serves all directories, one order each of them.
 //! Each operation does what it says or nothing; what takes away allocates nothing. No operation's time grows with more
 //! than the logarithm of the number of names, growth of the storage included.
 
@@ -139,7 +139,7 @@ impl fmt::Debug for Names {
 }
 
 impl Names {
-    /// No names. The seed (three words) is random and kept secret: names cannot be chosen then so that they are slow to find.
+    /// No names. The seed is random and kept secret: names cannot be chosen then so that they are slow to find.
     #[must_use]
     pub fn new(seed: [u64; 3]) -> Self {
         Self {
@@ -377,9 +377,9 @@ impl Names {
         self.upwards(object).last().map_or(object, |named| named.directory)
     }
 
-    /// Writes the path to an object at the end of a buffer, and gives it: from the innermost directory above it that has no
-    /// name, or for whose names `counts` is false. Empty if the object has no name that counts. [`WHOLE_PATH_BYTES`] are
-    /// always enough.
+    /// Writes the path to an object at the end of a buffer, and gives it: from the innermost directory above it that
+    /// has no name, or for whose names `counts` is false. Empty if the object has no name that counts.
+    /// [`WHOLE_PATH_BYTES`] are always enough.
     ///
     /// # Errors
     /// The bytes that are needed, if there are fewer.

@@ -1,10 +1,10 @@
 //! The order of a directory's names: that in which they were linked.
 //!
 //! A search tree by serial number with a random priority for each (a treap), threaded through the entries: it needs no
-//! memory of its own, and "the first name after serial number N" is found in about 2 ln n looks whether N is still there
-//! or not. A list would do for the first but not for the second: whoever stands on a name that goes away would have to
-//! begin again. New names have the highest serial number, so they are put in at the right end. Priorities come from the
-//! serial number and the seed: nobody outside can choose a bad shape.
+//! memory of its own, and "the first name after serial number N" is found in about 2 ln n looks whether N is still
+//! there or not. A list would do for the first but not for the second: whoever stands on a name that goes away would
+//! have to begin again. New names have the highest serial number, so they are put in at the right end. Priorities come
+//! from the serial number and the seed: nobody outside can choose a bad shape.
 //!
 //! Each entry knows also the most levels of directories in its part of the tree, so that a directory's height, which
 //! bounds the depth of the namespace, is known at its root.

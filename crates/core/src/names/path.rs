@@ -46,7 +46,8 @@ impl core::error::Error for BadName {}
 
 /// One name: 1 to [`NAME_BYTES_MOST`] bytes, no separator, no NUL, not `.` or `..`. Compared by byte.
 ///
-/// NT: an object name without `\`, there compared without case unless asked otherwise. Zircon: `zx_object_set_property` names are not unique.
+/// NT: an object name without `\`, compared without case if asked to. Zircon's names are labels, and several objects
+/// may have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name<'a>(&'a [u8]);
 

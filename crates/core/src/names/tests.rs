@@ -336,7 +336,8 @@ fn what_stands_throughout_is_seen_once_though_the_cursors_own_name_goes() {
         let number = named.target.index();
         cursor = named.cursor;
         seen.push(number);
-        // Away go the one just seen, its neighbours and one far behind; the tenth are renamed to the end of the alphabet.
+        // Away go the one just seen, its neighbours and one far behind; the tenth are renamed to the end of the
+        // alphabet.
         if number % 10 == 0 {
             let _next_too = (names.take(place(number)), names.take(place(number + 1)), names.take(place(number / 2)));
             let (old, new) = (format!("{}", number + 5), format!("zzz{number}"));

@@ -63,10 +63,11 @@ impl<'a> Rest<'a> {
 impl Names {
     /// Walks along a path from a directory, to which one has a handle with those rights, [`Rights::LOOKUP`] among them.
     ///
-    /// `link` says where the symbolic link at a place leads, and `None` for any other object. A link is followed from the
-    /// directory in which it stands; at the end of the path only if `follow` is set. Each directory that is passed must
-    /// grant [`Rights::LOOKUP`] by its name. The walk never leaves what is below its start: links may lead up from where
-    /// they stand, and only over directories that were passed. No more steps than depth and links allow: some thousands.
+    /// `link` says where the symbolic link at a place leads, and `None` for any other object. A link is followed from
+    /// the directory in which it stands; at the end of the path only if `follow` is set. Each directory that is passed
+    /// must grant [`Rights::LOOKUP`] by its name. The walk never leaves what is below its start: links may lead up from
+    /// where they stand, and only over directories that were passed. No more steps than depth and links allow: some
+    /// thousands.
     ///
     /// # Errors
     /// [`WalkError`], of the first name along the path that leads nowhere.
@@ -128,7 +129,8 @@ mod tests {
 
     const LOOKUP: Rights = Rights::LOOKUP;
 
-    /// Objects by their number, links by where they lead: /1 a directory, /1/2 too, /1/2/3 an object, /4 without LOOKUP.
+    /// Objects by their number, links by where they lead: /1 a directory, /1/2 too, /1/2/3 an object, /4 without
+    /// LOOKUP.
     struct World {
         names: Names,
         links: [Option<&'static str>; 100],
