@@ -23,6 +23,7 @@ fn tests() -> Vec<Test> {
     for fault in Fault::ALL {
         tests.push((format!("broken::{fault:?}"), Box::new(move || is_seen(fault))));
     }
+    tests.push(("suite::table".into(), Box::new(table)));
     tests.push(("suite::shares".into(), Box::new(shares)));
     tests
 }
@@ -43,16 +44,36 @@ fn is_seen(fault: Fault) -> Result<(), String> {
     }
 }
 
+/// `docs/conformance.md` shows how many rows and faults there are.
+fn table() -> Result<(), String> {
+    let rows = rows::<Embedded>();
+    let mut lines = String::from("| family | rows | refusals | orders | faults |\n|---|---|---|---|---|\n");
+    let mut line = |name: &str, of: Vec<&Row<Embedded>>, faults: usize| {
+        let count = |nature| of.iter().filter(|row| row.nature() == nature).count();
+        let (refusals, orders) = (count(Nature::refusal), count(Nature::order));
+        lines += &format!("| {name} | {} | {refusals} | {orders} | {faults} |\n", of.len());
+    };
+    for family in Family::ALL {
+        let word = family.word();
+        let faults = Fault::ALL.iter().filter(|fault| fault.seen_by().split("::").next() == Some(word)).count();
+        line(&word.replace('_', " "), rows.iter().filter(|row| row.family() == family).collect(), faults);
+    }
+    line("together", rows.iter().collect(), Fault::ALL.len());
+    let paper = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/conformance.md");
+    let paper = std::fs::read_to_string(paper).expect("docs/conformance.md can be read");
+    let shown = paper.split_once("embedded.rs -->\n").and_then(|(_, rest)| rest.split_once("<!-- end of rows -->"));
+    match shown {
+        Some((shown, _)) if shown == lines => Ok(()),
+        _ => Err(format!("put this between the comments of docs/conformance.md:\n{lines}")),
+    }
+}
+
 /// There are enough rows of each kind, and each says its rule and the source of it.
 fn shares() -> Result<(), String> {
     let rows = rows::<Embedded>();
     let names: BTreeSet<String> = rows.iter().map(Row::name).collect();
     let count = |nature| rows.iter().filter(|row| row.nature() == nature).count();
     let hard = count(Nature::refusal) + count(Nature::order);
-    for family in Family::ALL {
-        let of = rows.iter().filter(|row| row.family() == family).count();
-        println!("{of:4} {}", family.word());
-    }
     println!(
         "{:4} rows: {} refusals, {} orders of events, {} percent",
         rows.len(),

@@ -105,6 +105,19 @@ fn is_seen(tear: Tear) -> Result<(), String> {
     }
 }
 
+/// `docs/conformance.md` says how many there are.
+fn counts() -> Result<(), String> {
+    let paper = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/conformance.md");
+    let paper = std::fs::read_to_string(paper).expect("docs/conformance.md can be read");
+    let (rows, tears) = (races::<Embedded>().len(), Tear::ALL.len());
+    for words in [format!("each of {rows} more rows"), format!("and {tears} for two threads")] {
+        if !paper.contains(&words) {
+            return Err(format!("docs/conformance.md should say: {words}"));
+        }
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let race = |race: Race<Embedded>| -> Test {
         let name = race.name();
@@ -115,5 +128,7 @@ fn main() -> ExitCode {
         (name, Box::new(run))
     };
     let torn = |tear| -> Test { (format!("torn::{tear:?}"), Box::new(move || is_seen(tear))) };
-    runner::run(races().into_iter().map(race).chain(Tear::ALL.map(torn)).collect())
+    let mut tests: Vec<Test> = races().into_iter().map(race).chain(Tear::ALL.map(torn)).collect();
+    tests.push(("suite::counts".into(), Box::new(counts)));
+    runner::run(tests)
 }
