@@ -229,8 +229,7 @@ impl<const FAULT: u8> Manager for Faulty<FAULT> {
     }
 
     fn usage(&self, koid: Koid, resource: Resource) -> Option<(u64, u64)> {
-        let used = self.0.used().get(&koid).map_or(0, |used| used.of(resource));
-        Some((used, self.0.limit(koid, resource)))
+        Some((Model::used_of(&self.0.used(), koid, resource), self.0.limit(koid, resource)))
     }
 
     fn nodes(&self) -> u32 {

@@ -40,59 +40,47 @@ impl Bill {
     }
 }
 
-/// What an account and all inside it have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Used(BTreeMap<Resource, u64>);
+/// How much each account has of each resource, with all inside it.
+pub type Used = BTreeMap<Koid, BTreeMap<Resource, u64>>;
 
-impl Used {
-    /// How much of a resource.
-    #[must_use]
-    pub fn of(&self, resource: Resource) -> u64 {
-        self.0.get(&resource).copied().unwrap_or(0)
-    }
-
-    fn add(&mut self, bill: Bill) {
-        bill.amounts().for_each(|(resource, more)| *self.0.entry(resource).or_default() += more);
-    }
-
-    fn include(&mut self, inner: &Self) {
-        inner.0.iter().for_each(|(resource, more)| *self.0.entry(*resource).or_default() += more);
-    }
+fn add(used: &mut Used, account: Koid, amounts: impl Iterator<Item = (Resource, u64)>) {
+    let used = used.entry(account).or_default();
+    amounts.for_each(|(resource, more)| *used.entry(resource).or_default() += more);
 }
 
 impl Model {
     pub(super) fn object_bill(&self, object_type: ObjectType, target: &[u8]) -> Bill {
-        let bytes = self.sizes.get(&object_type).copied().unwrap_or(0) + target.len() as u64;
+        let bytes = self.start().sizes.get(&object_type).copied().unwrap_or(0) + target.len() as u64;
         Bill { object: Some(object_type), handles: 0, bytes }
     }
 
     /// What each account has, those of ended jobs and processes among them.
     #[must_use]
-    pub fn used(&self) -> BTreeMap<Koid, Used> {
-        let mut used: BTreeMap<Koid, Used> = BTreeMap::new();
-        let mut add = |payer: Option<Koid>, bill: Bill| {
-            payer.into_iter().for_each(|payer| used.entry(payer).or_default().add(bill));
-        };
-        for object in self.objects.values() {
-            add(object.payer, self.object_bill(object.object_type, &object.target));
-        }
-        for name in self.names.iter().filter(|name| name.permanent) {
-            add(self.objects[&name.directory].payer, Bill::NAME);
-        }
-        for (process, table) in &self.tables {
-            let handles = table.handles.len() as u64;
-            add(Some(*process), Bill { object: None, handles, bytes: handles * HANDLE_BYTES });
-        }
-        for node in self.nodes.values() {
-            add(Some(node.payer), Bill::nodes(1));
+    pub fn used(&self) -> Used {
+        let objects =
+            self.objects.values().filter_map(|it| Some((it.payer?, self.object_bill(it.object_type, &it.target))));
+        let kept = self.names.iter().filter(|name| name.permanent);
+        let names = kept.filter_map(|name| Some((self.objects[&name.directory].payer?, Bill::NAME)));
+        let nodes = self.nodes.values().map(|node| (node.payer, Bill::nodes(1)));
+        let handles =
+            self.tables.iter().flat_map(|(process, table)| table.handles.iter().map(|_| (*process, Bill::HANDLE)));
+        let mut used = Used::new();
+        for (payer, bill) in objects.chain(names).chain(nodes).chain(handles) {
+            add(&mut used, payer, bill.amounts());
         }
         // What is inside is younger than what is around it.
         for (koid, account) in self.accounts.iter().rev() {
             if let (Some(around), Some(inner)) = (account.around, used.get(koid).cloned()) {
-                used.entry(around).or_default().include(&inner);
+                add(&mut used, around, inner.into_iter());
             }
         }
         used
+    }
+
+    /// How much an account has of one resource.
+    #[must_use]
+    pub fn used_of(used: &Used, koid: Koid, resource: Resource) -> u64 {
+        used.get(&koid).and_then(|used| used.get(&resource)).copied().unwrap_or(0)
     }
 
     pub(super) fn around(&self, account: Koid) -> impl Iterator<Item = Koid> + '_ {
@@ -109,9 +97,9 @@ impl Model {
         let mut used = self.used();
         for (at, (payer, bill)) in bills.iter().enumerate() {
             for koid in self.around(*payer) {
-                self.has_room(koid, used.get(&koid), *bill).map_err(|error| (at, error))?;
+                self.has_room(koid, &used, *bill).map_err(|error| (at, error))?;
             }
-            self.around(*payer).for_each(|koid| used.entry(koid).or_default().add(*bill));
+            self.around(*payer).for_each(|koid| add(&mut used, koid, bill.amounts()));
         }
         Ok(())
     }
@@ -120,10 +108,10 @@ impl Model {
         self.afford_all(bills).map_err(|(_, error)| error)
     }
 
-    fn has_room(&self, koid: Koid, used: Option<&Used>, bill: Bill) -> Refusable<()> {
+    fn has_room(&self, koid: Koid, used: &Used, bill: Bill) -> Refusable<()> {
         for (resource, more) in bill.amounts() {
             let Some(limit) = self.accounts[&koid].limits.get(&resource).copied() else { continue };
-            let used = used.map_or(0, |used| used.of(resource));
+            let used = Self::used_of(used, koid, resource);
             if used + more > limit {
                 return Err(CallError::Quota { koid, resource, limit, used });
             }
@@ -140,11 +128,9 @@ impl Model {
 
     pub(super) fn set_quota(&mut self, process: Koid, handle: RawHandle, resource: Resource, limit: u64) -> Expected {
         let koid = self.look(process, handle, Operation::SetQuota)?.koid;
+        self.is_alive(koid)?;
         if self.objects[&koid].object_type == ObjectType::Process {
             self.is_living_guest(koid)?;
-        }
-        if self.objects[&koid].dead {
-            return Err(CallError::Dying { koid });
         }
         let limits = &mut self.accounts.get_mut(&koid).unwrap().limits;
         limits.insert(resource, limit);
@@ -163,16 +149,14 @@ impl Model {
         if object.owner != Some(from) {
             return Err(CallError::ChargedElsewhere { koid });
         }
-        if self.objects[&to].dead {
-            return Err(CallError::Dying { koid: to });
-        }
+        self.is_alive(to)?;
         let payers: Vec<Koid> = self.around(object.payer.unwrap()).collect();
         let names = self.names.iter().filter(|name| name.directory == koid && name.permanent).count() as u64;
         let mut bill = self.object_bill(object.object_type, &object.target);
         bill.bytes += names * NAME_BYTES;
         let used = self.used();
         for level in self.around(to).take_while(|level| !payers.contains(level)) {
-            self.has_room(level, used.get(&level), bill)?;
+            self.has_room(level, &used, bill)?;
         }
         let object = self.objects.get_mut(&koid).unwrap();
         (object.payer, object.owner) = (Some(to), Some(to));
@@ -181,9 +165,7 @@ impl Model {
 
     pub(super) fn set_policy(&mut self, process: Koid, job: RawHandle, policy: BadHandlePolicy) -> Expected {
         let koid = self.look(process, job, Operation::SetPolicy)?.koid;
-        if self.objects[&koid].dead {
-            return Err(CallError::Dying { koid });
-        }
+        self.is_alive(koid)?;
         self.policies.insert(koid, policy);
         Ok(CallAnswer::Done)
     }
@@ -195,7 +177,7 @@ impl Model {
         if policy != BadHandlePolicy::Error {
             self.effects.push(Effect::BadHandle { process, handle });
         }
-        if policy == BadHandlePolicy::Kill && process != self.first_guest {
+        if policy == BadHandlePolicy::Kill && process != self.start().guest {
             self.kill_process(process, Some(KillReason::BadHandle));
         }
     }

@@ -1,6 +1,6 @@
 //! Scripts made up at random from a seed: calls that mostly mean something, and a third that must be refused.
 
-use super::model::Handle;
+use super::model::{Handle, Model};
 use super::script::{Ask, Asked, Cursor, Make, Policy, Ref, Step, Text, repeat, text};
 use super::world::{Manager, World};
 use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
@@ -338,7 +338,7 @@ impl Generator {
         let (handle, held) = self.handle(world, caller, &[Job, Process], Rights::MANAGE, wrong);
         let directories = Resource::ObjectsOf(Directory.number());
         let resource = [Resource::Objects, directories, Resource::Handles, Resource::Bytes][self.below(4)];
-        let used = held.and_then(|held| Some(world.model.used().get(&held.koid)?.of(resource))).unwrap_or(1);
+        let used = held.map_or(1, |held| Model::used_of(&world.model.used(), held.koid, resource));
         let more = self.below(if resource == Resource::Bytes { 3000 } else { 12 }) as u64;
         let limit = match self.below(12) {
             0..=5 => UNLIMITED,

@@ -16,7 +16,7 @@ impl Model {
         self.tables.iter().filter_map(hold).collect()
     }
 
-    fn keepers_of(&self, koid: Koid) -> Vec<Keeper> {
+    pub(super) fn keepers_of(&self, koid: Koid) -> Vec<Keeper> {
         let holders = self.holders_of(koid).into_iter();
         let mut keepers: Vec<Keeper> =
             holders.map(|holder| Keeper { koid: holder.process, kind: LinkKind::Holds }).collect();
@@ -27,7 +27,7 @@ impl Model {
     }
 
     /// What a chain can begin with: a living process, or the first job.
-    fn is_root(&self, koid: Koid) -> bool {
+    pub(super) fn is_root(&self, koid: Koid) -> bool {
         let object = &self.objects[&koid];
         (object.object_type == ObjectType::Process && !object.dead) || object.owner.is_none()
     }
@@ -56,18 +56,6 @@ impl Model {
         Why { chain: Vec::new(), rooted: self.is_root(koid) }
     }
 
-    /// Whether that chain keeps the object, and is as short as any.
-    pub(super) fn is_shortest(&self, koid: Koid, why: &Why) -> bool {
-        let ours = self.shortest(koid);
-        let kept = why.chain.iter().skip(1).map(|(koid, _)| *koid).chain([koid]);
-        let is_step = |((keeper, kind), kept): (&(Koid, LinkKind), Koid)| {
-            self.keepers_of(kept).contains(&Keeper { koid: *keeper, kind: *kind })
-        };
-        let root = |why: &Why| why.chain.first().map(|(koid, _)| (self.is_root(*koid), self.type_of(*koid)));
-        let same = why.rooted == ours.rooted && why.chain.len() == ours.chain.len() && root(why) == root(&ours);
-        same && why.chain.iter().zip(kept).all(is_step)
-    }
-
     /// Some shortest chain is as good as another: what was told is expected, if it is one.
     pub(super) fn why(&self, process: Koid, handle: RawHandle, told: Option<&Why>) -> Expected {
         let koid = self.look(process, handle, Operation::Why)?.koid;
@@ -77,12 +65,12 @@ impl Model {
 
     pub(super) fn holders(&self, process: Koid, handle: RawHandle) -> Expected {
         let koid = self.look(process, handle, Operation::Holders)?.koid;
-        Ok(in_order(CallAnswer::Holders(self.holders_of(koid))))
+        Ok(CallAnswer::Holders(self.holders_of(koid)))
     }
 
     pub(super) fn kept_by(&self, process: Koid, handle: RawHandle) -> Expected {
         let koid = self.look(process, handle, Operation::KeptBy)?.koid;
-        Ok(in_order(CallAnswer::KeptBy(self.keepers_of(koid))))
+        Ok(CallAnswer::KeptBy(self.keepers_of(koid)))
     }
 
     /// Who made the nodes above the handle's, the nearest first.
@@ -92,14 +80,4 @@ impl Model {
         let from = std::iter::successors(node.as_ref().and_then(above), above);
         Ok(CallAnswer::DerivedFrom(from.map(|node| self.nodes[&node].payer).collect()))
     }
-}
-
-/// What is told in no order, in order.
-pub(super) fn in_order(mut answer: CallAnswer) -> CallAnswer {
-    match &mut answer {
-        CallAnswer::Holders(holders) => holders.sort_unstable_by_key(|holder| holder.process),
-        CallAnswer::KeptBy(keepers) => keepers.sort_unstable_by_key(|keeper| (keeper.koid, keeper.kind)),
-        _ => {}
-    }
-    answer
 }

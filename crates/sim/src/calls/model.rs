@@ -5,10 +5,9 @@
 //! new where they must be new, and the same where they must be the same.
 
 use super::accounts::{Account, Bill};
-use super::graph::in_order;
 use super::world::Start;
-use kobj_abi::{AskedRights, Era, Koid, ObjectType, Operation, RawHandle, Rights};
-use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Tally, What, Why};
+use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights};
+use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Tally, Why};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A node of the derivation tree.
@@ -66,11 +65,22 @@ pub(super) struct Name {
     pub(super) serial: u64,
 }
 
+/// What the manager chose in the reply to the call under way. Where it says nothing the model chooses.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) handle: Option<RawHandle>,
+    /// The object and the cursor of an entry.
+    pub(super) entry: Option<(Koid, u64)>,
+    pub(super) why: Option<Why>,
+    /// The caller's handles and those of the guest that it made, in the order in which they were inherited.
+    pub(super) inherited: (Vec<RawHandle>, Vec<RawHandle>),
+}
+
 /// The reference model.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Model {
-    pub(super) era: Era,
-    pub(super) issued: u32,
+    start: Option<Start>,
+    issued: u32,
     pub(super) objects: BTreeMap<Koid, Object>,
     pub(super) tables: BTreeMap<Koid, Table>,
     pub(super) nodes: BTreeMap<u32, Node>,
@@ -82,18 +92,7 @@ pub struct Model {
     pub(super) books: BTreeMap<ObjectType, Tally>,
     pub(super) accounts: BTreeMap<Koid, Account>,
     pub(super) policies: BTreeMap<Koid, BadHandlePolicy>,
-    /// Bytes that an object of each type is charged.
-    pub(super) sizes: BTreeMap<ObjectType, u64>,
-    pub(super) first_guest: Koid,
-    koids_most: u32,
-    /// The value in the reply to the call under way; without one the model chooses.
-    pub(super) told: Option<RawHandle>,
-    /// The object and the cursor of the entry in that reply.
-    pub(super) told_entry: Option<(Koid, u64)>,
-    /// The chain in that reply.
-    told_why: Option<Why>,
-    /// The caller's handles and those of the guest that it made, in the order in which they were inherited.
-    pub(super) told_inherited: (Vec<RawHandle>, Vec<RawHandle>),
+    pub(super) told: Told,
     chosen: u64,
     /// What the embedder is to be told.
     pub(super) effects: Vec<Effect>,
@@ -102,6 +101,8 @@ pub struct Model {
 }
 
 pub(super) type Expected = Result<CallAnswer, CallError>;
+/// A job or process, if there is one.
+type Owner = Option<Koid>;
 pub(super) type Refusable<T> = Result<T, CallError>;
 
 /// What an operation needs, as the semantics table says; `None` where the type has no such operation.
@@ -146,30 +147,7 @@ impl Model {
     /// A model of a manager that has just begun.
     #[must_use]
     pub fn new(start: Start) -> Self {
-        let mut model = Self {
-            era: start.job.era(),
-            issued: 0,
-            objects: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            last_node: 0,
-            names: Vec::new(),
-            last_serial: 0,
-            cursors: BTreeMap::new(),
-            books: BTreeMap::new(),
-            accounts: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            sizes: start.sizes,
-            first_guest: start.guest,
-            koids_most: start.koids_most,
-            told: None,
-            told_entry: None,
-            told_why: None,
-            told_inherited: Default::default(),
-            chosen: 0,
-            effects: Vec::new(),
-            complaint: None,
-        };
+        let mut model = Self { start: Some(start.clone()), ..Self::default() };
         let job = model.new_object(ObjectType::Job, None, None, &[]);
         let guest = model.new_object(ObjectType::Process, Some(job), Some(job), &[]);
         let directory = model.new_object(ObjectType::Directory, Some(job), Some(job), &[]);
@@ -180,45 +158,14 @@ impl Model {
         model.tables.insert(guest, Table::default());
         let handles = [start.job_handle, start.own_handle, start.directory_handle, start.outsider_handle];
         for (koid, value) in [job, guest, directory, outsider].into_iter().zip(handles) {
-            model.told = Some(value);
+            model.told.handle = Some(value);
             model.open_handle(guest, koid, full(model.objects[&koid].object_type));
         }
         model
     }
 
-    /// Does a call and compares what the manager said to it.
-    ///
-    /// # Errors
-    /// What differs, in words.
-    pub fn check(
-        &mut self,
-        process: Koid,
-        call: &Call<'_>,
-        reply: &Expected,
-        inherited: (Vec<RawHandle>, Vec<RawHandle>),
-    ) -> Result<(), String> {
-        self.told_inherited = inherited;
-        self.told = match reply {
-            Ok(CallAnswer::Handle(handle) | CallAnswer::Opened { handle, .. } | CallAnswer::Guest { handle, .. }) => {
-                Some(*handle)
-            }
-            _ => None,
-        };
-        self.told_entry = match reply {
-            Ok(CallAnswer::Entry(Some(entry))) => Some((entry.koid, entry.cursor)),
-            _ => None,
-        };
-        self.told_why = match reply {
-            Ok(CallAnswer::Why(why)) => Some(why.clone()),
-            _ => None,
-        };
-        let reply = &reply.clone().map(in_order);
-        let expected = self.answer(process, call);
-        match self.complaint.take() {
-            Some(complaint) => Err(format!("{call:?} of {process}: {complaint}")),
-            None if expected == *reply => Ok(()),
-            None => Err(format!("{call:?} of {process}: expected {expected:?}, got {reply:?}")),
-        }
+    pub(super) fn start(&self) -> &Start {
+        self.start.as_ref().unwrap()
     }
 
     /// Does a call.
@@ -256,20 +203,20 @@ impl Model {
             Call::CreateGuest { job, inherit } => self.create_guest(process, job, inherit),
             Call::Kill { handle } => self.kill(process, handle),
             Call::Link { directory, name, handle, most, permanent } => {
-                self.link(process, directory, name, handle, most, permanent)
+                self.link((process, directory), name, handle, most, permanent)
             }
             Call::Unlink { directory, name } => self.unlink(process, directory, name),
             Call::Rename { directory, from, to } => self.rename(process, directory, from, to),
             Call::Open { directory, path, rights, expected, follow } => {
-                self.open(process, directory, path, rights, expected, follow)
+                self.open((process, directory), path, rights, expected, follow)
             }
             Call::OpenOrCreate { directory, name, what, rights, exclusive } => {
-                self.open_or_create(process, directory, name, what, rights, exclusive)
+                self.open_or_create((process, directory), name, what, rights, exclusive)
             }
             Call::Enumerate { directory, cursor } => self.enumerate(process, directory, cursor),
             Call::SetPermanent { handle, permanent } => self.set_permanent(process, handle, permanent),
             Call::ReadLink { handle } => self.read_link(process, handle),
-            Call::Why { handle } => self.why(process, handle, self.told_why.as_ref()),
+            Call::Why { handle } => self.why(process, handle, self.told.why.as_ref()),
             Call::Holders { handle } => self.holders(process, handle),
             Call::KeptBy { handle } => self.kept_by(process, handle),
             Call::DerivedFrom { handle } => self.derived_from(process, handle),
@@ -332,36 +279,32 @@ impl Model {
         self.handle_count(koid) + u32::from(kept_by_its_job) + u32::from(kept_by_name)
     }
 
+    pub(super) fn is_alive(&self, koid: Koid) -> Refusable<()> {
+        if self.objects[&koid].dead { Err(CallError::Dying { koid }) } else { Ok(()) }
+    }
+
     pub(super) fn is_living_guest(&self, koid: Koid) -> Refusable<()> {
-        match self.objects[&koid] {
-            Object { dead: true, .. } => Err(CallError::Dying { koid }),
-            _ if self.tables.contains_key(&koid) => Ok(()),
-            _ => Err(CallError::NotAGuest { koid }),
-        }
+        self.is_alive(koid)?;
+        if self.tables.contains_key(&koid) { Ok(()) } else { Err(CallError::NotAGuest { koid }) }
     }
 
     /// Whether one object more can have an id.
     pub(super) fn has_id(&self) -> Refusable<()> {
-        if self.issued < self.koids_most { Ok(()) } else { Err(CallError::EraExhausted {}) }
+        if self.issued < self.start().koids_most { Ok(()) } else { Err(CallError::EraExhausted {}) }
     }
 
     // Making and ending.
 
-    pub(super) fn new_object(
-        &mut self,
-        object_type: ObjectType,
-        owner: Option<Koid>,
-        payer: Option<Koid>,
-        target: &[u8],
-    ) -> Koid {
+    pub(super) fn new_object(&mut self, of: ObjectType, owner: Owner, payer: Owner, target: &[u8]) -> Koid {
         self.issued += 1;
-        let koid = Koid::new(self.era, self.issued).unwrap();
-        let held = matches!(object_type, ObjectType::Job | ObjectType::Process);
+        let koid = Koid::new(self.start().job.era(), self.issued).unwrap();
+        let held = matches!(of, ObjectType::Job | ObjectType::Process);
         if held {
             self.accounts.insert(koid, Account { around: owner, limits: BTreeMap::new() });
         }
-        self.objects.insert(koid, Object { object_type, owner, payer, held, dead: false, target: target.to_vec() });
-        let tally = self.books.entry(object_type).or_default();
+        let object = Object { object_type: of, owner, payer, held, dead: false, target: target.to_vec() };
+        self.objects.insert(koid, object);
+        let tally = self.books.entry(of).or_default();
         tally.created += 1;
         tally.live += 1;
         tally.peak = tally.peak.max(tally.live);
@@ -371,7 +314,7 @@ impl Model {
     /// Enters a handle under the value that the manager gave.
     pub(super) fn new_handle(&mut self, process: Koid, handle: Handle) -> RawHandle {
         self.chosen += 1;
-        let value = self.told.take().unwrap_or(RawHandle::from_raw(self.chosen << 32).unwrap());
+        let value = self.told.handle.take().unwrap_or(RawHandle::from_raw(self.chosen << 32).unwrap());
         let table = self.tables.get_mut(&process).unwrap();
         if !table.ever.insert(value) {
             self.complaint = Some(format!("{value} was given before"));
@@ -533,23 +476,13 @@ impl Model {
         Ok(CallAnswer::Done)
     }
 
-    // Objects, jobs and processes.
-
     /// Whether what it takes to make that, with a handle, is there.
-    pub(super) fn may_make(&self, process: Koid, what: What<'_>) -> Refusable<()> {
-        let bill = match what {
-            What::Directory => self.object_bill(ObjectType::Directory, &[]),
-            What::SymbolicLink { target } => self.object_bill(ObjectType::SymbolicLink, target),
-        };
-        self.afford(&[(process, Bill::HANDLE), (process, bill)])?;
+    pub(super) fn may_make(&self, process: Koid, object_type: ObjectType, target: &[u8]) -> Refusable<()> {
+        self.afford(&[(process, Bill::HANDLE), (process, self.object_bill(object_type, target))])?;
         self.has_id()
     }
 
-    pub(super) fn make(&mut self, process: Koid, what: What<'_>) -> Koid {
-        let job = self.objects[&process].owner;
-        match what {
-            What::Directory => self.new_object(ObjectType::Directory, job, Some(process), &[]),
-            What::SymbolicLink { target } => self.new_object(ObjectType::SymbolicLink, job, Some(process), target),
-        }
+    pub(super) fn make(&mut self, process: Koid, object_type: ObjectType, target: &[u8]) -> Koid {
+        self.new_object(object_type, self.objects[&process].owner, Some(process), target)
     }
 }

@@ -2,13 +2,17 @@
 
 use super::accounts::Bill;
 use super::model::{Expected, Handle, Model, Name, Object, full};
-use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+use kobj_abi::{AskedRights as Asked, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
 use kobj_core::{CallAnswer, CallError, Effect, Entry, EntryName, KillReason, What};
 
 /// Levels of jobs below the first, of directories below one, symbolic links on a path.
 const JOBS_DEEP: u8 = 32;
 const DIRECTORIES_DEEP: u8 = 64;
 const LINKS_MOST: u32 = 32;
+
+/// Who asks, and by which handle to a directory.
+type At = (Koid, RawHandle);
+type Wanted = Option<TypeNumber>;
 
 fn is_name(name: &[u8]) -> bool {
     (1..=255).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0) && name != b"." && name != b".."
@@ -68,15 +72,8 @@ impl Model {
         self.names.push(Name { directory, name: name.to_vec(), koid, most, permanent, serial });
     }
 
-    pub(super) fn link(
-        &mut self,
-        process: Koid,
-        directory: RawHandle,
-        name: &[u8],
-        handle: RawHandle,
-        most: AskedRights,
-        permanent: bool,
-    ) -> Expected {
+    pub(super) fn link(&mut self, at: At, name: &[u8], handle: RawHandle, most: Asked, keep: bool) -> Expected {
+        let ((process, directory), permanent) = (at, keep);
         let directory = self.look(process, directory, Operation::Link)?.koid;
         let operation = if permanent { Operation::NamePermanently } else { Operation::Name };
         let object = self.look(process, handle, operation)?;
@@ -161,21 +158,14 @@ impl Model {
         Ok(at)
     }
 
-    pub(super) fn open(
-        &mut self,
-        process: Koid,
-        directory: RawHandle,
-        path: &[u8],
-        asked: AskedRights,
-        expected: Option<TypeNumber>,
-        follow: bool,
-    ) -> Expected {
+    pub(super) fn open(&mut self, at: At, path: &[u8], asked: Asked, of: Wanted, follow: bool) -> Expected {
+        let (process, directory) = at;
         let start = self.look(process, directory, Operation::Open)?;
         let names = names_of(path).ok_or(CallError::BadPath { bytes: path.len() })?;
         Self::meant(asked)?;
         let koid = self.walk(start.koid, &names, follow)?;
         let found = self.objects[&koid].object_type.number();
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
+        if let Some(expected) = of.filter(|expected| *expected != found) {
             return Err(CallError::UnexpectedType { koid, found, expected });
         }
         let most = if koid == start.koid { start.rights } else { self.name_of(koid).unwrap().most };
@@ -184,33 +174,26 @@ impl Model {
         Ok(CallAnswer::Handle(self.open_handle(process, koid, rights)))
     }
 
-    pub(super) fn open_or_create(
-        &mut self,
-        process: Koid,
-        directory: RawHandle,
-        name: &[u8],
-        what: What<'_>,
-        asked: AskedRights,
-        exclusive: bool,
-    ) -> Expected {
-        let operation = if exclusive { Operation::CreateNew } else { Operation::OpenOrCreate };
+    pub(super) fn open_or_create(&mut self, at: At, name: &[u8], what: What<'_>, asked: Asked, new: bool) -> Expected {
+        let (process, directory) = at;
+        let operation = if new { Operation::CreateNew } else { Operation::OpenOrCreate };
         let directory = self.look(process, directory, operation)?.koid;
         name_of(name)?;
-        let object_type = Self::checked_type(what)?;
+        let (object_type, target) = Self::checked(what)?;
         Self::meant(asked)?;
         let Some(entry) = self.named(directory, name).cloned() else {
             let rights = Self::part(directory, asked, full(object_type))?;
             if object_type == ObjectType::Directory && self.above(directory).len() >= usize::from(DIRECTORIES_DEEP) {
                 return Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP });
             }
-            self.may_make(process, what)?;
-            let koid = self.make(process, what);
+            self.may_make(process, object_type, target)?;
+            let koid = self.make(process, object_type, target);
             self.add_name(directory, name, koid, rights, false);
             let handle = self.open_handle(process, koid, rights);
             return Ok(CallAnswer::Opened { handle, created: true });
         };
         let koid = entry.koid;
-        if exclusive {
+        if new {
             return Err(CallError::NameExists { koid });
         }
         let (found, expected) = (self.objects[&koid].object_type.number(), object_type.number());
@@ -223,14 +206,14 @@ impl Model {
         Ok(CallAnswer::Opened { handle, created: false })
     }
 
-    /// The type of what is to be made, if its arguments are right.
-    pub(super) fn checked_type(what: What<'_>) -> Result<ObjectType, CallError> {
+    /// The type of what is to be made and its target, if that is right.
+    fn checked(what: What<'_>) -> Result<(ObjectType, &[u8]), CallError> {
         match what {
             What::SymbolicLink { target } if target_of(target).is_none() => {
                 Err(CallError::BadPath { bytes: target.len() })
             }
-            What::SymbolicLink { .. } => Ok(ObjectType::SymbolicLink),
-            What::Directory => Ok(ObjectType::Directory),
+            What::SymbolicLink { target } => Ok((ObjectType::SymbolicLink, target)),
+            What::Directory => Ok((ObjectType::Directory, &[])),
         }
     }
 
@@ -250,7 +233,7 @@ impl Model {
 
     /// An entry as it is listed; its cursor is what the manager says, if that was not said of another one.
     fn entry(&mut self, name: &Name) -> Entry {
-        let cursor = self.told_entry.map_or(name.serial, |(_, cursor)| cursor);
+        let cursor = self.told.entry.map_or(name.serial, |(_, cursor)| cursor);
         let known = *self.cursors.entry((name.directory, cursor)).or_insert(name.serial);
         if known != name.serial || cursor == 0 {
             self.complaint = Some(format!("cursor {cursor} was said of another entry, or means the beginning"));
@@ -266,7 +249,7 @@ impl Model {
     }
 
     fn anywhere(&mut self, directory: Koid) -> Expected {
-        let is_told = |entry: &&Name| self.told_entry.is_some_and(|(koid, _)| koid == entry.koid);
+        let is_told = |entry: &&Name| self.told.entry.is_some_and(|(koid, _)| koid == entry.koid);
         let there = self.names.iter().find(|entry| entry.directory == directory && is_told(entry)).cloned();
         Ok(CallAnswer::Entry(there.map(|there| self.entry(&there).into())))
     }
@@ -291,9 +274,9 @@ impl Model {
     // Jobs and processes.
 
     pub(super) fn create(&mut self, process: Koid, what: What<'_>) -> Expected {
-        let object_type = Self::checked_type(what)?;
-        self.may_make(process, what)?;
-        let koid = self.make(process, what);
+        let (object_type, target) = Self::checked(what)?;
+        self.may_make(process, object_type, target)?;
+        let koid = self.make(process, object_type, target);
         Ok(CallAnswer::Handle(self.open_handle(process, koid, full(object_type))))
     }
 
@@ -307,7 +290,7 @@ impl Model {
 
     fn open_job(&self, process: Koid, job: RawHandle, operation: Operation) -> Result<Koid, CallError> {
         let job = self.look(process, job, operation)?.koid;
-        if self.objects[&job].dead { Err(CallError::Dying { koid: job }) } else { Ok(job) }
+        self.is_alive(job).map(|()| job)
     }
 
     pub(super) fn create_job(&mut self, process: Koid, job: RawHandle) -> Expected {
@@ -323,7 +306,7 @@ impl Model {
 
     pub(super) fn create_guest(&mut self, process: Koid, job: RawHandle, inherit: bool) -> Expected {
         let job = self.open_job(process, job, Operation::CreateProcess)?;
-        let (told, (mut order, values)) = (self.told.take(), std::mem::take(&mut self.told_inherited));
+        let (told, (mut order, values)) = (self.told.handle.take(), std::mem::take(&mut self.told.inherited));
         if order.is_empty() {
             order = self.tables[&process].handles.keys().copied().collect();
         }
@@ -347,10 +330,10 @@ impl Model {
         }
         let mut values = values.into_iter();
         for handle in inherited {
-            self.told = values.next();
+            self.told.handle = values.next();
             self.new_handle(koid, handle);
         }
-        self.told = told;
+        self.told.handle = told;
         let handle = self.open_handle(process, koid, full(ObjectType::Process));
         Ok(CallAnswer::Guest { handle, process: koid })
     }

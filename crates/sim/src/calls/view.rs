@@ -1,12 +1,59 @@
-//! What the model shows: to be compared, and to make up calls that mean something.
+//! How the model is compared, and what it shows so that calls can be made up that mean something.
 
-use super::model::{Handle, Model, Object};
+use super::model::{Expected, Handle, Model, Object, Told};
 use super::world::{Seen, SeenName};
-use kobj_abi::{Koid, ObjectType, RawHandle};
-use kobj_core::{Effect, EntryName, Resource, Tally, UNLIMITED};
+use kobj_abi::{Koid, LinkKind, ObjectType, RawHandle};
+use kobj_core::{Call, CallAnswer, Effect, EntryName, Keeper, Resource, Tally, UNLIMITED, Why};
 use std::collections::BTreeMap;
 
 impl Model {
+    /// Does a call and compares what the manager said to it.
+    ///
+    /// # Errors
+    /// What differs, in words.
+    pub fn check(
+        &mut self,
+        process: Koid,
+        call: &Call<'_>,
+        reply: &Expected,
+        inherited: (Vec<RawHandle>, Vec<RawHandle>),
+    ) -> Result<(), String> {
+        let handle = match reply {
+            Ok(CallAnswer::Handle(handle) | CallAnswer::Opened { handle, .. } | CallAnswer::Guest { handle, .. }) => {
+                Some(*handle)
+            }
+            _ => None,
+        };
+        let entry = match reply {
+            Ok(CallAnswer::Entry(Some(entry))) => Some((entry.koid, entry.cursor)),
+            _ => None,
+        };
+        let why = match reply {
+            Ok(CallAnswer::Why(why)) => Some(why.clone()),
+            _ => None,
+        };
+        self.told = Told { handle, entry, why, inherited };
+        let reply = &reply.clone().map(in_order);
+        let expected = self.answer(process, call).map(in_order);
+        match self.complaint.take() {
+            Some(complaint) => Err(format!("{call:?} of {process}: {complaint}")),
+            None if expected == *reply => Ok(()),
+            None => Err(format!("{call:?} of {process}: expected {expected:?}, got {reply:?}")),
+        }
+    }
+
+    /// Whether that chain keeps the object, and is as short as any.
+    pub(super) fn is_shortest(&self, koid: Koid, why: &Why) -> bool {
+        let ours = self.shortest(koid);
+        let kept = why.chain.iter().skip(1).map(|(koid, _)| *koid).chain([koid]);
+        let is_step = |((keeper, kind), kept): (&(Koid, LinkKind), Koid)| {
+            self.keepers_of(kept).contains(&Keeper { koid: *keeper, kind: *kind })
+        };
+        let root = |why: &Why| why.chain.first().map(|(koid, _)| (self.is_root(*koid), self.type_of(*koid)));
+        let same = why.rooted == ours.rooted && why.chain.len() == ours.chain.len() && root(why) == root(&ours);
+        same && why.chain.iter().zip(kept).all(is_step)
+    }
+
     /// What each object must look like.
     #[must_use]
     pub fn seen(&self) -> BTreeMap<Koid, Seen> {
@@ -142,4 +189,14 @@ impl Model {
     pub(super) fn owner_of(&self, koid: Koid) -> Option<Koid> {
         self.objects[&koid].owner
     }
+}
+
+/// What is told in no order, in order.
+pub(super) fn in_order(mut answer: CallAnswer) -> CallAnswer {
+    match &mut answer {
+        CallAnswer::Holders(holders) => holders.sort_unstable_by_key(|holder| holder.process),
+        CallAnswer::KeptBy(keepers) => keepers.sort_unstable_by_key(|keeper| (keeper.koid, keeper.kind)),
+        _ => {}
+    }
+    answer
 }

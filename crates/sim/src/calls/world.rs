@@ -233,7 +233,7 @@ impl<M: Manager> World<M> {
         let used = self.model.used();
         for koid in self.model.owners() {
             for resource in RESOURCES {
-                let expected = (used.get(&koid).map_or(0, |used| used.of(resource)), self.model.limit(koid, resource));
+                let expected = (Model::used_of(&used, koid, resource), self.model.limit(koid, resource));
                 same(|| format!("{resource:?} of {koid}"), self.manager.usage(koid, resource), Some(expected))?;
             }
         }
