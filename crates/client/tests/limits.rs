@@ -1,4 +1,4 @@
-//! Sections in a process that may have less than the machine has: a file-size limit, a control group of memory.
+//! Sections in a process that may have less than the machine has: a limit of file sizes or of descriptors, a control group.
 //!
 //! Each test runs itself again in such a process.
 
@@ -44,6 +44,32 @@ fn beyond_the_largest_file_a_section_is_refused_and_no_signal_comes() {
     }
     // In blocks of 512 or 1024 bytes, as the shell has it: 512 KiB or 1 MiB.
     assert_passed(&again("beyond_the_largest_file_a_section_is_refused_and_no_signal_comes", "ulimit -f 1024"));
+}
+
+#[test]
+fn without_descriptors_there_is_no_section_and_one_less_makes_room() {
+    if std::env::var_os(INSIDE).is_none() {
+        return assert_passed(&again(
+            "without_descriptors_there_is_no_section_and_one_less_makes_room",
+            "ulimit -n 20",
+        ));
+    }
+    let manager = Manager::embedded().unwrap();
+    let caller = manager.caller();
+    let mut sections = Vec::new();
+    let refused = loop {
+        match caller.create_section(4096) {
+            Ok(section) => sections.push(section),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, Error::TooManyFiles {});
+    assert!((1..20).contains(&sections.len()));
+    manager.audit().unwrap();
+    assert_eq!(manager.live::<kobj::types::Section>(), sections.len() as u64);
+    sections.pop();
+    sections.push(caller.create_section(4096).unwrap());
+    manager.audit().unwrap();
 }
 
 /// A control group with a limit of its own, removed at the end.
