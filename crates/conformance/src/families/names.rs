@@ -390,6 +390,17 @@ rows! { Names:
         same(w.rights(me, made)?, Rights::LOOKUP)?;
     }
 
+    /// The name of a new object grants what its maker asked for, and no more to anybody. [docs/semantics.md, open_or_create]
+    refusal fn a_new_name_grants_what_its_maker_asked_for(w) {
+        let (me, root) = (w.first, w.root);
+        let asked = Rights::LOOKUP | Rights::ENUMERATE;
+        let (_made, _) = w.opened(me, open_or_create(root, b"object", only(asked)))?;
+        same(w.list(me, root)?[0].most, asked)?;
+        let opened = w.gives(me, open(root, b"object"))?;
+        same(w.rights(me, opened)?, asked)?;
+        w.refused(me, open_with(root, b"object", only(asked | Rights::CREATE)), AccessDenied)?;
+    }
+
     /// A name made so is temporary. [NT InitializeObjectAttributes: temporary without OBJ_PERMANENT]
     refusal fn a_name_made_in_one_step_is_temporary(w) {
         let (me, root) = (w.first, w.root);

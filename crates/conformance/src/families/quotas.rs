@@ -347,6 +347,27 @@ rows! { Quotas:
         holds(false, "the bytes came to an end")?;
     }
 
+    /// A permanent name is charged to whoever pays for its directory; a temporary one to nobody. [docs/semantics.md, link]
+    refusal fn a_permanent_name_is_charged_to_its_directory(w) {
+        let (me, root) = (w.first, w.root);
+        let job = w.gives(me, create_job(w.job))?;
+        let guest = w.guest_in(job, false)?;
+        let there = w.share(root, guest)?;
+        let _made = w.named(guest.process, there, b"theirs")?;
+        let theirs = w.gives(me, open(root, b"theirs"))?;
+        let (one, two) = (w.directory(me)?, w.directory(me)?);
+        w.done(me, set_quota(job, Resource::Bytes, 0))?;
+        w.refused(me, link_permanently(theirs, b"one", one), Quota)?;
+        w.done(me, link(theirs, b"one", one))?;
+        w.refused(me, permanent(one, true), Quota)?;
+        w.done(me, set_quota(job, Resource::Bytes, 1 << 20))?;
+        w.done(me, permanent(one, true))?;
+        w.done(me, set_quota(job, Resource::Bytes, 0))?;
+        w.refused(me, link_permanently(theirs, b"two", two), Quota)?;
+        w.done(me, permanent(one, false))?;
+        w.done(me, link_permanently(root, b"two", two))?;
+    }
+
     /// What is full stays full whatever is tried, and works as before with one more.
     /// [docs/semantics.md: all or nothing]
     refusal fn refusals_use_nothing_up(w) {
