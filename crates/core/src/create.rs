@@ -1,9 +1,10 @@
 //! Creation: checked first, then done as a whole: slot, tag, books, links.
 
-use crate::account::{AccountId, Charge, NoLeases};
+use crate::account::{AccountId, Charge};
 use crate::call::CallError;
 use crate::error::{CreateError, EraError, ReferenceError, ReleaseError};
 use crate::image::Time;
+use crate::leases::credit;
 use crate::manager::{Body, Core};
 use crate::namespace::Naming;
 use crate::types::{Request, State, job, procedures};
@@ -149,7 +150,7 @@ impl Core {
         let tag = Tag { letters: object_type.letters(), koid };
         let Ok(object) = self.slab.create(tag, &birth, body) else {
             if let Some(opened) = opened {
-                self.accounts.close(opened, &mut NoLeases);
+                self.accounts.close(opened, &mut credit!(self));
             }
             return Err(NotMade::NoMemory);
         };

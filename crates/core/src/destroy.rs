@@ -4,9 +4,10 @@
 //! that goes on in bounded pieces; each link that is cut may free another object, which waits its turn in a list and not
 //! on the stack.
 
-use crate::account::{Charge, NoLeases};
+use crate::account::Charge;
 use crate::command::{Answer, Effect, LooseEnds, Outcome, Ticket};
 use crate::error::{CloseError, DoneError, EndError, ScrubError};
+use crate::leases::credit;
 use crate::manager::{Body, Core};
 use crate::namespace::Naming;
 use crate::types::job;
@@ -53,7 +54,7 @@ impl Core {
     fn took_tag(&mut self, place: Place, owner: Option<Reference>, charge_bytes: u32, body: Body) -> Option<Reference> {
         let object_type = body.state.object_type();
         if let State::Job(job::State { account: Some(account), .. }) = &body.state {
-            self.accounts.close(*account, &mut NoLeases);
+            self.accounts.close(*account, &mut credit!(self));
         }
         if let State::Job(job) = &body.state {
             self.leave_kill_queue(job.turn);
@@ -98,7 +99,8 @@ impl Core {
         let Some(state) = self.job_mut(job) else { return };
         state.die();
         if let Some(account) = state.account.take() {
-            self.accounts.close(account, &mut NoLeases);
+            self.close_leases(account);
+            self.accounts.close(account, &mut credit!(self));
         }
         self.let_go(job);
     }

@@ -5,9 +5,11 @@
 
 mod lookup;
 mod sections;
+mod thread;
 
 pub use lookup::Guard;
 pub use sections::Mapped;
+pub use thread::Thread;
 
 use crate::call::{Call, CallAnswer, CallError};
 use crate::command::Effect;

@@ -380,7 +380,8 @@ impl Core {
 impl Drop for Core {
     /// Debug builds check the books at every manager's end, also of one that was not finished.
     fn drop(&mut self) {
-        let own = self.own_types.iter().map(|row| row.tally.live).sum::<u64>();
+        let own = self.types().filter(|info| info.number >= TypeNumber::FIRST_OWN).map(|info| info.tally.live);
+        let own = own.sum::<u64>();
         debug_assert!(
             self.finished || (self.balance.is_even() && self.balance.live() + own == u64::from(self.slab.live())),
             "the books disagree at the manager's end: {:?}",

@@ -4,12 +4,12 @@
 //! with the last handle the embedder is told ([`Effect::Killed`]), and the process object stays for as long as somebody
 //! has a handle to it. Nothing of this allocates: what it needs was taken when the guest was made.
 
-use crate::account::NoLeases;
 use crate::call::{CallAnswer, CallError};
 use crate::command::{Effect, KillReason};
 use crate::create::Making;
 use crate::handles::Caller;
 use crate::image::Time;
+use crate::leases::credit;
 use crate::manager::Core;
 use crate::types::process::{Guest, Life};
 use crate::types::{State, Type, directory, job, process};
@@ -209,7 +209,11 @@ impl Core {
             guest.dying = true;
             guest.reason = reason;
             guest.next = first.map(Reference::place);
+            let account = guest.account;
             self.ending.first = Some(process);
+            if let Some(account) = account {
+                self.close_leases(account);
+            }
         }
     }
 
@@ -262,7 +266,7 @@ impl Core {
             self.effects.push_back(Effect::Killed { koid: process.koid(), reason });
         }
         if let Some(account) = self.guest_mut(process).and_then(|guest| guest.account.take()) {
-            self.accounts.close(account, &mut NoLeases);
+            self.accounts.close(account, &mut credit!(self));
         }
         self.let_go(process);
         self.left_by_the_dying(process);

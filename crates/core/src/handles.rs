@@ -1,9 +1,10 @@
 //! Handles: how a call is taken, what a handle means, and the calls that make, move and give up handles.
 
-use crate::account::{AccountId, Charge, ChargeError, NoLeases};
+use crate::account::{AccountId, Charge, ChargeError};
 use crate::call::{Call, CallAnswer, CallError, HandleInfo, What};
 use crate::create::Making;
 use crate::image::Time;
+use crate::leases::credit;
 use crate::manager::Core;
 use crate::types::{State, Type, symbolic_link};
 use kobj_abi::{AskedRights, Denied, Koid, Operation, RawHandle, Rights, TypeNumber, check};
@@ -240,7 +241,7 @@ impl Core {
     /// Charges an account and all around it; what has no account is not charged.
     pub(crate) fn charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
         let Some(account) = account else { return Ok(()) };
-        let charged = self.accounts.charge(account, charge, &mut NoLeases);
+        let charged = self.accounts.charge(account, charge, &mut credit!(self));
         charged.map_err(|error| {
             let owner = self.accounts.owner(account);
             owner.map_or(CallError::NoMemory {}, |owner| self.charge_refused(account, owner, error))
@@ -319,6 +320,29 @@ impl Core {
                 self.end_job(object);
             }
         }
+    }
+
+    /// A handle of a guest was closed by a thread: its charge, its node and its reference go.
+    pub(crate) fn gave_up_by(&mut self, process: Koid, content: Content) {
+        if let Ok(process) = self.find(process) {
+            self.gave_up(process, content);
+        }
+        self.work();
+    }
+
+    /// A thread gave up the last handle of a user's object that other references keep.
+    pub(crate) fn last_handle_of_own(&mut self, object: Reference) {
+        self.last_handle_went(object);
+        self.own_last_close(object);
+        self.work();
+    }
+
+    /// A thread gave up the last handle, and reference, of a user's object that is known here; its last-close hook has run.
+    pub(crate) fn named_one_ended(&mut self, place: Place) {
+        if let Ok(object) = self.slab.at(place) {
+            self.last_handle_went(object);
+        }
+        self.work();
     }
 
     /// The same for a guest, dying or not.

@@ -88,6 +88,15 @@ impl Index {
         Ok(())
     }
 
+    /// Koids up to this counter were given out, and stand in no index: see [`crate::leases`].
+    pub(crate) fn pass(&mut self, era: Era, issued: u32) {
+        let Some(index) = self.eras.last_mut().filter(|index| index.era == era) else { return };
+        let before = core::mem::replace(&mut index.issued, issued);
+        if before >> LEAF_BITS != issued >> LEAF_BITS {
+            index.give_back(before);
+        }
+    }
+
     /// Enters a koid of the present era, which is the next in its order; its nodes were brought before.
     pub(crate) fn insert(&mut self, koid: Koid, place: Place) {
         let Some(index) = self.eras.last_mut().filter(|index| index.era == koid.era()) else { return };

@@ -84,11 +84,18 @@ impl Core {
         if self.job(job).is_none() {
             return Err(self.wrong_type(job, ObjectType::Job).into());
         }
-        if let Some(state) = self.job_mut(job) {
-            state.die();
-        }
+        self.let_die(job);
         self.queue_kill(job);
         Ok(())
+    }
+
+    /// A job takes nothing new from now on, by no lease either.
+    fn let_die(&mut self, job: Reference) {
+        let Some(state) = self.job_mut(job) else { return };
+        state.die();
+        if let Some(account) = state.account {
+            self.close_leases(account);
+        }
     }
 
     /// Puts a job behind those to be killed. Asked again while it waits, it changes nothing.
@@ -144,9 +151,7 @@ impl Core {
     fn enter(&mut self, job: Reference) {
         let Ok(header) = self.slab.header(job) else { return };
         let cursor = header.first_out();
-        if let Some(state) = self.job_mut(job) {
-            state.die();
-        }
+        self.let_die(job);
         // Deeper than jobs nest there is none.
         if let Some(free) = self.kill.stack.get_mut(self.kill.depth) {
             *free = Some(Frame { job, phase: Phase::Jobs, cursor });

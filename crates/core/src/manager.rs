@@ -8,6 +8,7 @@ use crate::guests;
 use crate::image::Time;
 use crate::index::Index;
 use crate::kill::Kill;
+use crate::leases::Leases;
 use crate::ledger::Balance;
 use crate::link::Links;
 use crate::names::Names;
@@ -73,6 +74,7 @@ pub struct Core {
     /// Users' types, by number from [`TypeNumber::FIRST_OWN`] on.
     pub(crate) own_types: Vec<Registered>,
     pub(crate) accounts: Accounts,
+    pub(crate) leases: Leases,
     pub(crate) tickets: Tickets,
     pub(crate) kill: Kill,
     /// Guests that are being ended.
@@ -139,6 +141,7 @@ impl Core {
             tracing: Tracing::default(),
             own_types: Vec::new(),
             accounts: Accounts::default(),
+            leases: Leases::default(),
             tickets: Tickets::default(),
             kill: Kill::default(),
             ending: guests::Ending::default(),
@@ -247,7 +250,8 @@ impl Core {
     /// The living object of a koid.
     pub(crate) fn find(&self, koid: Koid) -> Result<Reference, Missing> {
         let found = self.index.get(koid).and_then(|place| self.alive(place));
-        found.filter(|reference| reference.koid() == koid).ok_or_else(|| self.missing(koid))
+        let found = found.filter(|reference| reference.koid() == koid).or_else(|| self.find_leased(koid));
+        found.ok_or_else(|| self.missing(koid))
     }
 
     pub(crate) fn body(&self, object: Reference) -> Option<&Body> {

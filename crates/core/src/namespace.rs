@@ -110,6 +110,8 @@ impl Core {
         most: Rights,
         permanent: bool,
     ) -> Result<(), CallError> {
+        // Whoever closes it last leaves its end to the core from now on.
+        self.slab.join_graph(object).map_err(|_| CallError::Dying { koid: object.koid() })?;
         // A directory is known as one from its first name on: in it, or its own.
         let is_directory = self.type_number(object) == ObjectType::Directory.number();
         for place in [Some(directory), is_directory.then_some(object)].into_iter().flatten().map(Reference::place) {

@@ -1,10 +1,11 @@
 //! Quotas and policies: what a job or process may have, whose charge an object is, and what a bad handle leads to.
 
-use crate::account::{AccountId, Charge, LeftBehind, NoLeases, Usage};
+use crate::account::{AccountId, Charge, LeftBehind, Usage};
 use crate::call::{BadHandlePolicy, CallError, Resource};
 use crate::command::{Effect, KillReason};
 use crate::error::QueryError;
 use crate::handles::Caller;
+use crate::leases::{Idle, credit};
 use crate::manager::Core;
 use crate::types::State;
 use crate::user_type::own_charge;
@@ -64,7 +65,7 @@ impl Core {
         self.takes_children(to)?;
         let into = self.account_of(to)?;
         let charge = self.charge_of(object);
-        let moved = self.accounts.recharge(account, into, charge, &mut NoLeases);
+        let moved = self.accounts.recharge(account, into, charge, &mut credit!(self));
         moved.map_err(|error| self.charge_refused(into, to.koid(), error))?;
         if let Ok(body) = self.slab.body_mut(object) {
             body.account = Some(into);
@@ -108,7 +109,7 @@ impl Core {
         let heir = self.accounts.heir(account).filter(|heir| *heir != account);
         let Some(heir) = heir else { return Some(account) };
         // The heir has it in its totals already: nothing can refuse it but memory.
-        if self.accounts.recharge(account, heir, self.charge_of(object), &mut NoLeases).is_err() {
+        if self.accounts.recharge(account, heir, self.charge_of(object), &mut credit!(self)).is_err() {
             return Some(account);
         }
         self.slab.body_mut(object).ok()?.account = Some(heir);
@@ -162,7 +163,8 @@ impl Core {
     /// [`QueryError`]: there is no such object, or it is neither.
     pub fn usage(&self, koid: Koid, resource: Resource) -> Result<Usage, QueryError> {
         let object = self.find(koid)?;
-        let usage = self.account_of(object).ok().and_then(|it| self.accounts.usage(it, resource, &NoLeases));
+        let idle = Idle { book: self.slab.leases(), leases: &self.leases };
+        let usage = self.account_of(object).ok().and_then(|it| self.accounts.usage(it, resource, &idle));
         usage.ok_or_else(|| self.wrong_type(object, ObjectType::Job).into())
     }
 

@@ -7,11 +7,12 @@
 //! What is to be given back to the platform when an object or a process ends is a [`Release`]. Its room in the list is taken
 //! when the section or view is made, so that its end needs no memory.
 
-use crate::account::{AccountId, Charge, NoLeases};
+use crate::account::{AccountId, Charge};
 use crate::call::CallError;
 use crate::create::Making;
 use crate::handles::{Caller, HANDLE};
 use crate::image::Time;
+use crate::leases::credit;
 use crate::manager::{Body, Core};
 use crate::platform::{PlatformError, ViewId};
 use crate::pool::Pool;
@@ -397,7 +398,7 @@ impl Core {
     /// Whether an account could be charged: what [`Core::charge`] would say, and nothing is charged or allocated.
     fn may_charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
         let Some(account) = account else { return Ok(()) };
-        let checked = self.accounts.check(account, charge, &mut NoLeases);
+        let checked = self.accounts.check(account, charge, &mut credit!(self));
         let owner = self.accounts.owner(account);
         checked
             .map_err(|error| owner.map_or(CallError::NoMemory {}, |owner| self.charge_refused(account, owner, error)))

@@ -230,7 +230,13 @@ impl Core {
             let (letters, name, rights) = (built_in.letters(), built_in.name(), built_in.default_rights());
             return Some(TypeInfo { number, letters, name, rights, tally: self.balance.of(built_in) });
         }
-        let Registered { letters, name, rights, tally, .. } = *self.row(number)?;
+        let Registered { letters, name, rights, mut tally, .. } = *self.row(number)?;
+        // What leases made the core may have ended, and the other way round: the sums alone say what lives.
+        let leased = self.leased_totals(number);
+        tally.created = tally.created.saturating_add(leased.created);
+        tally.destroyed = tally.destroyed.saturating_add(leased.destroyed);
+        tally.live = tally.created.saturating_sub(tally.destroyed);
+        tally.peak = tally.peak.max(tally.live);
         Some(TypeInfo { number, letters, name, rights, tally })
     }
 
@@ -295,7 +301,9 @@ impl Core {
         self.issued += 1;
         self.index.insert(koid, object.place());
         if let Some(row) = self.row_mut(key.number()) {
-            row.tally.create();
+            row.tally.created += 1;
+            row.tally.live = row.tally.live.wrapping_add(1);
+            row.tally.peak = row.tally.peak.max(row.tally.created.saturating_sub(row.tally.destroyed));
         }
         // The first reference was its maker's, who has the handle now. A new object has room for one more.
         let _counted = self.slab.add_first_handle(object);
@@ -310,7 +318,8 @@ impl Core {
         let Some(header) = self.slab.any_header(place) else { return };
         let (number, owner) = (header.type_number(), header.owner());
         if let Some(row) = self.row_mut(number) {
-            row.tally.destroy();
+            row.tally.destroyed += 1;
+            row.tally.live = row.tally.live.wrapping_sub(1);
         }
         let account = owner.and_then(|owner| AccountId::from_raw(owner.raw()));
         self.refund(account, own_charge(number));

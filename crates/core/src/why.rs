@@ -80,7 +80,7 @@ impl Core {
     fn own_links(&self) -> Result<OwnLinks, NoMemory> {
         let mut all = OwnLinks::new();
         let mut result = Ok(());
-        if !self.own_types.iter().any(|row| row.has_links && row.tally.live > 0) {
+        if !self.own_types.iter().any(|row| row.has_links) {
             return Ok(all);
         }
         for source in self.slab.shared().iter() {

@@ -1,0 +1,261 @@
+//! Leases: how threads make and end users' objects without a step of the core.
+//!
+//! One step gives a thread a block of credit, places, koids and handle slots; what it does with them is seen by nobody until
+//! somebody asks for totals. Credit that lies idle is called back before any charge is refused, so a quota is never passed
+//! and never refuses while credit lies idle.
+
+use crate::account::{AccountId, Credits, Lease as Lent, LeaseId};
+use crate::call::CallError;
+use crate::handles::HANDLE;
+use crate::manager::Core;
+use alloc::vec::Vec;
+use kobj_abi::{Era, Koid, TypeNumber};
+use kobj_memory::{
+    KoidRange, LEASED_OBJECT_BYTES, Lease, LeaseBook, LeasePlace, Place, Reference, Shared, Slots, Table, TableError,
+    Totals, TryPush,
+};
+
+/// How much of everything a thread gets at once.
+const BLOCK: u32 = 64;
+
+/// A lease as the books and the memory know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    id: LeaseId,
+    place: LeasePlace,
+    objects: AccountId,
+    handles: AccountId,
+}
+
+/// Koids that were given to leases, in the order in which they were given: they are in no index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    era: Era,
+    first: u32,
+    count: u32,
+}
+
+/// The leases of a manager.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    open: Vec<Open>,
+    ranges: Vec<Range>,
+}
+
+impl Leases {
+    fn place(&self, id: LeaseId) -> Option<LeasePlace> {
+        self.open.iter().find(|open| open.id == id).map(|open| open.place)
+    }
+}
+
+/// Where the books find the credit of leases.
+pub(crate) struct Credit<'a> {
+    pub(crate) book: &'a mut LeaseBook,
+    pub(crate) leases: &'a Leases,
+}
+
+impl Credits for Credit<'_> {
+    fn recall_objects(&mut self, lease: LeaseId) -> u32 {
+        self.leases.place(lease).map_or(0, |place| self.book.recall_objects(place))
+    }
+
+    fn recall_handles(&mut self, lease: LeaseId) -> u32 {
+        self.leases.place(lease).map_or(0, |place| self.book.recall_handles(place))
+    }
+
+    fn unused_objects(&self, lease: LeaseId) -> u32 {
+        self.leases.place(lease).map_or(0, |place| self.book.unused(place).objects)
+    }
+
+    fn unused_handles(&self, lease: LeaseId) -> u32 {
+        self.leases.place(lease).map_or(0, |place| self.book.unused(place).handles)
+    }
+}
+
+/// The same for who only looks.
+pub(crate) struct Idle<'a> {
+    pub(crate) book: &'a LeaseBook,
+    pub(crate) leases: &'a Leases,
+}
+
+impl Credits for Idle<'_> {
+    fn recall_objects(&mut self, _: LeaseId) -> u32 {
+        0
+    }
+
+    fn recall_handles(&mut self, _: LeaseId) -> u32 {
+        0
+    }
+
+    fn unused_objects(&self, lease: LeaseId) -> u32 {
+        self.leases.place(lease).map_or(0, |place| self.book.unused(place).objects)
+    }
+
+    fn unused_handles(&self, lease: LeaseId) -> u32 {
+        self.leases.place(lease).map_or(0, |place| self.book.unused(place).handles)
+    }
+}
+
+/// The credit of a core's leases, for its books: two fields of it, so that a third can be borrowed beside.
+macro_rules! credit {
+    ($core:expr) => {
+        $crate::leases::Credit { book: $core.slab.leases_mut(), leases: &$core.leases }
+    };
+}
+pub(crate) use credit;
+
+/// What a thread has of the manager's: its lease, its handle slots, and in whose name.
+#[derive(Debug)]
+pub struct Leased {
+    pub(crate) process: Koid,
+    pub(crate) table: Shared<Table>,
+    pub(crate) lease: Lease,
+    pub(crate) slots: Slots,
+    id: LeaseId,
+    place: LeasePlace,
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        self.table.give_back_all(core::mem::take(&mut self.slots));
+    }
+}
+
+impl Core {
+    /// Opens a lease with which one thread makes objects of a user's type for a process. It has nothing yet.
+    ///
+    /// # Errors
+    /// [`CallError`]; nothing changed.
+    pub(crate) fn open_lease(&mut self, process: Koid, number: TypeNumber) -> Result<Leased, CallError> {
+        self.end_dropped_leases();
+        let caller = self.caller(process)?;
+        let job = self.job_of(caller.process)?;
+        let dying = CallError::Dying { koid: process };
+        let objects = self.job(job).and_then(|job| job.account).ok_or(dying)?;
+        let handles = self.guest(caller.process).and_then(|guest| guest.account).ok_or(dying)?;
+        self.leases.open.try_reserve(1).map_err(|_| CallError::NoMemory {})?;
+        let handle_bytes = u32::try_from(HANDLE.bytes).unwrap_or(u32::MAX);
+        let lent = Lent { objects, handles, object_type: number, object_bytes: LEASED_OBJECT_BYTES, handle_bytes };
+        let id = self.accounts.begin_lease(lent).map_err(|error| self.charge_refused(objects, process, error))?;
+        let Ok((place, lease)) = self.slab.open_lease(number, Place::from_raw(objects.to_raw())) else {
+            self.accounts.end_lease(id, &mut credit!(self));
+            return Err(CallError::NoMemory {});
+        };
+        // Reserved above.
+        self.leases.open.push(Open { id, place, objects, handles });
+        Ok(Leased { process, table: caller.table, lease, slots: Slots::default(), id, place })
+    }
+
+    /// Fills up what a thread lacks: credit for an object and a handle at least, places, koids, handle slots.
+    ///
+    /// # Errors
+    /// [`CallError`]; the thread keeps what it got until then.
+    pub(crate) fn refill(&mut self, leased: &mut Leased) -> Result<(), CallError> {
+        let caller = self.caller(leased.process)?;
+        self.job_of(caller.process)?;
+        let (id, place) = (leased.id, leased.place);
+        let unused = self.slab.leases().unused(place);
+        if unused.objects == 0 {
+            let lent = self.accounts.lend_objects(id, BLOCK, &mut credit!(self));
+            let lent = lent.map_err(|error| self.lend_refused(id, leased.process, error))?;
+            if !self.slab.leases_mut().grant_objects(place, lent) {
+                self.accounts.return_objects(id, lent);
+                return Err(CallError::Dying { koid: leased.process });
+            }
+        }
+        if unused.handles == 0 {
+            let lent = self.accounts.lend_handles(id, BLOCK, &mut credit!(self));
+            let lent = lent.map_err(|error| self.lend_refused(id, leased.process, error))?;
+            if !self.slab.leases_mut().grant_handles(place, lent) {
+                self.accounts.return_handles(id, lent);
+                return Err(CallError::Dying { koid: leased.process });
+            }
+        }
+        let (places, koids) = leased.lease.left();
+        if places == 0 {
+            self.slab.refill(&mut leased.lease, BLOCK).map_err(|_| CallError::NoMemory {})?;
+        }
+        if koids == 0 {
+            leased.lease.set_koids(self.give_koids()?);
+        }
+        while leased.slots.len() < BLOCK {
+            match leased.table.reserve() {
+                Ok(reserved) => leased.table.keep(&mut leased.slots, reserved),
+                Err(_) if !leased.slots.is_empty() => break,
+                Err(TableError::NoMemory) => return Err(CallError::NoMemory {}),
+                Err(TableError::Full) => return Err(CallError::TableFull { process: leased.process }),
+            }
+        }
+        Ok(())
+    }
+
+    fn lend_refused(&self, id: LeaseId, process: Koid, error: crate::account::ChargeError) -> CallError {
+        let open = self.leases.open.iter().find(|open| open.id == id);
+        open.map_or(CallError::Dying { koid: process }, |open| self.charge_refused(open.objects, process, error))
+    }
+
+    /// A block of koids.
+    fn give_koids(&mut self) -> Result<KoidRange, CallError> {
+        let left = self.limits.koids_per_era.saturating_sub(self.issued);
+        let count = left.min(BLOCK);
+        let first = self.issued.checked_add(1).filter(|_| count > 0).ok_or(CallError::EraExhausted {})?;
+        let joins = self
+            .leases
+            .ranges
+            .last()
+            .is_some_and(|range| range.era == self.era && range.first.checked_add(range.count) == Some(first));
+        match self.leases.ranges.last_mut().filter(|_| joins) {
+            Some(range) => range.count += count,
+            None => {
+                let range = Range { era: self.era, first, count };
+                self.leases.ranges.try_push(range).map_err(|_| CallError::NoMemory {})?;
+            }
+        }
+        self.issued += count;
+        self.index.pass(self.era, self.issued);
+        Ok(KoidRange { era: self.era, first, count })
+    }
+
+    /// The living object of a koid that was given to a lease: one pass over the slots, since those are in no index.
+    pub(crate) fn find_leased(&self, koid: Koid) -> Option<Reference> {
+        let inside = |range: &Range| {
+            range.era == koid.era() && koid.counter().checked_sub(range.first).is_some_and(|at| at < range.count)
+        };
+        if !self.leases.ranges.iter().any(inside) {
+            return None;
+        }
+        self.slab.iter().find(|object| object.koid() == koid).and_then(|object| self.alive(object.place()))
+    }
+
+    /// What the leases of a type counted.
+    pub(crate) fn leased_totals(&self, number: TypeNumber) -> Totals {
+        self.slab.leases().totals(Some(number))
+    }
+
+    /// Nobody makes anything in the name of an ended job or guest any more; its idle credit comes back.
+    pub(crate) fn close_leases(&mut self, account: AccountId) {
+        for at in 0..self.leases.open.len() {
+            let Some(Open { id, place, objects, handles }) = self.leases.open.get(at).copied() else { return };
+            if objects == account || handles == account {
+                let unused = self.slab.leases_mut().close(place);
+                self.accounts.return_objects(id, unused.objects);
+                self.accounts.return_handles(id, unused.handles);
+            }
+        }
+    }
+
+    /// Takes leases out of the books whose threads have dropped them. Allocates nothing.
+    pub(crate) fn end_dropped_leases(&mut self) {
+        const FIRST: Place = match Place::new(0) {
+            Some(first) => first,
+            None => unreachable!(),
+        };
+        while let Some((place, unused)) = self.slab.leases_mut().take_dropped(FIRST) {
+            let Some(at) = self.leases.open.iter().position(|open| open.place == place) else { continue };
+            let open = self.leases.open.swap_remove(at);
+            self.accounts.return_objects(open.id, unused.objects);
+            self.accounts.return_handles(open.id, unused.handles);
+            self.accounts.end_lease(open.id, &mut credit!(self));
+        }
+    }
+}

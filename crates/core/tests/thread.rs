@@ -1,0 +1,232 @@
+//! Threads that make and end objects without the lock: the books are exact, quotas are never passed and never refuse while
+//! credit lies idle, and what needs the core gets there.
+
+use kobj_abi::{AskedRights, Era, ErrorCode, Koid, RawHandle, Rights};
+use kobj_core::embed::Manager;
+use kobj_core::image::Time;
+use kobj_core::{Call, CallAnswer, Limits, ObjectType, Resource, TypeKey};
+use kobj_memory::Spin;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Item;
+
+static CLOSED: AtomicU64 = AtomicU64::new(0);
+static DESTROYED: AtomicU64 = AtomicU64::new(0);
+
+impl ObjectType for Item {
+    const TAG: [u8; 4] = *b"ITEM";
+    const NAME: &'static str = "item";
+    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+    type State = AtomicU64;
+
+    fn last_close(_: Koid, _: &AtomicU64) {
+        CLOSED.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn destroy(_: Koid, _: &AtomicU64) {
+        DESTROYED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct Scene {
+    manager: Manager<Spin>,
+    key: TypeKey<Item>,
+    job: RawHandle,
+    guest: (RawHandle, Koid),
+}
+
+const NOW: Time = Time(0);
+const SAME: AskedRights = AskedRights::Same;
+
+impl Scene {
+    fn new() -> Self {
+        let manager = Manager::new(NOW, Era(7), Limits { seed: 1, ..Limits::default() }).unwrap();
+        let key = manager.register::<Item>().unwrap();
+        let boot = manager.boot();
+        let Ok(CallAnswer::Handle(job)) = manager.call(NOW, boot.process, Call::CreateJob { job: boot.job }) else {
+            panic!("no job")
+        };
+        let guest = match manager.call(NOW, boot.process, Call::CreateGuest { job, inherit: false }).unwrap() {
+            CallAnswer::Guest { handle, process } => (handle, process),
+            other => panic!("{other:?}"),
+        };
+        Self { manager, key, job, guest }
+    }
+
+    fn limit(&self, resource: Resource, limit: u64) {
+        let call = Call::SetQuota { handle: self.job, resource, limit };
+        self.manager.call(NOW, self.manager.boot().process, call).unwrap();
+    }
+
+    fn used(&self, resource: Resource) -> u64 {
+        let me = self.manager.boot().process;
+        let Ok(CallAnswer::Info(job)) = self.manager.call(NOW, me, Call::HandleInfo { handle: self.job }) else {
+            panic!()
+        };
+        self.manager.with(|core| core.usage(job.koid, resource)).unwrap().used
+    }
+
+    fn live(&self) -> u64 {
+        self.manager.with(|core| {
+            core.audit().unwrap();
+            core.type_info(self.key.number()).unwrap().tally.live
+        })
+    }
+}
+
+#[test]
+fn a_thread_makes_duplicates_and_ends_and_the_books_are_exact() {
+    let scene = Scene::new();
+    let process = scene.guest.1;
+    let before = (scene.used(Resource::Objects), scene.used(Resource::Handles), scene.used(Resource::Bytes));
+    let mut thread = scene.manager.thread(process, &scene.key).unwrap();
+    let (closed, destroyed) = (CLOSED.load(Ordering::Relaxed), DESTROYED.load(Ordering::Relaxed));
+    let handles: Vec<_> = (0..1000).map(|number| thread.create(NOW, AtomicU64::new(number)).unwrap()).collect();
+    assert_eq!(scene.live(), 1000);
+    assert_eq!(scene.used(Resource::ObjectsOf(scene.key.number())), 1000, "credit that is not used is not shown");
+    for handle in handles {
+        let equal = thread.duplicate(NOW, handle, SAME).unwrap();
+        thread.close(NOW, handle).unwrap();
+        assert_eq!(thread.close(NOW, handle).unwrap_err().code(), ErrorCode::BadHandle);
+        thread.close(NOW, equal).unwrap();
+    }
+    assert_eq!(scene.live(), 0);
+    assert!(CLOSED.load(Ordering::Relaxed) - closed >= 1000 && DESTROYED.load(Ordering::Relaxed) - destroyed >= 1000);
+    drop(thread);
+    let after = (scene.used(Resource::Objects), scene.used(Resource::Handles), scene.used(Resource::Bytes));
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_quota_is_exact_across_threads_and_idle_credit_is_called_back() {
+    let scene = Scene::new();
+    let process = scene.guest.1;
+    let others = scene.used(Resource::Objects);
+    scene.limit(Resource::Objects, others + 100);
+    let mut first = scene.manager.thread(process, &scene.key).unwrap();
+    let mut second = scene.manager.thread(process, &scene.key).unwrap();
+    // The first has a block of credit and uses one of it; the second gets all the rest.
+    let one = first.create(NOW, AtomicU64::new(0)).unwrap();
+    let mut rest: Vec<_> = std::iter::from_fn(|| second.create(NOW, AtomicU64::new(0)).ok()).collect();
+    assert_eq!(rest.len(), 99);
+    assert_eq!(first.create(NOW, AtomicU64::new(0)).unwrap_err().code(), ErrorCode::Quota);
+    // What one gives back the other can have.
+    second.close(NOW, rest.pop().unwrap()).unwrap();
+    first.create(NOW, AtomicU64::new(0)).unwrap();
+    assert_eq!(second.create(NOW, AtomicU64::new(0)).unwrap_err().code(), ErrorCode::Quota);
+    first.close(NOW, one).unwrap();
+    assert_eq!(scene.live(), 99);
+}
+
+#[test]
+fn what_needs_the_core_gets_there() {
+    let scene = Scene::new();
+    let boot = scene.manager.boot();
+    let mut thread = scene.manager.thread(boot.process, &scene.key).unwrap();
+    let named = thread.create(NOW, AtomicU64::new(1)).unwrap();
+    let link = Call::Link { directory: boot.directory, name: b"item", handle: named, most: SAME, permanent: false };
+    scene.manager.call(NOW, boot.process, link).unwrap();
+    let open = Call::Open { directory: boot.directory, path: b"item", rights: SAME, expected: None, follow: true };
+    let Ok(CallAnswer::Handle(opened)) = scene.manager.call(NOW, boot.process, open) else { panic!("not found") };
+    thread.close(NOW, named).unwrap();
+    assert_eq!(scene.live(), 1);
+    thread.close(NOW, opened).unwrap();
+    assert_eq!(scene.live(), 0);
+    assert_eq!(scene.manager.call(NOW, boot.process, open).unwrap_err().code(), ErrorCode::NotFound);
+    // A derived handle, and one of another type.
+    let item = thread.create(NOW, AtomicU64::new(2)).unwrap();
+    let Ok(CallAnswer::Handle(derived)) =
+        scene.manager.call(NOW, boot.process, Call::Derive { handle: item, rights: SAME })
+    else {
+        panic!("not derived")
+    };
+    let equal = thread.duplicate(NOW, derived, SAME).unwrap();
+    scene.manager.call(NOW, boot.process, Call::Revoke { handle: item }).unwrap();
+    for handle in [derived, equal] {
+        assert_eq!(thread.close(NOW, handle).unwrap_err().code(), ErrorCode::BadHandle);
+    }
+    let job = thread.duplicate(NOW, scene.job, SAME).unwrap();
+    thread.close(NOW, job).unwrap();
+    thread.close(NOW, item).unwrap();
+    assert_eq!(scene.live(), 0);
+}
+
+#[test]
+fn a_killed_process_s_thread_makes_nothing_more() {
+    let scene = Scene::new();
+    let boot = scene.manager.boot();
+    let mut thread = scene.manager.thread(scene.guest.1, &scene.key).unwrap();
+    let handle = thread.create(NOW, AtomicU64::new(1)).unwrap();
+    scene.manager.call(NOW, boot.process, Call::Kill { handle: scene.guest.0 }).unwrap();
+    while scene.manager.go_on() {}
+    assert_eq!(thread.create(NOW, AtomicU64::new(1)).unwrap_err().code(), ErrorCode::Dying);
+    assert!(thread.close(NOW, handle).is_err());
+    assert_eq!(scene.live(), 0);
+    drop(thread);
+    scene.manager.with(|core| core.audit().unwrap());
+}
+
+#[test]
+fn a_leased_object_is_found_by_its_koid() {
+    let scene = Scene::new();
+    let boot = scene.manager.boot();
+    let mut thread = scene.manager.thread(boot.process, &scene.key).unwrap();
+    let handle = thread.create(NOW, AtomicU64::new(1)).unwrap();
+    let Ok(CallAnswer::Info(info)) = scene.manager.call(NOW, boot.process, Call::HandleInfo { handle }) else {
+        panic!()
+    };
+    let why = scene.manager.with(|core| core.why(info.koid)).unwrap();
+    assert_eq!(why.chain[0].0, boot.process);
+    thread.close(NOW, handle).unwrap();
+    assert!(scene.manager.with(|core| core.why(info.koid)).is_err());
+}
+
+#[test]
+fn threads_race_with_a_quota_a_kill_and_each_other() {
+    for seed in 0..20_u64 {
+        let scene = Scene::new();
+        let boot = scene.manager.boot();
+        scene.limit(Resource::Objects, scene.used(Resource::Objects) + 40);
+        std::thread::scope(|scope| {
+            for worker in 0..2_u64 {
+                let scene = &scene;
+                scope.spawn(move || {
+                    // The kill may come first.
+                    let Ok(mut thread) = scene.manager.thread(scene.guest.1, &scene.key) else { return };
+                    let mut held = Vec::new();
+                    let mut random = seed * 2 + worker + 1;
+                    for _ in 0..2000 {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        match (random >> 33) % 4 {
+                            0 | 1 => match thread.create(NOW, AtomicU64::new(random)) {
+                                Ok(handle) => held.push(handle),
+                                Err(error) => {
+                                    let code = error.code();
+                                    assert!(
+                                        matches!(code, ErrorCode::Quota | ErrorCode::Dying),
+                                        "seed {seed}: {error}"
+                                    );
+                                }
+                            },
+                            2 => held.extend(held.last().and_then(|last| thread.duplicate(NOW, *last, SAME).ok())),
+                            _ => drop(held.pop().map(|handle| thread.close(NOW, handle))),
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    assert!(scene.used(Resource::Objects) <= 42, "seed {seed}: the quota is passed");
+                }
+                if seed % 2 == 0 {
+                    scene.manager.call(NOW, boot.process, Call::Kill { handle: scene.guest.0 }).unwrap();
+                }
+            });
+        });
+        if seed % 2 == 1 {
+            scene.manager.call(NOW, boot.process, Call::Kill { handle: scene.guest.0 }).unwrap();
+        }
+        while scene.manager.go_on() {}
+        assert_eq!(scene.live(), 0, "seed {seed}");
+    }
+}
