@@ -246,11 +246,8 @@ impl Core {
 
     /// Takes leases out of the books whose threads have dropped them. Allocates nothing.
     pub(crate) fn end_dropped_leases(&mut self) {
-        const FIRST: Place = match Place::new(0) {
-            Some(first) => first,
-            None => unreachable!(),
-        };
-        while let Some((place, unused)) = self.slab.leases_mut().take_dropped(FIRST) {
+        let Some(first) = Place::new(0) else { return };
+        while let Some((place, unused)) = self.slab.leases_mut().take_dropped(first) {
             let Some(at) = self.leases.open.iter().position(|open| open.place == place) else { continue };
             let open = self.leases.open.swap_remove(at);
             self.accounts.return_objects(open.id, unused.objects);

@@ -81,7 +81,7 @@ impl Core {
         let account = account.ok_or(CallError::ChargedElsewhere { koid })?;
         self.takes_children(to)?;
         let into = self.account_of(to)?;
-        let moved = self.accounts.recharge(account, into, own_charge(self.type_number(object)), &mut NoLeases);
+        let moved = self.accounts.recharge(account, into, own_charge(self.type_number(object)), &mut credit!(self));
         moved.map_err(|error| self.charge_refused(into, to.koid(), error))?;
         // The caller's handle is held: nobody ends the object meanwhile by what its header said before.
         if let Ok(header) = self.slab.header_mut(object) {
