@@ -10,7 +10,7 @@
 use crate::figure::{Figure, Options, Report, Samples};
 use dashmap::DashMap;
 use kobj_abi::{Era, Koid, RawHandle, Rights, Tag};
-use kobj_memory::{Birth, Closed, Content, Objects, Place, Shared, Slab, Stamp, Table};
+use kobj_memory::{Birth, Closed, Content, Objects, Place, Shared, Slab, Slots, Stamp, Table};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use slotmap::{DefaultKey, SlotMap};
@@ -106,6 +106,24 @@ impl Ours {
         let Ok(handle) = self.table.open(content(object)) else { return false };
         let found = self.lookup(handle);
         found && matches!(self.table.close(handle), Ok(Closed::Now(_)))
+    }
+}
+
+impl Ours {
+    /// The same with slots that the thread keeps, as a lease does: no word is shared with other threads.
+    fn triples_in_own_slots(&self, object: Place, count: usize) -> usize {
+        let mut slots = Slots::default();
+        let triple = |_: &usize| {
+            let Some(reserved) = self.table.take_kept(&mut slots).or_else(|| self.table.reserve().ok()) else {
+                return false;
+            };
+            let handle = self.table.commit(reserved, content(black_box(object)));
+            let found = self.lookup(handle);
+            found && matches!(self.table.close_into(handle, &mut slots), Ok(Closed::Now(_)))
+        };
+        let done = (0..count).filter(triple).count();
+        self.table.give_back_all(slots);
+        done
     }
 }
 
@@ -340,7 +358,7 @@ fn threads(options: &Options, report: &mut Report) {
     const EACH: usize = 20_000;
     let ours = Ours::new(2);
     let objects = [0, 1].map(|at: usize| ours.table.pin(ours.handles[at]).expect("it is there").object());
-    let cases: [Operation<'_>; 3] = [
+    let cases: [Operation<'_>; 4] = [
         (
             "table/threads-two-handles",
             &|thread, count| (0..count).filter(|_| ours.lookup(black_box(ours.handles[thread]))).count(),
@@ -356,6 +374,7 @@ fn threads(options: &Options, report: &mut Report) {
             &|thread, count| (0..count).filter(|_| ours.triple(black_box(objects[thread]))).count(),
             None,
         ),
+        ("table/threads-own-slots", &|thread, count| ours.triples_in_own_slots(objects[thread], count), None),
     ];
     for (name, operation, most) in cases.iter().filter(|(name, ..)| options.wants(GROUP, name)) {
         let (mut two, mut one, mut rounds) = (Samples::default(), Samples::default(), 0);
