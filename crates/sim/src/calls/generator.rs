@@ -179,7 +179,7 @@ impl Generator {
     }
 
     fn ask<M: Manager>(&mut self, world: &World<M>, caller: Koid) -> Ask {
-        use ObjectType::{Directory, Job, Process, SymbolicLink};
+        use ObjectType::{Job, Process};
         let crowded = world.model.handles_of(caller).count() > 60 || world.model.all().len() > 150;
         let kind = self.kind(crowded);
         let wrong = self.percent(16);
@@ -221,6 +221,14 @@ impl Generator {
             Kind::Recharge => self.recharge(world, caller, wrong),
             Kind::Kill => self.kill(world, caller, wrong),
             Kind::Link => self.link(world, caller, wrong),
+            kind => self.ask_names(world, caller, kind, wrong),
+        }
+    }
+
+    /// The calls about names, and questions.
+    fn ask_names<M: Manager>(&mut self, world: &World<M>, caller: Koid, kind: Kind, wrong: bool) -> Ask {
+        use ObjectType::{Directory, SymbolicLink};
+        match kind {
             Kind::Unlink => {
                 let (directory, held) = self.handle(world, caller, &[Directory], Rights::REMOVE, wrong);
                 Ask::Unlink(directory, self.taken_name(world, held))
@@ -254,7 +262,7 @@ impl Generator {
                 let handle = self.handle(world, caller, &[], Rights::INSPECT, wrong).0;
                 [Ask::Why, Ask::Why, Ask::Holders, Ask::KeptBy, Ask::DerivedFrom][self.below(5)](handle)
             }
-            Kind::ReadLink => Ask::ReadLink(self.handle(world, caller, &[SymbolicLink], Rights::READ, wrong).0),
+            _ => Ask::ReadLink(self.handle(world, caller, &[SymbolicLink], Rights::READ, wrong).0),
         }
     }
 
