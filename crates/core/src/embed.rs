@@ -18,6 +18,7 @@ use crate::image::Time;
 use crate::manager::{Core, Limits};
 use crate::platform::{Heap, Platform};
 use crate::trace::{How, Trace};
+use crate::unreachable::Search;
 use crate::user_type::{ObjectType, Refused, TypeKey, run_due_hook};
 use core::panic::Location;
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
@@ -122,6 +123,16 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// Does one step's worth of left-over work; `true` while there is more.
     pub fn go_on(&self) -> bool {
         self.with(Core::go_on)
+    }
+
+    /// What nobody can reach: see [`crate::Search`]. Others go on meanwhile.
+    ///
+    /// # Errors
+    /// [`CallError::NoMemory`].
+    pub fn unreachable(&self) -> Result<Search, CallError> {
+        let mut search = self.with(|core| core.begin_search()).map_err(|_| CallError::NoMemory {})?;
+        while !self.with(|core| core.search(&mut search, 256)).map_err(|_| CallError::NoMemory {})? {}
+        Ok(search)
     }
 
     /// What the embedder is to do or to know, one at a time.

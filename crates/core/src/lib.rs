@@ -45,6 +45,7 @@ mod tests;
 mod ticket;
 mod trace;
 pub mod types;
+mod unreachable;
 mod user_type;
 mod why;
 
@@ -69,4 +70,5 @@ pub use manager::{Core, Limits};
 pub use section::{Mapping, Opening, Release};
 pub use trace::{Counted, CountedHandle, How, Trace};
 pub use types::section::Request as SectionRequest;
+pub use unreachable::{Search, Unreachable};
 pub use user_type::{ObjectType, Refused, TypeInfo, TypeKey, built_in};

@@ -26,10 +26,10 @@ impl Core {
     /// Of the roots at the same distance a process that has a handle comes first, then one that is linked, then a job.
     pub(crate) fn do_why(&mut self, koid: Koid) -> Result<Why, QueryError> {
         let object = self.find(koid)?;
-        self.search(object).map_err(|NoMemory| QueryError::NoMemory { koid })
+        self.search_why(object).map_err(|NoMemory| QueryError::NoMemory { koid })
     }
 
-    fn search(&mut self, object: Reference) -> Result<Why, NoMemory> {
+    pub(crate) fn search_why(&mut self, object: Reference) -> Result<Why, NoMemory> {
         let own_links = self.own_links()?;
         self.next_mark();
         self.visit(object);

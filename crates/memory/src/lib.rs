@@ -69,7 +69,7 @@ pub use lease::{Burial, KoidRange, LEASED_OBJECT_BYTES, Lease, LeaseBook, LeaseE
 pub use lock::{Lock, Locked, Spin, SpinLock};
 pub use nodes::{CountError, Hint, NodeError, NodeLinks, Nodes, Uncounted};
 #[cfg(not(any(loom, shuttle)))]
-pub use objects::{AcquireError, Dropped, Ended, Finished, Held, Objects, Reference, Stale};
+pub use objects::{AcquireError, Dropped, Ended, Finished, Held, Kept, Objects, Reference, Stale};
 pub use place::Place;
 pub use reaper::Reaper;
 pub use refusing::RefusingAllocator;

@@ -9,7 +9,7 @@ use crate::header::Header;
 use crate::slot_list::SlotList;
 use crate::state::{STATE_BYTES, StateKey, Types};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, load_32, load_64, store_32};
-use crate::{Acquire, AddHandle, DropHandle, NoMemory, Place, Reaper, Release, Stamp};
+use crate::{Acquire, AddHandle, DropHandle, NoMemory, Place, Reaper, Release, Shared, Stamp};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -142,6 +142,8 @@ pub struct Objects {
     pub(crate) slab: u64,
     /// States whose drop panicked.
     panicked: AtomicU64,
+    /// References that are kept by [`Kept`].
+    kept: AtomicU64,
 }
 
 impl fmt::Debug for Objects {
@@ -164,6 +166,7 @@ impl Objects {
             // Relaxed: that the numbers differ is all that is asked. It would take centuries to wrap.
             slab: SLABS.fetch_add(1, Ordering::Relaxed),
             panicked: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
         }
     }
 
@@ -212,6 +215,12 @@ impl Objects {
     #[must_use]
     pub fn panicked_drops(&self) -> u64 {
         load_64(&self.panicked, Ordering::Relaxed)
+    }
+
+    /// References that are kept by [`Kept`].
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        load_64(&self.kept, Ordering::Relaxed)
     }
 
     /// What stands at a place.
@@ -483,6 +492,60 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.give_up();
+    }
+}
+
+/// A counted reference to an object that knows its way to it: what the state of one object keeps another by.
+///
+/// It is no handle: it allows nothing, no quota counts it, and nobody takes it back. Dropped, it gives the reference up; the
+/// last one puts the object on the reaper list.
+pub struct Kept {
+    objects: Shared<Objects>,
+    reference: Reference,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kept").field(&self.reference).finish()
+    }
+}
+
+impl Kept {
+    /// Keeps an object.
+    ///
+    /// # Errors
+    /// [`AcquireError`]: it is no more, or has too many references.
+    pub fn new(objects: &Shared<Objects>, reference: Reference) -> Result<Self, AcquireError> {
+        let slot = objects.slot(reference.place).ok_or(AcquireError::Stale)?;
+        objects.acquire(reference, slot)?;
+        // Relaxed: a number for audits, which look when all is quiet.
+        objects.kept.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { objects: objects.clone(), reference })
+    }
+
+    /// The object's id.
+    #[must_use]
+    pub fn koid(&self) -> Koid {
+        self.reference.koid()
+    }
+
+    /// Its state, if it is an S of whatever type.
+    #[must_use]
+    pub fn state_as<S: 'static>(&self) -> Option<&S> {
+        let slot = self.objects.slot(self.reference.place)?;
+        // SAFETY: it must not be buried meanwhile: this counts one reference, which no handle gives up, as long as it is
+        // borrowed. Giving it up before its drop would break it.
+        unsafe { self.objects.state_as(slot) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.objects.kept.fetch_sub(1, Ordering::Relaxed);
+        let Some(slot) = self.objects.slot(self.reference.place) else { return };
+        if slot.header.gate.release() == Release::Last {
+            self.objects.queue(self.reference.place, slot);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::call::CallError;
 use crate::manager::Core;
 use crate::platform::Platform;
 use kobj_abi::{Koid, Operation, RawHandle, Rights, TypeNumber};
-use kobj_memory::{Held, Lock, Locked, Pin, PinError, Reference, Released, Shared, Table};
+use kobj_memory::{Held, Kept, Lock, Locked, Pin, PinError, Reference, Released, Shared, Table};
 
 /// A handle that was looked up: what it means cannot end while this is there, whoever closes the handle.
 ///
@@ -45,6 +45,15 @@ impl<'a, L: Lock, P: Platform> Guard<'a, L, P> {
     #[must_use]
     pub fn rights(&self) -> Rights {
         self.rights
+    }
+
+    /// Keeps the object by a reference that a state can have: no handle, which nobody counts and nobody takes back.
+    ///
+    /// # Errors
+    /// [`CallError::TooManyReferences`].
+    pub fn keep(&self) -> Result<Kept, CallError> {
+        let kept = Kept::new(&self.manager.objects, self.object);
+        kept.map_err(|_| CallError::TooManyReferences { koid: self.object.koid() })
     }
 
     /// Holds the object beyond this look.
