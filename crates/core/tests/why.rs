@@ -175,7 +175,9 @@ fn chains_are_as_short_as_a_breadth_first_search_finds_them() {
         if random.below(3) == 0 {
             scene.call(boot.process, Call::Kill { handle: guests[0].0 }).unwrap();
             model.roots.remove(&guests[0].1);
-            model.keepers.values_mut().for_each(|keepers| drop(keepers.remove(&guests[0].1)));
+            for keepers in model.keepers.values_mut() {
+                keepers.remove(&guests[0].1);
+            }
         }
         while scene.manager.go_on() {}
         let mut unreached = BTreeSet::new();
@@ -189,7 +191,9 @@ fn chains_are_as_short_as_a_breadth_first_search_finds_them() {
             assert_eq!(why.rooted.then_some(why.chain.len()), distance, "seed {seed}: {koid}: {why:?}");
             match distance {
                 Some(steps) => *lengths.entry(steps).or_default() += 1,
-                None => drop(unreached.insert(*koid)),
+                None => {
+                    unreached.insert(*koid);
+                }
             }
         }
         // What still lives and is not reached is kept by a circle, and the search finds exactly that.
