@@ -9,7 +9,9 @@ mod core;
 mod figure;
 mod lease;
 mod names;
+mod objects;
 mod run;
+mod scale;
 mod section;
 mod table;
 
@@ -25,6 +27,7 @@ const GROUPS: &[Group] = &[
     ("run", run::run),
     ("census", run::census),
     ("names", names::run),
+    ("objects", objects::run),
     ("section", section::run),
     ("table", table::run),
     ("lease", lease::run),
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
     }
     if report.lines() == 0 {
         eprintln!(
-            "kobj-benches: nothing is called {:?}; groups: core, run, census, names, section, table, lease",
+            "kobj-benches: nothing is called {:?}; groups: core, run, census, names, objects, section, table, lease",
             options.wanted
         );
         return ExitCode::from(2);
