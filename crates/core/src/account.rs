@@ -167,21 +167,30 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Whether that much more may be had.
+    /// Whether that much more may be had; nothing more may always.
+    #[inline]
     fn has_room(&self, more: u64) -> bool {
-        self.used.checked_add(more).is_some_and(|sum| sum <= self.limit)
+        more == 0 || self.used.checked_add(more).is_some_and(|sum| sum <= self.limit)
     }
 
     fn room(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
 
+    #[inline]
     fn add(&mut self, more: u64) {
+        if more == 0 {
+            return;
+        }
         self.used = self.used.saturating_add(more);
         self.peak = self.peak.max(self.used);
     }
 
+    #[inline]
     fn subtract(&mut self, less: u64) {
+        if less == 0 {
+            return;
+        }
         debug_assert!(self.used >= less, "more is refunded than was charged");
         self.used = self.used.saturating_sub(less);
     }
@@ -293,13 +302,32 @@ impl Accounts {
     /// # Errors
     /// [`ChargeError`]; a limit refuses only after the idle credit below it was called back.
     pub fn charge(&mut self, id: AccountId, charge: Charge, credits: &mut impl Credits) -> Result<(), ChargeError> {
-        if !self.takes_charges(id) {
-            return Err(ChargeError::Closed);
+        if !self.has_room(id, charge) {
+            if !self.takes_charges(id) {
+                return Err(ChargeError::Closed);
+            }
+            self.prepare(id, None, charge)?;
+            self.make_room(id, None, charge, credits)?;
         }
-        self.prepare(id, None, charge)?;
-        self.make_room(id, None, charge, credits)?;
         self.add(id, None, charge);
         Ok(())
+    }
+
+    /// Whether all levels are open, have what rows the charge needs, and room for it: one look at each, as it mostly is.
+    fn has_room(&self, id: AccountId, charge: Charge) -> bool {
+        let objects = u64::from(charge.objects);
+        self.get(id).is_some()
+            && self.levels(id).all(|(_, account)| {
+                account.open
+                    && account.objects.has_room(objects)
+                    && account.handles.has_room(charge.handles.into())
+                    && account.bytes.has_room(charge.bytes)
+                    && (objects == 0
+                        || self
+                            .row_of(account, charge.object_type)
+                            .and_then(|row| self.rows.get(row))
+                            .is_some_and(|row| row.meter.has_room(objects)))
+            })
     }
 
     /// Whether [`Accounts::charge`] would be refused by a limit or the end of an account. Charges and allocates nothing; a
@@ -448,7 +476,11 @@ impl Accounts {
     }
 
     fn row(&self, id: AccountId, object_type: TypeNumber) -> Option<NonZeroU32> {
-        let mut next = self.get(id)?.types;
+        self.row_of(self.get(id)?, object_type)
+    }
+
+    fn row_of(&self, account: &Account, object_type: TypeNumber) -> Option<NonZeroU32> {
+        let mut next = account.types;
         while let Some(place) = next {
             let row = self.rows.get(place)?;
             if row.object_type == object_type {
