@@ -294,7 +294,7 @@ fn small_steps_come_to_the_same_end() {
 #[test]
 fn calls_in_the_middle_of_left_over_work_keep_the_balance() {
     let (first, mut share) = (seed("in the middle"), Share::default());
-    for seed in first..first + 120 {
+    for seed in first..first + 180 {
         let mut script = Vec::new();
         let generator = if seed % 4 == 0 { Generator::new(seed) } else { Generator::deriving(seed) };
         make_up::<Driven<1_000_000>>(u32::MAX, generator, &mut script, &mut Share::default()).unwrap();

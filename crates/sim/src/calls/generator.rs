@@ -70,7 +70,7 @@ impl Generator {
         generator.theme = match generator.below(16) {
             0 => Theme::DeepJobs,
             1 => Theme::DeepDirectories,
-            2 | 3 => Theme::SymbolicLinks,
+            2 | 3 | 11 => Theme::SymbolicLinks,
             4..=6 => Theme::Derivation,
             7 | 8 => Theme::Names,
             9 | 10 => Theme::Quotas,
@@ -363,7 +363,7 @@ impl Generator {
         let (handle, held) = self.handle(world, caller, types, Rights::MANAGE, which == 0);
         let owner = held.and_then(|held| world.model.owner_of(held.koid));
         let is_from = |(_, job): &(RawHandle, Handle)| Some(job.koid) == owner && job.rights.contains(Rights::MANAGE);
-        let from = world.model.handles_of(caller).find(is_from).filter(|_| which != 1 && self.percent(70));
+        let from = world.model.handles_of(caller).find(is_from).filter(|_| which != 1 && self.percent(55));
         self.missed |= from.is_none() && which == 3 && self.percent(90);
         let from = match from.and_then(|(value, _)| world.steps.get(&value)) {
             Some(from) => *from,
