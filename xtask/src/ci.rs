@@ -25,7 +25,7 @@ pub(crate) struct Context {
 type Step = fn(&mut Context) -> Result<Outcome, String>;
 
 /// The steps in their order: what fails fast comes first, the tests close the run.
-const STEPS: [(&str, &str, Step); 15] = [
+const STEPS: [(&str, &str, Step); 16] = [
     ("install", "install by package name what the steps below need", install::run),
     ("fmt", "formatting", steps::fmt),
     ("tidy", "house rules", steps::tidy),
@@ -39,6 +39,7 @@ const STEPS: [(&str, &str, Step); 15] = [
     ("fuzz", "every fuzz target for a short time", steps::fuzz),
     ("miri", "memory's and core's unit tests under Miri, where it is installed", steps::miri),
     ("metal", "the core without an operating system, in an emulator", steps::metal),
+    ("examples", "what README shows of crate kobj: guests in one program, guests in WebAssembly", steps::examples),
     ("unit", "unit and integration tests of every room", nextest::unit),
     ("e2e", "real programs under `kobj run`", nextest::e2e),
 ];

@@ -56,9 +56,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let files = tracked_files()?;
     let metadata = shell::output(&mut shell::cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let mut packages = graph::packages(&metadata)?;
-    // The bare image is a workspace of its own, and a room like the others.
-    let manifest = ["metadata", "--no-deps", "--format-version", "1", "--manifest-path", "metal/Cargo.toml"];
-    packages.extend(graph::packages(&shell::output(&mut shell::cargo(&manifest))?)?);
+    // Workspaces of their own, and rooms like the others: the bare image, the host of WebAssembly guests.
+    for manifest in ["metal/Cargo.toml", "examples/wasm-host/Cargo.toml"] {
+        let arguments = ["metadata", "--no-deps", "--format-version", "1", "--manifest-path", manifest];
+        packages.extend(graph::packages(&shell::output(&mut shell::cargo(&arguments))?)?);
+    }
     let mut all = Findings::default();
     all.breaches.extend(graph::import_arrows(&packages));
     all.breaches.extend(graph::dependencies_are_explained(&packages, &text_of(&files, "ARCHITECTURE.md")));

@@ -138,9 +138,50 @@ pub(crate) fn metal(_: &mut Context) -> Result<Outcome, String> {
     metal_task::check().map(|()| Outcome::Held)
 }
 
+/// The workspace of the host of WebAssembly guests.
+const WASM_HOST: &str = "examples/wasm-host/Cargo.toml";
+
+/// The programs that README shows, each of which says at its end that nothing is left. The third is a test suite, run by `unit`.
+pub(crate) fn examples(_: &mut Context) -> Result<Outcome, String> {
+    let target = ["--locked", "--manifest-path", WASM_HOST, "--target-dir", "target/examples"];
+    shell::run(&mut shell::cargo(&["fmt", "--manifest-path", WASM_HOST, "--check"]))?;
+    shell::run(shell::cargo(&["clippy"]).args(target).args(["--all-targets", "--", "-D", "warnings"]))?;
+    ends_balanced(&mut shell::cargo(&[
+        "run",
+        "--locked",
+        "--quiet",
+        "--package",
+        "kobj",
+        "--example",
+        "guest_kernel",
+    ]))?;
+    ends_balanced(shell::cargo(&["run", "--quiet"]).args(target))?;
+    Ok(Outcome::Held)
+}
+
+/// Runs a program whose last line has to be that nothing is left.
+fn ends_balanced(command: &mut Command) -> Result<(), String> {
+    println!("  $ {}", shell::shown(command));
+    let printed = shell::output(command)?;
+    print!("{printed}");
+    match printed.lines().last() {
+        Some("balance 0") => Ok(()),
+        other => Err(format!("{}: ends with {other:?}, not with \"balance 0\"", shell::shown(command))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_leaves_something_or_fails_is_seen() {
+        assert_eq!(ends_balanced(&mut shell::command("printf", &["one\nbalance 0\n"])), Ok(()));
+        for wrong in ["balance 1\n", "balance 0\nmore\n", ""] {
+            assert!(ends_balanced(&mut shell::command("printf", &[wrong])).is_err(), "{wrong:?}");
+        }
+        assert!(ends_balanced(&mut shell::command("sh", &["-c", "echo balance 0; exit 1"])).is_err());
+    }
 
     #[test]
     fn test_programs_are_found_among_cargos_messages() {

@@ -1,0 +1,10 @@
+;; May look things up and nothing else, whichever way it comes to the inbox: -4 is access-denied.
+(func (export "work") (param $root i64) (result i64)
+  (local $lent i64) (local $opened i64)
+  (local.set $lent (call $receive))
+  (if (i64.ne (call $unlink (local.get $lent) (i32.const 0) (i32.const 5)) (i64.const -4)) (then unreachable))
+  (if (i64.ne (call $open (local.get $root) (i32.const 0) (i32.const 5) (global.get $REMOVE)) (i64.const -4))
+    (then unreachable))
+  (local.set $opened (call $open (local.get $root) (i32.const 0) (i32.const 5) (global.get $LOOKUP)))
+  (drop (call $close (local.get $lent)))
+  (call $close (local.get $opened)))
