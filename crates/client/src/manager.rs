@@ -15,6 +15,7 @@ use kobj_core::{
     Call, CallAnswer, Counted, CountedHandle, Effect, KillReason, Limits, ObjectType, SectionRequest, TypeInfo, TypeKey,
 };
 use kobj_memory::{Held, RegisterError, Shared, Table};
+use kobj_platform::fork::ForkMark;
 use parking_lot::Mutex;
 use std::backtrace::Backtrace;
 use std::collections::{HashMap, HashSet};
@@ -35,6 +36,8 @@ pub(crate) struct Inner {
     manager: kobj_core::embed::Manager<Hosted, Linux>,
     /// The handle table of the program itself.
     table: Shared<Table>,
+    /// By which a forked child is told apart, before it waits for a lock that nobody there will open.
+    mark: ForkMark,
     /// Whether it notes where and when handles are made.
     is_traced: bool,
     /// Where objects were made, frame by frame, while all of that is noted.
@@ -96,9 +99,10 @@ impl Builder {
         let manager = kobj_core::embed::Manager::with_platform(now, era, limits, Linux::default())?;
         manager.with(|core| core.set_tracing(self.tracing != Tracing::Off));
         let is_traced = self.tracing != Tracing::Off;
+        let mark = ForkMark::new().map_err(|_| Error::NoMemory {})?;
         let backtraces = (self.tracing == Tracing::Full).then(Mutex::default);
         let table = manager.table(manager.boot().process)?;
-        Ok(Manager { inner: Arc::new(Inner { manager, table, is_traced, backtraces }) })
+        Ok(Manager { inner: Arc::new(Inner { manager, table, mark, is_traced, backtraces }) })
     }
 }
 
@@ -114,8 +118,15 @@ pub(crate) fn now() -> Time {
 }
 
 impl Inner {
+    /// Refuses a forked child.
+    #[inline]
+    fn is_own_process(&self) -> Result<(), Error> {
+        if self.mark.is_child() { Err(Error::Forked {}) } else { Ok(()) }
+    }
+
     #[track_caller]
     pub(crate) fn call(&self, process: Koid, call: Call<'_>) -> Result<CallAnswer, Error> {
+        self.is_own_process()?;
         // Reading the clock costs as much as a handle: only what is made or traced notes the time.
         let time = if call.makes_an_object() || self.is_traced { now() } else { Time(0) };
         let answer = self.manager.call(time, process, call);
@@ -144,12 +155,14 @@ impl Inner {
 
     #[track_caller]
     pub(crate) fn grant(&self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, Error> {
+        self.is_own_process()?;
         self.manager.grant(process, object, rights)
     }
 
     #[inline]
     #[track_caller]
     pub(crate) fn create_section(&self, process: Koid, request: SectionRequest) -> Result<RawHandle, Error> {
+        self.is_own_process()?;
         let handle = self.manager.create_section(now(), process, request)?;
         self.note_frames(process, handle);
         Ok(handle)
@@ -164,16 +177,21 @@ impl Inner {
         part: Part,
         access: Access,
     ) -> Result<Mapped<LinuxView>, Error> {
+        self.is_own_process()?;
         self.manager.map(process, handle, part, access)
     }
 
     #[inline]
     pub(crate) fn unmap(&self, view: ViewId) {
+        if self.mark.is_child() {
+            return;
+        }
         self.manager.unmap(view);
     }
 
     #[track_caller]
     pub(crate) fn table(&self, process: Koid) -> Result<Shared<Table>, Error> {
+        self.is_own_process()?;
         self.manager.table(process)
     }
 
@@ -185,6 +203,7 @@ impl Inner {
         handle: RawHandle,
         needed: Rights,
     ) -> Result<Held<'a>, Error> {
+        self.is_own_process()?;
         self.manager.lookup(process, table, handle, None, needed)?.hold()
     }
 
@@ -195,6 +214,7 @@ impl Inner {
         key: &TypeKey<T>,
         state: T::State,
     ) -> Result<RawHandle, Error> {
+        self.is_own_process()?;
         let handle = self.manager.create_own(now(), process, key, state)?;
         self.note_frames(process, handle);
         Ok(handle)
@@ -203,6 +223,7 @@ impl Inner {
     /// The number of the type that a handle is to mean.
     #[track_caller]
     pub(crate) fn expected<T: Typed>(&self) -> Result<Option<TypeNumber>, Error> {
+        self.is_own_process()?;
         let Some(letters) = T::LETTERS else { return Ok(None) };
         let number =
             ObjectTypes::ALL.into_iter().find(|built_in| built_in.letters() == letters).map(ObjectTypes::number);
@@ -211,10 +232,12 @@ impl Inner {
     }
 
     pub(crate) fn counted(&self) -> Result<Vec<Counted>, Error> {
+        self.is_own_process()?;
         self.manager.with(|core| core.census()).map_err(|_| Error::NoMemory {})
     }
 
     pub(crate) fn handles_of(&self, koid: Koid) -> Result<Vec<CountedHandle>, Error> {
+        self.is_own_process()?;
         self.manager.with(|core| core.handles_of(koid)).map_err(|_| Error::NoMemory {})
     }
 
@@ -224,10 +247,14 @@ impl Inner {
     }
 
     pub(crate) fn excuse(&self, koid: Koid) -> Result<(), Error> {
+        self.is_own_process()?;
         self.manager.with(|core| core.excuse(koid)).map_err(|_| Error::NoMemory {})
     }
 
     pub(crate) fn settle(&self) {
+        if self.mark.is_child() {
+            return;
+        }
         while self.manager.go_on() {}
     }
 }
@@ -279,6 +306,9 @@ impl Manager {
     /// Every type, built-in and registered, with its books.
     #[must_use]
     pub fn types(&self) -> Vec<TypeInfo> {
+        if self.inner.mark.is_child() {
+            return Vec::new();
+        }
         self.inner.manager.with(|core| core.types().collect())
     }
 
@@ -290,6 +320,7 @@ impl Manager {
     /// The next thing that the program is to know, and was not told yet. What a guest runs is the program's to stop.
     #[must_use]
     pub fn next_event(&self) -> Option<Event> {
+        self.inner.is_own_process().ok()?;
         loop {
             // Host objects and their processes are `kobj run`'s; nobody makes them here.
             let event = match self.inner.manager.next_effect()? {

@@ -445,6 +445,9 @@ call_errors! {
     Quota { /** The job or process whose quota it is. */ koid: Koid, /** Of what. */ resource: Resource, /** The limit. */ limit: u64, /** What is in use. */ used: u64 }
         Quota
         => "{koid} may have {limit} {}, {used} are in use; close some, or raise the quota", resource.name();
+    /// A forked child has no part in the manager of its parent.
+    Forked {} Forked
+        => "this process was forked off the manager's and has no part in it; make a manager of its own, or execute another program";
     /// No such type is registered with this manager.
     NotRegistered { /** Its letters. */ letters: [u8; 4] } WrongType
         => "no type with the letters \"{}\" is registered with this manager; register it first", letters.escape_ascii();

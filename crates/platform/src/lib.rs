@@ -4,6 +4,7 @@ pub mod arrival;
 pub mod connector;
 pub mod fanotify;
 pub mod file_handle;
+pub mod fork;
 #[cfg(test)]
 mod hostile;
 pub mod isolation;

@@ -1,0 +1,51 @@
+//! A forked child has no part in its parent's manager: it is told so, and waits for nothing.
+
+use kobj::{AskedRights, ErrorCode, Manager, Open, SectionOptions, types};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+/// The test forks by a program of its own: this test binary again, told to fork at once, so that no other test runs beside.
+#[test]
+fn a_forked_child_is_refused_everything_and_its_parent_nothing() {
+    let me = std::env::current_exe().unwrap();
+    let child = Command::new(me)
+        .args(["--exact", "the_forking_program", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        text.contains("child: refused 7 of 7; parent: served"),
+        "{text} {}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+}
+
+#[test]
+#[ignore = "a program that the test above runs"]
+fn the_forking_program() {
+    let manager = Manager::embedded().unwrap();
+    let me = manager.caller();
+    let directory = me.create_directory().unwrap();
+    let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    let forked = kobj_platform::fork::in_a_child(|| {
+        let refused = [
+            me.create_directory().err(),
+            directory.info().err(),
+            directory.duplicate(AskedRights::Same).err(),
+            manager.root_job().create_guest().err(),
+            manager.root_directory().open::<types::Any>("x", Open::new()).err(),
+            me.create_section(SectionOptions::new(4096)).err(),
+            manager.census().err(),
+        ];
+        let refused = refused.iter().flatten().filter(|error| error.code() == ErrorCode::Forked).count();
+        _ = theirs.write_all(&[refused as u8]);
+    });
+    forked.unwrap();
+    let mut refused = [0];
+    ours.read_exact(&mut refused).unwrap();
+    drop(directory);
+    let served = if me.create_directory().is_ok() { "served" } else { "refused" };
+    println!("child: refused {} of 7; parent: {served}", refused[0]);
+}
