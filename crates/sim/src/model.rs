@@ -464,7 +464,7 @@ impl Model {
             }
             level = next;
         }
-        Ok(Why { chain: Vec::new(), rooted: self.is_held_by_manager(koid) })
+        Ok(Why { chain: Vec::new(), rooted: self.is_held_by_manager(koid) || self.is_living_process(koid) })
     }
 
     fn begin_scrub(&mut self, koid: Koid, reply: &Reply) -> Result<Answer, ScrubError> {
