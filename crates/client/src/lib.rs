@@ -39,6 +39,7 @@ mod platform;
 mod process;
 mod section;
 mod symbolic_link;
+mod type_object;
 
 pub use census::{Census, Left, Tracing};
 pub use directory::{Create, Entries, Entry, Link, Open};
@@ -65,5 +66,7 @@ pub type SymbolicLink = Handle<types::SymbolicLink>;
 pub type Job = Handle<types::Job>;
 /// A section: memory of a fixed size that many can map. NT: a section object; Zircon: `zx_vmo`.
 pub type Section = Handle<types::Section>;
+/// A type, as an object: see [`Manager::system_directory`]. NT: an object type; Zircon has none.
+pub type Type = Handle<types::Type>;
 /// A process. NT: a process object; Zircon: `zx_process`.
 pub type Process = Handle<types::Process>;

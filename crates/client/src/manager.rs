@@ -251,6 +251,11 @@ impl Inner {
         self.manager.with(|core| core.excuse(koid)).map_err(|_| Error::NoMemory {})
     }
 
+    #[track_caller]
+    pub(crate) fn type_object(&self, process: Koid, handle: RawHandle) -> Result<TypeInfo, Error> {
+        self.manager.type_object(process, handle)
+    }
+
     pub(crate) fn settle(&self) {
         if self.mark.is_child() {
             return;
@@ -292,6 +297,19 @@ impl Manager {
     #[must_use]
     pub fn root_directory(&self) -> Directory {
         Handle::borrowed(self.caller(), self.inner.manager.boot().directory)
+    }
+
+    /// The system directory, made when it is first asked for: in it `types`, with an object for each type, and `jobs`, with the
+    /// living jobs by their koids, inner ones below the one they are in (`jobs/KOID/KOID`). Nothing is named in these, and what
+    /// is opened there can be looked at, listed and passed on. What is made for it is charged to the root job. NT: `\ObjectTypes`.
+    ///
+    /// # Errors
+    /// [`Error::Quota`], [`Error::NoMemory`].
+    #[track_caller]
+    pub fn system_directory(&self) -> Result<Directory, Error> {
+        let caller = self.caller();
+        let handle = self.inner.manager.system_directory(now(), caller.koid())?;
+        Ok(Handle::owned(caller, handle))
     }
 
     /// Registers a type of one's own with this manager.

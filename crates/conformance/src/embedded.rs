@@ -170,6 +170,11 @@ impl Subject for Embedded {
         self.settled(made)
     }
 
+    fn system_directory(&mut self, process: Koid) -> Result<RawHandle, CallError> {
+        let given = self.manager.system_directory(self.now, process);
+        self.settled(given)
+    }
+
     fn own_type(&self) -> TypeNumber {
         self.told.number()
     }

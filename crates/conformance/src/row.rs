@@ -27,6 +27,8 @@ pub enum Family {
     Paths,
     /// Listing directories.
     Enumeration,
+    /// Directories that look up what they list.
+    Providers,
     /// Permanent and temporary names.
     Permanence,
     /// Jobs, guests and their end.
@@ -51,7 +53,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Handles,
         Self::Rights,
         Self::Order,
@@ -60,6 +62,7 @@ impl Family {
         Self::Names,
         Self::Paths,
         Self::Enumeration,
+        Self::Providers,
         Self::Permanence,
         Self::Jobs,
         Self::Quotas,
@@ -84,6 +87,7 @@ impl Family {
             Self::Names => "names",
             Self::Paths => "paths",
             Self::Enumeration => "enumeration",
+            Self::Providers => "providers",
             Self::Permanence => "permanence",
             Self::Jobs => "jobs",
             Self::Quotas => "quotas",

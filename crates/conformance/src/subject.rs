@@ -93,6 +93,12 @@ pub trait Subject: Sized {
     /// [`CallError`]: then nothing may have changed, and the state was dropped.
     fn create_own(&mut self, process: Koid, number: u64) -> Result<RawHandle, CallError>;
 
+    /// Gives a process a handle to the system directory, as its embedder does: it can be looked at, listed and passed on.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    fn system_directory(&mut self, process: Koid) -> Result<RawHandle, CallError>;
+
     /// The number of that type.
     fn own_type(&self) -> TypeNumber;
 

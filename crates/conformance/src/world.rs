@@ -257,6 +257,15 @@ impl<S: Subject> World<S> {
         self.subject.write(view, offset_bytes, from)
     }
 
+    /// A handle to the system directory, as an embedder gives it.
+    #[track_caller]
+    pub fn system(&mut self, process: Koid) -> Result<RawHandle, Failure> {
+        match self.subject.system_directory(process) {
+            Ok(handle) => Ok(handle),
+            Err(error) => failure(format_args!("the system directory was refused: {error:?}")),
+        }
+    }
+
     /// A new object of the user's type.
     #[track_caller]
     pub fn own(&mut self, process: Koid, number: u64) -> Result<RawHandle, Failure> {

@@ -17,9 +17,10 @@ use crate::guests::Boot;
 use crate::image::Time;
 use crate::manager::{Core, Limits};
 use crate::platform::{Heap, Platform};
+use crate::system::SYSTEM_DIRECTORY_RIGHTS;
 use crate::trace::{How, Trace};
 use crate::unreachable::Search;
-use crate::user_type::{ObjectType, Refused, TypeKey, run_due_hook};
+use crate::user_type::{ObjectType, Refused, TypeInfo, TypeKey, run_due_hook};
 use core::panic::Location;
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
 use kobj_memory::{Lock, Locked, Objects, RegisterError, Shared};
@@ -110,6 +111,26 @@ impl<L: Lock, P: Platform> Manager<L, P> {
             core.note(process, made, Trace { place, at: now, how: How::Created });
             Ok(made)
         })
+    }
+
+    /// Gives a guest a handle to the system directory ([`Core::system_directory`]), with [`SYSTEM_DIRECTORY_RIGHTS`]: made when
+    /// it is first asked for. The embedder's own act.
+    ///
+    /// # Errors
+    /// [`CallError`]; then the guest has no handle.
+    pub fn system_directory(&self, now: Time, process: Koid) -> Result<RawHandle, CallError> {
+        self.with(|core| {
+            let directory = core.system_directory(now)?;
+            core.grant(process, directory, AskedRights::Exactly(SYSTEM_DIRECTORY_RIGHTS))
+        })
+    }
+
+    /// What a process is told of a type by a handle to its object; see [`Core::type_object`].
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn type_object(&self, process: Koid, handle: RawHandle) -> Result<TypeInfo, CallError> {
+        self.with(|core| core.type_object(process, handle))
     }
 
     /// Gives a guest a handle to any object: the embedder's own act, past all rights.

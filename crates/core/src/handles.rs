@@ -6,7 +6,8 @@ use crate::create::Making;
 use crate::image::Time;
 use crate::leases::credit;
 use crate::manager::Core;
-use crate::types::{State, Type, symbolic_link};
+use crate::types::directory::Provider;
+use crate::types::{State, Type, directory, symbolic_link};
 use kobj_abi::{AskedRights, Denied, Koid, Operation, RawHandle, Rights, TypeNumber, check};
 use kobj_memory::{
     AddHandle, Bytes, Closed, Content, DropHandle, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError,
@@ -489,7 +490,7 @@ impl Core {
     /// The state of what is to be made.
     pub(crate) fn state_of(what: What<'_>) -> Result<State, CallError> {
         match what {
-            What::Directory => Ok(State::Directory(crate::types::directory::State {})),
+            What::Directory => Ok(State::Directory(directory::State { provider: Provider::Names })),
             What::SymbolicLink { target } => {
                 let target = Bytes::try_from_slice(target).map_err(|_| CallError::NoMemory {})?.into_box();
                 symbolic_link::State::create(symbolic_link::Request { target })

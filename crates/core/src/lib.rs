@@ -40,6 +40,7 @@ mod pool;
 mod query;
 mod quota;
 mod section;
+mod system;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -68,6 +69,7 @@ pub use ledger::{Balance, Tally};
 pub use link::Keeps;
 pub use manager::{Core, Limits};
 pub use section::{Mapping, Opening, Release};
+pub use system::{LISTED_RIGHTS, SYSTEM_DIRECTORY_RIGHTS};
 pub use trace::{Counted, CountedHandle, How, Trace};
 pub use types::section::Request as SectionRequest;
 pub use unreachable::{Search, Unreachable};

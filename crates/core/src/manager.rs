@@ -14,6 +14,7 @@ use crate::link::Links;
 use crate::names::Names;
 use crate::namespace::Naming;
 use crate::section::Sections;
+use crate::system::System;
 use crate::ticket::Tickets;
 use crate::trace::Tracing;
 use crate::types::{State, job};
@@ -90,6 +91,8 @@ pub struct Core {
     pub(crate) seed: u64,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) sections: Sections,
+    /// The system directory, once it was asked for.
+    pub(crate) system: Option<System>,
     /// The last search through the graph.
     pub(crate) mark: u32,
     pub(crate) finished: bool,
@@ -152,6 +155,7 @@ impl Core {
             seed: limits.seed,
             effects: VecDeque::new(),
             sections: Sections::default(),
+            system: None,
             mark: 0,
             finished: false,
         };

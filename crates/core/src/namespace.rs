@@ -8,14 +8,18 @@ use crate::account::{AccountId, Charge};
 use crate::call::{CallAnswer, CallError, Entry, EntryName, What};
 use crate::create::Making;
 use crate::error::QueryError;
-use crate::handles::Caller;
+use crate::handles::{Caller, Meant};
 use crate::image::Time;
 use crate::manager::Core;
-use crate::names::{DEPTH_MOST, InsertError, LinkTarget, Name, Named, Path, Removed, RenameError, WalkError};
+use crate::names::{
+    DEPTH_MOST, InsertError, LinkTarget, LookedUp, Name, Named, Path, Removed, RenameError, WalkError, Ways,
+};
+use crate::system::{LISTED_RIGHTS, Listed};
 use crate::types::State;
+use crate::types::directory::Provider;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use kobj_abi::{AskedRights, Koid, LinkKind, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+use kobj_abi::{AskedRights, Koid, LinkKind, ObjectType, Operation, RawHandle, Rights, TypeNumber, rights_needed};
 use kobj_memory::{Content, NoMemory, Place, Reference, try_box, try_collect};
 
 /// What a permanent name is charged: bytes of an entry with the longest name, so that renaming costs nothing.
@@ -80,7 +84,7 @@ impl Core {
         most: AskedRights,
         permanent: bool,
     ) -> Result<(), CallError> {
-        let directory = self.meant(caller, directory, Operation::Link)?;
+        let directory = self.naming_in(caller, directory, Operation::Link)?;
         let operation = if permanent { Operation::NamePermanently } else { Operation::Name };
         let meant = self.meant(caller, handle, operation)?;
         let name = checked_name(name)?;
@@ -99,6 +103,35 @@ impl Core {
                 self.no_longer_kept(directory.object.place(), object.place());
             }
         })
+    }
+
+    /// A directory in which names are given and taken. One that looks up what it lists has none of its own: refused whatever
+    /// the handle allows.
+    fn naming_in<'t>(
+        &self,
+        caller: &'t Caller,
+        directory: RawHandle,
+        operation: Operation,
+    ) -> Result<Meant<'t>, CallError> {
+        let meant = self.meant(caller, directory, operation)?;
+        if self.provider(meant.object) == Provider::Names {
+            return Ok(meant);
+        }
+        let missing = rights_needed(meant.object_type, operation).unwrap_or(Rights::NONE);
+        Err(CallError::AccessDenied { koid: meant.object.koid(), operation, missing })
+    }
+
+    /// Gives a permanent name in a directory of the manager's own, which is empty of such a name.
+    pub(crate) fn name_permanently(
+        &mut self,
+        directory: Reference,
+        name: Name<'_>,
+        object: Reference,
+        most: Rights,
+    ) -> Result<(), CallError> {
+        self.keep_by_name(directory, object)?;
+        self.give_name(directory, name, object, most, true)
+            .inspect_err(|_| self.no_longer_kept(directory.place(), object.place()))
     }
 
     /// Gives a name that was found to be free and allowed.
@@ -171,7 +204,7 @@ impl Core {
         from: &[u8],
         to: &[u8],
     ) -> Result<(), CallError> {
-        let meant = self.meant(caller, directory, Operation::Rename)?;
+        let meant = self.naming_in(caller, directory, Operation::Rename)?;
         let directory = meant.object;
         let (from, to) = (checked_name(from)?, checked_name(to)?);
         self.names.rename(directory.place(), from, to).map_err(|error| match error {
@@ -226,7 +259,7 @@ impl Core {
 
 impl Core {
     pub(crate) fn call_unlink(&mut self, caller: &Caller, directory: RawHandle, name: &[u8]) -> Result<(), CallError> {
-        let meant = self.meant(caller, directory, Operation::Unlink)?;
+        let meant = self.naming_in(caller, directory, Operation::Unlink)?;
         let name = checked_name(name)?;
         let removed = self.names.remove(meant.object.place(), name);
         self.name_went(removed.ok_or(CallError::NotFound { directory: meant.object.koid() })?);
@@ -352,7 +385,14 @@ impl Core {
         let start = self.meant(caller, directory, Operation::Open)?;
         let path = Path::new(path).map_err(|_| CallError::BadPath { bytes: path.len() })?;
         without_reserved(rights)?;
-        let found = self.names.walk(start.object.place(), start.rights, path, follow, |place| self.leads_to(place));
+        let ways = Ways {
+            link: |place| self.leads_to(place),
+            looked_up: |place, name: Name<'_>| {
+                let Listed { place, is_passed } = self.looked_up(place, name.bytes())?;
+                Some(LookedUp { place, most: LISTED_RIGHTS, is_passed })
+            },
+        };
+        let found = self.names.walk(start.object.place(), start.rights, path, follow, ways);
         let found = found.map_err(|error| self.lost(error, start.object))?;
         self.open_found(caller, start.object, found.place, rights, found.most, expected)
     }
@@ -374,7 +414,14 @@ impl Core {
         }
         let rights = Self::within(object, rights, most)?;
         let content = Content { object: object.place(), rights, node: None, inheritable: false };
-        self.give_handle(caller.process, &caller.table, object, content)
+        let handle = self.give_handle(caller.process, &caller.table, object, content)?;
+        // A job that nobody had a handle to was to end with its last object; it is listed as long as it lives.
+        if found == ObjectType::Job.number()
+            && let Some(job) = self.job_mut(object)
+        {
+            job.unattended = false;
+        }
+        Ok(handle)
     }
 
     /// Why a walk came to nothing, by the koids of what it came to.
@@ -408,7 +455,7 @@ impl Core {
         exclusive: bool,
     ) -> Result<CallAnswer, CallError> {
         let operation = if exclusive { Operation::CreateNew } else { Operation::OpenOrCreate };
-        let meant = self.meant(caller, directory, operation)?;
+        let meant = self.naming_in(caller, directory, operation)?;
         let directory = meant.object;
         let name = checked_name(name)?;
         what.check()?;
@@ -477,7 +524,10 @@ impl Core {
         cursor: u64,
     ) -> Result<Option<Box<Entry>>, CallError> {
         let meant = self.meant(caller, directory, Operation::Enumerate)?;
-        let next = self.names.after(meant.object.place(), cursor).and_then(|named| self.entry(&named));
+        let next = match self.provider(meant.object) {
+            Provider::Names => self.names.after(meant.object.place(), cursor).and_then(|named| self.entry(&named)),
+            provider => self.looked_up_after(meant.object, provider, cursor),
+        };
         next.map(try_box).transpose().map_err(|_| CallError::NoMemory {})
     }
 

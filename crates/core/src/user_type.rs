@@ -192,14 +192,24 @@ impl Core {
     /// Registers a user's type.
     ///
     /// # Errors
-    /// [`RegisterError`]: letters that are taken or mark what is no object, no number left, no memory; nothing changed.
+    /// [`RegisterError`]: letters that are taken or mark what is no object, no number left, no memory (or
+    /// no room in the root job's quota for its Type object); nothing changed.
     pub fn register<T: ObjectType>(&mut self) -> Result<TypeKey<T>, RegisterError> {
         let own = self.own_types.iter().any(|row| row.letters == T::TAG);
         if own || BuiltIn::ALL.iter().any(|built_in| built_in.letters() == T::TAG) {
             return Err(RegisterError::Letters(T::TAG));
         }
         self.own_types.try_reserve(1).map_err(|_| RegisterError::NoMemory)?;
-        let state = self.slab.register_state::<T::State>(T::TAG)?;
+        let number = u16::try_from(self.own_types.len()).ok().and_then(|row| TypeNumber::FIRST_OWN.0.checked_add(row));
+        let number = number.map(TypeNumber).ok_or(RegisterError::Full)?;
+        let object = self.make_type_object(number).map_err(|_| RegisterError::NoMemory)?;
+        let state = match self.slab.register_state::<T::State>(T::TAG) {
+            Ok(state) => state,
+            Err(error) => {
+                self.unmake_type_object(object);
+                return Err(error);
+            }
+        };
         let hooks = Hooks { last_close: last_close::<T>, destroy: destroy::<T>, links: links::<T> };
         let rights = T::DEFAULT_RIGHTS.without(Rights::RESERVED);
         let row = Registered {

@@ -3,8 +3,8 @@
 use super::{Broken, Fault};
 use crate::calls;
 use crate::subject::Subject;
-use kobj_abi::{AskedRights, Koid, LinkKind, Operation, RawHandle, Rights, TypeNumber};
-use kobj_core::{Call, CallAnswer, CallError, EntryName, Keeper, Resource};
+use kobj_abi::{AskedRights, Koid, LinkKind, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+use kobj_core::{Call, CallAnswer, CallError, Entry, EntryName, Keeper, Resource};
 
 type Result = core::result::Result<CallAnswer, CallError>;
 
@@ -103,6 +103,17 @@ impl<S: Subject> Broken<S> {
     }
 
     fn listed(&mut self, process: Koid, directory: RawHandle, cursor: u64, answer: CallAnswer) -> Result {
+        let is_type = |entry: &Entry| entry.object_type == ObjectType::Type.number();
+        let answer = match (self.fault, answer) {
+            (Fault::FirstTypeIsMissing, CallAnswer::Entry(Some(entry))) if cursor == 0 && is_type(&entry) => {
+                return self.inner.call(process, calls::enumerate(directory, entry.cursor));
+            }
+            (Fault::ListedIsNamed, CallAnswer::Entry(Some(mut entry))) if is_type(&entry) => {
+                entry.permanent = true;
+                CallAnswer::Entry(Some(entry))
+            }
+            (_, answer) => answer,
+        };
         let Some(of) = self.koid(process, directory).filter(|_| cursor != 0) else { return Ok(answer) };
         if let (Some(at), CallAnswer::Entry(Some(entry))) = (self.removed.iter().position(|koid| *koid == of), &answer)
         {
@@ -143,6 +154,13 @@ impl<S: Subject> Broken<S> {
             (Fault::GrantsSilentlyLess, _, CallError::TooManyRights { asked, most, .. }) => {
                 let less = AskedRights::Exactly(asked.intersection(most));
                 self.inner.call(process, with_rights(call, less))
+            }
+            (Fault::ListedJobIsGranted, Call::Open { .. }, CallError::TooManyRights { .. }) => {
+                let same = match call {
+                    Call::Open { directory, path, .. } => calls::open(directory, path),
+                    other => other,
+                };
+                self.inner.call(process, same)
             }
             (Fault::RenamesWithoutRight, Call::Rename { .. }, CallError::AccessDenied { .. }) => Ok(CallAnswer::Done),
             (Fault::RenameReplaces, Call::Rename { directory, to, .. }, CallError::NameExists { .. }) => {

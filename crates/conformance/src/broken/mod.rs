@@ -120,6 +120,12 @@ faults! {
     SkipsAfterRemoval "enumeration::removing_what_was_seen_skips_nothing",
     /// Listings begin anew after a new name.
     RestartsAfterLink "enumeration::a_new_name_comes_last",
+    /// A listing of types begins with the second.
+    FirstTypeIsMissing "providers::each_type_is_listed",
+    /// A listing says that what it looked up is named.
+    ListedIsNamed "providers::each_type_is_listed",
+    /// Whoever looks up a job in the list may do all that a job can.
+    ListedJobIsGranted "providers::what_is_listed_is_looked_at_alone",
     /// Permanent names are temporary.
     ForgetsPermanence "permanence::a_permanent_name_keeps_its_object",
     /// What has no name can be made permanent.
@@ -315,6 +321,10 @@ impl<S: Subject> Subject for Broken<S> {
     fn create_own(&mut self, process: Koid, number: u64) -> Result<RawHandle, CallError> {
         let asked = if self.fault == Fault::RefusedIsMade { number.max(1) } else { number };
         self.inner.create_own(process, asked)
+    }
+
+    fn system_directory(&mut self, process: Koid) -> Result<RawHandle, CallError> {
+        self.inner.system_directory(process)
     }
 
     fn own_type(&self) -> TypeNumber {

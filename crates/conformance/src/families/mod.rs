@@ -12,6 +12,7 @@ mod order;
 mod paths;
 mod permanence;
 mod policies;
+mod providers;
 mod questions;
 mod quotas;
 pub(crate) mod rights;
@@ -35,6 +36,7 @@ pub fn rows<S: Subject>() -> Vec<Row<S>> {
     names::rows(&mut rows);
     paths::rows(&mut rows);
     enumeration::rows(&mut rows);
+    providers::rows(&mut rows);
     permanence::rows(&mut rows);
     jobs::rows(&mut rows);
     quotas::rows(&mut rows);

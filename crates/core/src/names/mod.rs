@@ -23,7 +23,7 @@ use kobj_memory::{NoMemory, Place, Pool};
 use order::Order;
 use pages::Pages;
 pub use path::{BadName, LinkTarget, Name, Path};
-pub use walk::{Found, LINKS_MOST, WalkError};
+pub use walk::{Found, LINKS_MOST, LookedUp, WalkError, Ways};
 
 /// Directories above a directory, at most.
 pub const DEPTH_MOST: u8 = 64;

@@ -1,6 +1,6 @@
 //! From a directory along a path to an object: the walk that opening does.
 
-use super::{LinkTarget, Names, Path};
+use super::{LinkTarget, Name, Names, Path};
 use kobj_abi::Rights;
 use kobj_memory::Place;
 
@@ -40,6 +40,26 @@ pub enum WalkError {
     },
 }
 
+/// What a directory that looks up its names has under one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The object.
+    pub place: Place,
+    /// The most rights that opening it gives.
+    pub most: Rights,
+    /// Whether the path may go on below it, though it be no directory.
+    pub is_passed: bool,
+}
+
+/// What a walk asks of those who know the objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways<L, U> {
+    /// Where the symbolic link at a place leads; `None` for any other object.
+    pub link: L,
+    /// What stands under a name that was not given: asked where there is none that was.
+    pub looked_up: U,
+}
+
 /// Paths that are still to be walked: the innermost link's last. Each link adds one at most.
 struct Rest<'a> {
     paths: [Option<Path<'a>>; LINKS_MOST + 1],
@@ -63,11 +83,10 @@ impl<'a> Rest<'a> {
 impl Names {
     /// Walks along a path from a directory, to which one has a handle with those rights, [`Rights::LOOKUP`] among them.
     ///
-    /// `link` says where the symbolic link at a place leads, and `None` for any other object. A link is followed from
-    /// the directory in which it stands; at the end of the path only if `follow` is set. Each directory that is passed
-    /// must grant [`Rights::LOOKUP`] by its name. The walk never leaves what is below its start: links may lead up from
-    /// where they stand, and only over directories that were passed. No more steps than depth and links allow: some
-    /// thousands.
+    /// A link is followed from the directory in which it stands; at the end of the path only if `follow` is set. Each
+    /// directory that is passed must grant [`Rights::LOOKUP`] by its name. The walk never leaves what is below its start:
+    /// links may lead up from where they stand, and only over directories that were passed. No more steps than depth and
+    /// links allow: some thousands.
     ///
     /// # Errors
     /// [`WalkError`], of the first name along the path that leads nowhere.
@@ -77,8 +96,9 @@ impl Names {
         rights: Rights,
         path: Path<'a>,
         follow: bool,
-        link: impl Fn(Place) -> Option<&'a [u8]>,
+        ways: Ways<impl Fn(Place) -> Option<&'a [u8]>, impl Fn(Place, Name<'_>) -> Option<LookedUp>>,
     ) -> Result<Found, WalkError> {
+        let Ways { link, looked_up } = ways;
         let mut rest = Rest { paths: [None; LINKS_MOST + 1], count: 0 };
         let mut links = 0;
         let mut at = start;
@@ -87,7 +107,16 @@ impl Names {
             let (name, after) = path.split_first();
             rest.push(after);
             let is_last = rest.count == 0;
-            let named = self.find(at, name).ok_or(WalkError::NotFound { directory: at })?;
+            let Some(named) = self.find(at, name) else {
+                let found = looked_up(at, name).ok_or(WalkError::NotFound { directory: at })?;
+                if is_last {
+                    return Ok(Found { place: found.place, most: found.most });
+                } else if !found.is_passed {
+                    return Err(WalkError::NotADirectory { place: found.place });
+                }
+                at = found.place;
+                continue;
+            };
             let leads_to = if is_last && !follow { None } else { link(named.target) };
             if let Some(leads_to) = leads_to {
                 links += 1;
@@ -167,7 +196,8 @@ mod tests {
         fn walk(&self, start: u32, path: &'static str, follow: bool) -> Result<(u32, Rights), WalkError> {
             let path = Path::new(path.as_bytes()).unwrap();
             let link = |place: Place| self.links[place.index() as usize].map(str::as_bytes);
-            let found = self.names.walk(place(start), LOOKUP | Rights::CREATE, path, follow, link)?;
+            let ways = Ways { link, looked_up: |_, _: Name<'_>| None };
+            let found = self.names.walk(place(start), LOOKUP | Rights::CREATE, path, follow, ways)?;
             Ok((found.place.index(), found.most))
         }
     }

@@ -25,9 +25,23 @@ pub struct Image {}
 
 // State
 
+/// How a directory comes by its names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Provider {
+    /// They were given.
+    #[default]
+    Names,
+    /// It lists each type.
+    Types,
+    /// It lists the living jobs in its own job.
+    Jobs,
+}
+
 /// A directory's state.
 #[derive(Debug)]
-pub(crate) struct State {}
+pub(crate) struct State {
+    pub(crate) provider: Provider,
+}
 
 const _: () = assert!(size_of::<State>() <= 16);
 
@@ -45,7 +59,7 @@ impl Type for State {
 
     fn create(request: Request) -> Result<Self, CreateError> {
         let Request {} = request;
-        Ok(Self {})
+        Ok(Self { provider: Provider::Names })
     }
 
     fn delete(self) {}

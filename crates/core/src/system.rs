@@ -1,0 +1,298 @@
+//! The system directory: `types` and `jobs`, directories that look up what they list when they are asked.
+//!
+//! It is made when an embedder first asks for it, so a manager that has none pays nothing: two directories in it, and a Type
+//! object for each type, from then on for each that is registered. All of that is charged to the root job and ends with it.
+//! What the two list is not named by them: a job or type may have a name elsewhere, and is listed as long as it lives.
+
+use crate::call::{CallError, Entry, EntryName};
+use crate::create::Making;
+use crate::handles::Caller;
+use crate::image::Time;
+use crate::manager::Core;
+use crate::names::Name;
+use crate::types::directory::Provider;
+use crate::types::{State, directory, type_object};
+use crate::user_type::TypeInfo;
+use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
+use kobj_abi::{Koid, ObjectType as BuiltIn, Operation, RawHandle, Rights, TypeNumber};
+use kobj_memory::{Place, Reference, TryPush};
+
+/// The most that opening one of the three directories gives: nobody names anything in them.
+pub const SYSTEM_DIRECTORY_RIGHTS: Rights =
+    Rights::LOOKUP.union(Rights::ENUMERATE).union(Rights::INSPECT).union(Rights::DUPLICATE).union(Rights::TRANSFER);
+
+/// The most that opening a listed type or job gives: looking at it, and passing the handle on.
+pub const LISTED_RIGHTS: Rights =
+    Rights::INSPECT.union(Rights::ENUMERATE).union(Rights::DUPLICATE).union(Rights::TRANSFER);
+
+/// What was made for the system directory.
+#[derive(Debug)]
+pub(crate) struct System {
+    directory: Koid,
+    made: Time,
+    /// The Type objects, in the order of [`Core::types`].
+    types: Vec<Koid>,
+}
+
+/// What a directory looked up.
+pub(crate) struct Listed {
+    pub(crate) place: Place,
+    /// Whether a path may go on below it: a job's inner jobs stand there.
+    pub(crate) is_passed: bool,
+}
+
+/// A name as it is put together.
+struct Spelled {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl fmt::Write for Spelled {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.length..).and_then(|rest| rest.get_mut(..text.len())).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
+}
+
+fn spelled(arguments: fmt::Arguments<'_>) -> Option<EntryName> {
+    let mut name = Spelled { bytes: [0; 32], length: 0 };
+    name.write_fmt(arguments).ok()?;
+    EntryName::new(name.bytes.get(..name.length)?)
+}
+
+// Making it
+
+impl Core {
+    /// The system directory, made when it is first asked for: in it `types`, which lists a Type object for each type, and
+    /// `jobs`, which lists the living jobs in the root job by their koids, inner ones below the job that they are in.
+    ///
+    /// # Errors
+    /// [`CallError`], as for any objects made in the root job; then nothing changed. A manager without a root job that lives
+    /// has [`CallError::Dying`].
+    pub fn system_directory(&mut self, now: Time) -> Result<Koid, CallError> {
+        if let Some(system) = &self.system
+            && self.find(system.directory).is_ok()
+        {
+            return Ok(system.directory);
+        }
+        let root = self.root_job().ok_or(CallError::NoMemory {})?;
+        self.takes_children(root)?;
+        let mut made = Vec::new();
+        let system = self.make_system(now, root, &mut made);
+        if system.is_err() {
+            // The last first: names go with what they name.
+            for koid in made.into_iter().rev() {
+                self.unmake(koid);
+            }
+        }
+        let system = system?;
+        let directory = system.directory;
+        self.system = Some(system);
+        Ok(directory)
+    }
+
+    fn root_job(&self) -> Option<Reference> {
+        self.slab.iter().find(|object| self.job(*object).is_some_and(|job| job.is_root))
+    }
+
+    fn make_system(&mut self, now: Time, root: Reference, made: &mut Vec<Koid>) -> Result<System, CallError> {
+        let count = self.types().count();
+        let mut types = Vec::new();
+        types.try_reserve(count).map_err(|_| CallError::NoMemory {})?;
+        made.try_reserve(count + 3).map_err(|_| CallError::NoMemory {})?;
+        let mut make = |core: &mut Self, state| -> Result<Reference, CallError> {
+            let object = core.make_for_system(now, root, state)?;
+            // There is room: it was brought above.
+            made.try_push(object.koid()).map_err(|_| CallError::NoMemory {})?;
+            Ok(object)
+        };
+        let directory = |provider| State::Directory(directory::State { provider });
+        let top = make(self, directory(Provider::Names))?;
+        for (name, provider) in [(&b"types"[..], Provider::Types), (b"jobs", Provider::Jobs)] {
+            let listing = make(self, directory(provider))?;
+            let name = Name::new(name).map_err(|_| CallError::BadName { bytes: name.len() })?;
+            self.name_permanently(top, name, listing, SYSTEM_DIRECTORY_RIGHTS)?;
+        }
+        for index in 0..count {
+            let Some(number) = self.types().nth(index).map(|info| info.number) else { break };
+            let object = make(self, State::Type(type_object::State { number }))?;
+            types.try_push(object.koid()).map_err(|_| CallError::NoMemory {})?;
+        }
+        Ok(System { directory: top.koid(), made: now, types })
+    }
+
+    fn make_for_system(&mut self, now: Time, root: Reference, state: State) -> Result<Reference, CallError> {
+        let making =
+            Making { owner: Some(root), charged: None, maker: None, creator: None, name: None, state, hold: true };
+        self.make(now, making).map_err(|refused| self.not_made(refused))
+    }
+
+    /// Ends what was made for the system directory and is not yet to be seen.
+    fn unmake(&mut self, koid: Koid) {
+        if let Ok(object) = self.find(koid) {
+            self.lose_name(object.place());
+        }
+        let _closed = self.do_close(koid);
+        while self.has_work() {
+            self.work();
+        }
+    }
+
+    /// The Type object of a type that is about to be registered, if there is a system directory; room for it in the list.
+    pub(crate) fn make_type_object(&mut self, number: TypeNumber) -> Result<Option<Koid>, CallError> {
+        let Some(system) = &mut self.system else { return Ok(None) };
+        system.types.try_reserve(1).map_err(|_| CallError::NoMemory {})?;
+        let (made, directory) = (system.made, system.directory);
+        let Some(root) = self.find(directory).ok().and_then(|_| self.root_job()) else { return Ok(None) };
+        let koid = self.make_for_system(made, root, State::Type(type_object::State { number }))?.koid();
+        // There is room: it was brought above.
+        let listed = self.system.as_mut().map(|system| system.types.try_push(koid));
+        match listed {
+            Some(Ok(())) => Ok(Some(koid)),
+            _ => {
+                self.unmake(koid);
+                Err(CallError::NoMemory {})
+            }
+        }
+    }
+
+    /// The type was not registered after all: its object goes.
+    pub(crate) fn unmake_type_object(&mut self, object: Option<Koid>) {
+        if let (Some(system), Some(koid)) = (&mut self.system, object) {
+            system.types.retain(|listed| *listed != koid);
+            self.unmake(koid);
+        }
+    }
+}
+
+// Looking at a type
+
+impl Core {
+    /// What a process is told of a type by a handle to its object: its number, letters, name, rights, and its books.
+    ///
+    /// # Errors
+    /// [`CallError`]: the handle is bad, is to no Type object, or lacks INSPECT. A bad one is met by the policy of the job as
+    /// in any call.
+    pub fn type_object(&mut self, process: Koid, handle: RawHandle) -> Result<TypeInfo, CallError> {
+        let caller = self.caller(process)?;
+        let info = self.type_meant(&caller, handle);
+        self.after_call(&caller, &info);
+        info
+    }
+
+    fn type_meant(&self, caller: &Caller, handle: RawHandle) -> Result<TypeInfo, CallError> {
+        let meant = self.meant(caller, handle, Operation::Inspect);
+        // A handle of the wrong type is reported as such whatever it allows.
+        let looked_at = match &meant {
+            Ok(meant) => Some((meant.object.koid(), meant.object_type)),
+            Err(CallError::AccessDenied { koid, .. }) => self.find(*koid).ok().map(|it| (*koid, self.type_number(it))),
+            Err(_) => None,
+        };
+        if let Some((koid, found)) = looked_at.filter(|(_, found)| *found != BuiltIn::Type.number()) {
+            return Err(CallError::WrongType { koid, found, operation: Operation::Inspect });
+        }
+        let object = meant?.object;
+        let number = match self.state(object) {
+            Some(State::Type(state)) => state.number,
+            _ => return Err(CallError::Dying { koid: object.koid() }),
+        };
+        self.type_info(number).ok_or(CallError::Dying { koid: object.koid() })
+    }
+}
+
+// Looking up
+
+impl Core {
+    /// How a directory comes by its names.
+    pub(crate) fn provider(&self, directory: Reference) -> Provider {
+        match self.state(directory) {
+            Some(State::Directory(directory)) => directory.provider,
+            _ => Provider::Names,
+        }
+    }
+
+    /// What a directory that looks up its names has under one, and a job to which a path came through it.
+    pub(crate) fn looked_up(&self, at: Place, name: &[u8]) -> Option<Listed> {
+        let object = self.slab.at(at).ok()?;
+        match self.state(object)? {
+            State::Directory(directory) => match directory.provider {
+                Provider::Names => None,
+                Provider::Types => self.type_named(name),
+                Provider::Jobs => self.inner_job(self.owner(object)?, name),
+            },
+            State::Job(_) => self.inner_job(object, name),
+            _ => None,
+        }
+    }
+
+    fn inner_job(&self, job: Reference, name: &[u8]) -> Option<Listed> {
+        let koid: Koid = core::str::from_utf8(name).ok()?.parse().ok()?;
+        // One spelling alone, that of the listing.
+        let inner =
+            self.living_inner_job(job, koid).filter(|_| job_name(koid).is_some_and(|own| own.as_bytes() == name))?;
+        Some(Listed { place: inner.place(), is_passed: true })
+    }
+
+    fn living_inner_job(&self, job: Reference, koid: Koid) -> Option<Reference> {
+        let inner = self.find(koid).ok()?;
+        let lives = self.job(inner).is_some_and(|inner| !inner.dying);
+        (lives && self.owner(inner) == Some(job)).then_some(inner)
+    }
+
+    fn type_named(&self, name: &[u8]) -> Option<Listed> {
+        let (_, object) =
+            self.listed_types().find(|(info, _)| self.type_name(info).is_some_and(|own| own.as_bytes() == name))?;
+        Some(Listed { place: object.place(), is_passed: false })
+    }
+
+    /// Each type that has an object, with it.
+    fn listed_types(&self) -> impl Iterator<Item = (TypeInfo, Reference)> + '_ {
+        let objects = self.system.as_ref().map_or(&[][..], |system| &system.types);
+        self.types().zip(objects).filter_map(|(info, koid)| Some((info, self.find(*koid).ok()?)))
+    }
+
+    /// What a type is listed as: its name if that can be a name and no type before it has the same, else `#` and its number.
+    fn type_name(&self, info: &TypeInfo) -> Option<EntryName> {
+        let is_taken = || self.types().any(|other| other.number < info.number && other.name == info.name);
+        let own = EntryName::new(info.name.as_bytes()).filter(|_| !info.name.starts_with('#') && !is_taken());
+        own.or_else(|| spelled(format_args!("#{}", info.number.0)))
+    }
+
+    /// The first entry of such a directory after a cursor.
+    pub(crate) fn looked_up_after(&self, directory: Reference, provider: Provider, cursor: u64) -> Option<Entry> {
+        match provider {
+            Provider::Names => None,
+            Provider::Types => {
+                let is_after = |info: &TypeInfo| u64::from(info.number.0) > cursor;
+                let (info, object) = self.listed_types().find(|(info, _)| is_after(info))?;
+                self.listed(object, self.type_name(&info)?, u64::from(info.number.0))
+            }
+            Provider::Jobs => {
+                let job = self.owner(directory)?;
+                let mut cursor = cursor;
+                loop {
+                    let koid = self.index.next_after(cursor)?;
+                    cursor = koid.raw();
+                    if let Some(inner) = self.living_inner_job(job, koid) {
+                        return self.listed(inner, job_name(koid)?, cursor);
+                    }
+                }
+            }
+        }
+    }
+
+    fn listed(&self, object: Reference, name: EntryName, cursor: u64) -> Option<Entry> {
+        let object_type = self.type_number(object);
+        Some(Entry { name, koid: object.koid(), object_type, most: LISTED_RIGHTS, permanent: false, cursor })
+    }
+}
+
+fn job_name(koid: Koid) -> Option<EntryName> {
+    spelled(format_args!("{koid}"))
+}
+
+#[cfg(test)]
+mod tests;
