@@ -57,3 +57,12 @@ fn jobs_are_found_by_their_koids_and_looked_at_alone() {
     assert!(names(&jobs).is_empty());
     manager.audit().unwrap();
 }
+
+#[test]
+fn what_is_made_for_it_is_no_leftover() {
+    let manager = Manager::embedded().unwrap();
+    let before = manager.census().unwrap();
+    drop(manager.system_directory().unwrap());
+    manager.register::<Timeline>().unwrap();
+    kobj::assert_balanced!(before);
+}

@@ -30,6 +30,8 @@ pub const LISTED_RIGHTS: Rights =
 #[derive(Debug)]
 pub(crate) struct System {
     directory: Koid,
+    /// The two in it.
+    listings: [Option<Koid>; 2],
     made: Time,
     /// The Type objects, in the order of [`Core::types`].
     types: Vec<Koid>,
@@ -111,8 +113,11 @@ impl Core {
         };
         let directory = |provider| State::Directory(directory::State { provider });
         let top = make(self, directory(Provider::Names))?;
-        for (name, provider) in [(&b"types"[..], Provider::Types), (b"jobs", Provider::Jobs)] {
+        let mut listings = [None; 2];
+        let wanted = [(&b"types"[..], Provider::Types), (b"jobs", Provider::Jobs)];
+        for ((name, provider), place) in wanted.into_iter().zip(&mut listings) {
             let listing = make(self, directory(provider))?;
+            *place = Some(listing.koid());
             let name = Name::new(name).map_err(|_| CallError::BadName { bytes: name.len() })?;
             self.name_permanently(top, name, listing, SYSTEM_DIRECTORY_RIGHTS)?;
         }
@@ -121,7 +126,7 @@ impl Core {
             let object = make(self, State::Type(type_object::State { number }))?;
             types.try_push(object.koid()).map_err(|_| CallError::NoMemory {})?;
         }
-        Ok(System { directory: top.koid(), made: now, types })
+        Ok(System { directory: top.koid(), listings, made: now, types })
     }
 
     fn make_for_system(&mut self, now: Time, root: Reference, state: State) -> Result<Reference, CallError> {
@@ -165,6 +170,18 @@ impl Core {
             system.types.retain(|listed| *listed != koid);
             self.unmake(koid);
         }
+    }
+}
+
+impl Core {
+    /// Whether an object was made for the system directory: no program has left it over.
+    pub(crate) fn is_the_systems(&self, koid: Koid) -> bool {
+        self.system.as_ref().is_some_and(|system| {
+            // Type objects are made one after the other, so their koids ascend.
+            koid == system.directory
+                || system.listings.contains(&Some(koid))
+                || system.types.binary_search(&koid).is_ok()
+        })
     }
 }
 

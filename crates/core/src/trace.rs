@@ -237,7 +237,7 @@ impl Core {
                 created,
                 handles: object.header().counts().handles(),
                 made,
-                is_excused: self.tracing.excused.contains(&koid),
+                is_excused: self.tracing.excused.contains(&koid) || self.is_the_systems(koid),
             })?;
         }
         Ok(all)

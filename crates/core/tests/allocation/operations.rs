@@ -311,3 +311,24 @@ fn what_a_run_ends_needs_no_memory() {
     assert_eq!((done, ended), ([true; 5], 51));
     assert!(run.core.finish().unwrap().is_zero());
 }
+
+/// The system directory and a Type object for each type are made, or nothing of it is.
+#[test]
+fn the_system_directory_is_made_or_not() {
+    let make = || {
+        let mut core = Core::with_limits(Era(7), Limits::default());
+        core.boot(NOW).unwrap();
+        core
+    };
+    let live = make().live();
+    let refused = at_each_allocation(
+        make,
+        |core| core.system_directory(NOW),
+        |core, error| {
+            assert_eq!(error, CallError::NoMemory {});
+            assert_eq!(core.live(), live);
+            core.audit().unwrap();
+        },
+    );
+    assert!(refused >= 4, "two lists, two names: {refused}");
+}
