@@ -1,7 +1,7 @@
 //! Handles with the type of what they mean: closed when they are dropped.
 
 use crate::process::{Caller, Guest};
-use crate::{AskedRights, Call, CallAnswer, Error, HandleInfo, Koid, RawHandle, Rights};
+use crate::{AskedRights, Call, CallAnswer, Error, HandleInfo, Holder, Keeper, Kept, Koid, RawHandle, Rights, Why};
 use kobj_abi::Operation;
 use kobj_core::ObjectType;
 use std::fmt;
@@ -190,6 +190,64 @@ impl<T> Handle<T> {
     #[track_caller]
     pub fn set_inheritable(&self, inheritable: bool) -> Result<(), Error> {
         self.call(Call::SetInheritable { handle: self.raw, inheritable }).map(drop)
+    }
+
+    /// What keeps the object alive: the shortest chain from a living process, each keeping the next. Needs INSPECT.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::NoMemory`], and as [`Handle::info`].
+    #[track_caller]
+    pub fn why(&self) -> Result<Why, Error> {
+        match self.call(Call::Why { handle: self.raw })? {
+            CallAnswer::Why(why) => Ok(why),
+            _ => Err(Error::BadHandle { handle: self.raw }),
+        }
+    }
+
+    /// Which processes have handles to the object. Needs INSPECT. Linux: what `lsof` guesses.
+    ///
+    /// # Errors
+    /// As [`Handle::why`].
+    #[track_caller]
+    pub fn holders(&self) -> Result<Vec<Holder>, Error> {
+        match self.call(Call::Holders { handle: self.raw })? {
+            CallAnswer::Holders(holders) => Ok(holders),
+            _ => Err(Error::BadHandle { handle: self.raw }),
+        }
+    }
+
+    /// Who keeps the object, directly: processes, a permanent name, its job, links. Needs INSPECT.
+    ///
+    /// # Errors
+    /// As [`Handle::why`].
+    #[track_caller]
+    pub fn kept_by(&self) -> Result<Vec<Keeper>, Error> {
+        match self.call(Call::KeptBy { handle: self.raw })? {
+            CallAnswer::KeptBy(keepers) => Ok(keepers),
+            _ => Err(Error::BadHandle { handle: self.raw }),
+        }
+    }
+
+    /// From which processes the handle came by derivation, the nearest first: they can take it back. Needs INSPECT.
+    ///
+    /// # Errors
+    /// As [`Handle::why`].
+    #[track_caller]
+    pub fn derived_from(&self) -> Result<Vec<Koid>, Error> {
+        match self.call(Call::DerivedFrom { handle: self.raw })? {
+            CallAnswer::DerivedFrom(processes) => Ok(processes),
+            _ => Err(Error::BadHandle { handle: self.raw }),
+        }
+    }
+
+    /// A reference for the state of another object to keep this one by: no handle, so it allows nothing, and nobody takes it
+    /// back. Say what a state keeps by [`ObjectType::links`].
+    ///
+    /// # Errors
+    /// [`Error::TooManyReferences`], and as [`Handle::info`].
+    #[track_caller]
+    pub fn keep(&self) -> Result<Kept, Error> {
+        self.caller.keep(self.raw)
     }
 
     #[track_caller]

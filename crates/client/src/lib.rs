@@ -47,10 +47,10 @@ pub use handle::{Handle, State, Typed, types};
 pub use kobj_abi::section::{Access, ViewError};
 pub use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
 pub use kobj_core::{
-    BadHandlePolicy, Call, CallAnswer, CallError as Error, HandleInfo, KillReason, ObjectType, Refused, Resource,
-    TypeInfo, TypeKey,
+    BadHandlePolicy, Call, CallAnswer, CallError as Error, HandleInfo, Holder, Keeper, KillReason, ObjectType, Refused,
+    Resource, TypeInfo, TypeKey, Unreachable, Why,
 };
-pub use kobj_memory::RegisterError;
+pub use kobj_memory::{Kept, RegisterError};
 pub use kobj_platform::section::Words;
 pub use lock::Hosted;
 pub use manager::{Builder, Event, Manager};

@@ -12,9 +12,10 @@ use kobj_core::embed::Mapped;
 use kobj_core::image::Time;
 use kobj_core::platform::ViewId;
 use kobj_core::{
-    Call, CallAnswer, Counted, CountedHandle, Effect, KillReason, Limits, ObjectType, SectionRequest, TypeInfo, TypeKey,
+    Call, CallAnswer, Counted, CountedHandle, Effect, KillReason, Limits, ObjectType, SectionRequest, TypeInfo,
+    TypeKey, Unreachable,
 };
-use kobj_memory::{Held, RegisterError, Shared, Table};
+use kobj_memory::{Held, Kept, RegisterError, Shared, Table};
 use kobj_platform::fork::ForkMark;
 use parking_lot::Mutex;
 use std::backtrace::Backtrace;
@@ -231,6 +232,11 @@ impl Inner {
         number.map(Some).ok_or(Error::NotRegistered { letters })
     }
 
+    pub(crate) fn keep(&self, process: Koid, table: &Table, handle: RawHandle) -> Result<Kept, Error> {
+        self.is_own_process()?;
+        self.manager.lookup(process, table, handle, None, Rights::NONE)?.keep()
+    }
+
     pub(crate) fn counted(&self) -> Result<Vec<Counted>, Error> {
         self.is_own_process()?;
         self.manager.with(|core| core.census()).map_err(|_| Error::NoMemory {})
@@ -328,6 +334,16 @@ impl Manager {
             return Vec::new();
         }
         self.inner.manager.with(|core| core.types().collect())
+    }
+
+    /// Objects that live by each other's references alone, each with the circle that keeps it: what nobody could reach when
+    /// this was called. Others go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn unreachable(&self) -> Result<Vec<Unreachable>, Error> {
+        self.inner.is_own_process()?;
+        Ok(self.inner.manager.unreachable()?.found().to_vec())
     }
 
     /// Does what is left over of ended jobs and guests: calls do it piece by piece, this until nothing is left.

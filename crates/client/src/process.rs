@@ -7,7 +7,7 @@ use crate::{
     types,
 };
 use kobj_core::{ObjectType, TypeKey, What};
-use kobj_memory::{Held, Shared, Table};
+use kobj_memory::{Held, Kept, Shared, Table};
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,6 +41,10 @@ impl Caller {
     #[track_caller]
     pub(crate) fn look(&self, handle: RawHandle, needed: Rights) -> Result<Held<'_>, Error> {
         self.inner.look(self.process, &self.table, handle, needed)
+    }
+
+    pub(crate) fn keep(&self, handle: RawHandle) -> Result<Kept, Error> {
+        self.inner.keep(self.process, &self.table, handle)
     }
 
     /// Makes an unnamed object of a user's type, charged to the process's job; the handle can do all that the type can.

@@ -1,6 +1,6 @@
 //! A user's own type through the crate's own surface: registered, made, read by rights, shared, ended.
 
-use kobj::{AskedRights, Error, ErrorCode, Koid, Link, Manager, ObjectType, Open, Rights, types};
+use kobj::{AskedRights, Error, ErrorCode, Kept, Koid, Link, Manager, ObjectType, Open, Rights, types};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A timeline that a GPU driver would have: a number that only rises.
@@ -55,5 +55,42 @@ fn a_type_of_another_manager_is_not_known_here() -> Result<(), Error> {
     assert_eq!(other.caller().adopt::<Timeline>(raw).unwrap_err().code(), ErrorCode::BadHandle);
     let again = one.caller().adopt::<Timeline>(raw)?;
     assert_eq!(again.duplicate(AskedRights::Same)?.koid()?, again.koid()?);
+    Ok(())
+}
+
+/// A list whose elements keep each other.
+struct Element;
+
+impl ObjectType for Element {
+    const TAG: [u8; 4] = *b"ELEM";
+    const NAME: &'static str = "element";
+    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+    const HAS_LINKS: bool = true;
+    type State = std::sync::Mutex<Option<Kept>>;
+
+    fn links(state: &Self::State, visit: &mut dyn FnMut(Koid)) {
+        if let Some(kept) = &*state.lock().unwrap() {
+            visit(kept.koid());
+        }
+    }
+}
+
+#[test]
+fn a_list_that_goes_round_is_found_when_nobody_has_it() -> Result<(), Error> {
+    let manager = Manager::embedded()?;
+    let key = manager.register::<Element>().unwrap();
+    let first = manager.caller().create(&key, Default::default())?;
+    let second = manager.caller().create(&key, std::sync::Mutex::new(Some(first.keep()?)))?;
+    *first.state(Rights::WRITE)?.get().unwrap().lock().unwrap() = Some(second.keep()?);
+    let koids = [first.koid()?, second.koid()?];
+    assert_eq!(first.why()?.chain.len(), 1);
+    assert_eq!(first.holders()?.len(), 1);
+    drop(first);
+    assert_eq!(second.kept_by()?.len(), 1);
+    assert!(manager.unreachable()?.is_empty());
+    drop(second);
+    let lost: Vec<Koid> = manager.unreachable()?.iter().map(|lost| lost.koid).collect();
+    assert_eq!(lost, koids);
+    manager.audit().unwrap();
     Ok(())
 }

@@ -139,6 +139,8 @@ pub(crate) fn metal(_: &mut Context) -> Result<Outcome, String> {
 }
 
 /// The workspace of the host of WebAssembly guests.
+/// A crate outside of the workspace that adds a type of its own, and holds the page that says how.
+const OWN_TYPE: &str = "examples/own-type/Cargo.toml";
 const WASM_HOST: &str = "examples/wasm-host/Cargo.toml";
 
 /// The programs that README shows, each of which says at its end that nothing is left. The third is a test suite, run by `unit`.
@@ -146,6 +148,9 @@ pub(crate) fn examples(_: &mut Context) -> Result<Outcome, String> {
     let target = ["--locked", "--manifest-path", WASM_HOST, "--target-dir", "target/examples"];
     shell::run(&mut shell::cargo(&["fmt", "--manifest-path", WASM_HOST, "--check"]))?;
     shell::run(shell::cargo(&["clippy"]).args(target).args(["--all-targets", "--", "-D", "warnings"]))?;
+    let own = ["--locked", "--manifest-path", OWN_TYPE, "--target-dir", "target/examples"];
+    shell::run(&mut shell::cargo(&["fmt", "--manifest-path", OWN_TYPE, "--check"]))?;
+    shell::run(shell::cargo(&["test", "--quiet"]).args(own))?;
     ends_balanced(&mut shell::cargo(&[
         "run",
         "--locked",
