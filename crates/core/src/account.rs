@@ -344,8 +344,21 @@ impl Accounts {
 
     /// Takes a charge back from an account and all around it. Cannot fail and allocates nothing.
     pub fn refund(&mut self, id: AccountId, charge: Charge) {
-        self.subtract(id, None, charge);
-        self.settle(id);
+        if charge.objects > 0 {
+            self.subtract(id, None, charge);
+            self.settle(id);
+            return;
+        }
+        let (mut next, mut is_open) = (Some(id), true);
+        while let Some(account) = next.and_then(|level| self.get_mut(level)) {
+            account.handles.subtract(charge.handles.into());
+            account.bytes.subtract(charge.bytes);
+            is_open &= account.open;
+            next = account.around;
+        }
+        if !is_open {
+            self.settle(id);
+        }
     }
 
     /// Charges once more what is charged already and is to be refunded within the same step: what takes a thing's place

@@ -135,11 +135,9 @@ impl Core {
         }
     }
 
-    /// Notes where the handle of a node stands now.
+    /// Notes where the handle of a node stands now; if it was closed meanwhile, the hint is an old one.
     pub(crate) fn hint(&self, node: Place, process: Reference, table: &Table, handle: RawHandle) {
-        if let Ok(pin) = table.pin(handle) {
-            self.hint_at(node, process, pin.index());
-        }
+        self.hint_at(node, process, table.index_of(handle));
     }
 
     fn hint_at(&self, node: Place, process: Reference, index: u32) {

@@ -78,7 +78,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         loop {
             let answer = self.with(|core| core.call_at(now, process, call, place));
             // Others have their turn between two pieces.
-            if answer != Ok(CallAnswer::GoOn) {
+            if !matches!(answer, Ok(CallAnswer::GoOn)) {
                 return answer;
             }
         }

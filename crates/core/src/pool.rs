@@ -81,6 +81,7 @@ impl<T> Pool<T> {
         Some(value)
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: NonZeroU32) -> Option<&T> {
         let (block, place) = split(id);
         match self.blocks.get(block)?.get(place)? {
@@ -89,6 +90,7 @@ impl<T> Pool<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: NonZeroU32) -> Option<&mut T> {
         match self.slot_mut(id)? {
             Slot::Used(value) => Some(value),
@@ -96,6 +98,7 @@ impl<T> Pool<T> {
         }
     }
 
+    #[inline]
     fn slot_mut(&mut self, id: NonZeroU32) -> Option<&mut Slot<T>> {
         let (block, place) = split(id);
         self.blocks.get_mut(block)?.get_mut(place)

@@ -281,6 +281,7 @@ impl Gate {
     ///
     /// A slot that is freed or given away meanwhile is looked at again: koids never come back, so one that is the same
     /// before and behind the letters is theirs. Acquire on the first load keeps the second behind it.
+    #[inline]
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         let mut koid = load_64(&self.koid, Ordering::Acquire);

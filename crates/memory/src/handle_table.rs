@@ -513,6 +513,12 @@ impl Table {
 
     // ---- by index
 
+    /// The index at which a handle of this table stands, or stood.
+    #[must_use]
+    pub fn index_of(&self, handle: RawHandle) -> u32 {
+        self.split(handle).0
+    }
+
     /// Pins whatever handle stands at an index now.
     #[must_use]
     pub fn pin_at(&self, index: u32) -> Option<Pin<'_>> {

@@ -224,6 +224,7 @@ impl Objects {
     }
 
     /// What stands at a place.
+    #[inline]
     #[must_use]
     pub fn stamp(&self, place: Place) -> Stamp {
         self.slot(place).map_or(Stamp::Free, |slot| slot.header.gate.stamp())
@@ -237,6 +238,19 @@ impl Objects {
     pub fn at(&self, place: Place) -> Result<Reference, Stale> {
         match self.stamp(place) {
             Stamp::Live(tag) => Ok(Reference { place, tag }),
+            Stamp::Dead(_) | Stamp::Free => Err(Stale),
+        }
+    }
+
+    /// [`Objects::at`] and [`Objects::header`] in one look.
+    ///
+    /// # Errors
+    /// [`Stale`] if none lives there.
+    #[inline]
+    pub fn look_at(&self, place: Place) -> Result<(Reference, &Header), Stale> {
+        let slot = self.slot(place).ok_or(Stale)?;
+        match slot.header.gate.stamp() {
+            Stamp::Live(tag) => Ok((Reference { place, tag }, &slot.header)),
             Stamp::Dead(_) | Stamp::Free => Err(Stale),
         }
     }

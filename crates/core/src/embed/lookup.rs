@@ -105,8 +105,8 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         };
         let rights = pin.rights();
         let place = pin.object();
-        let Ok(object) = self.objects.at(place) else { return Err(CallError::BadHandle { handle }) };
-        let object_type = self.objects.header(object).map_or(TypeNumber(0), |header| header.type_number());
+        let Ok((object, header)) = self.objects.look_at(place) else { return Err(CallError::BadHandle { handle }) };
+        let object_type = header.type_number();
         let guard = Guard { manager: self, process, pin: Some(pin), object, rights, object_type };
         if let Some(expected) = expected.filter(|expected| *expected != object_type) {
             return Err(CallError::UnexpectedType { koid: object.koid(), found: object_type, expected });

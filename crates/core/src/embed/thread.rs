@@ -110,8 +110,7 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
 
     /// The rights of an equal of a handle that this thread can make by itself.
     fn given(&self, content: Content, asked: AskedRights) -> Option<Rights> {
-        let object = self.manager.objects.at(content.object).ok()?;
-        let number = self.manager.objects.header(object).ok()?.type_number();
+        let number = self.manager.objects.look_at(content.object).ok()?.1.type_number();
         match check(number, content.rights, Operation::Duplicate) {
             Ok(()) if content.node.is_none() => asked.within(content.rights),
             Ok(()) | Err(Denied::WrongType | Denied::AccessDenied { .. }) => None,
@@ -141,8 +140,7 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     /// Whether a closed handle was of this thread's type and derived from none.
     #[inline]
     fn is_own(&self, content: Content) -> bool {
-        let objects = &self.manager.objects;
-        let number = objects.at(content.object).and_then(|object| objects.header(object).map(|it| it.type_number()));
+        let number = self.manager.objects.look_at(content.object).map(|(_, header)| header.type_number());
         content.node.is_none() && number == Ok(self.key.number())
     }
 
