@@ -194,6 +194,13 @@ fn a_job_that_nobody_had_ends_with_the_last_handle_that_was_opened() {
     scene.call(Call::Close { handle: guest }).unwrap();
     while scene.core.go_on() {}
     assert_eq!(scene.info(opened).0, koid, "it has a handle");
+    // It takes new ones, and is no job that ends by itself.
+    let all = scene.core.grant(scene.boot.process, koid, SAME).unwrap();
+    let (inner, _) = scene.job_in(all);
+    for handle in [inner, all] {
+        scene.call(Call::Close { handle }).unwrap();
+    }
+    assert_eq!(scene.names("jobs"), [koid.to_string()]);
     scene.call(Call::Close { handle: opened }).unwrap();
     assert!(scene.names("jobs").is_empty());
     scene.end();
