@@ -5,6 +5,7 @@
 //! for, in words, or null) and `holds` (whether it is met, or null).
 #![forbid(unsafe_code)]
 
+mod by_hand;
 mod core;
 mod figure;
 mod lease;
@@ -31,6 +32,7 @@ const GROUPS: &[Group] = &[
     ("section", section::run),
     ("table", table::run),
     ("lease", lease::run),
+    ("by-hand", by_hand::run),
 ];
 
 fn main() -> ExitCode {
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     }
     if report.lines() == 0 {
         eprintln!(
-            "kobj-benches: nothing is called {:?}; groups: core, run, census, names, objects, section, table, lease",
+            "kobj-benches: nothing is called {:?}; groups: core, run, census, names, objects, section, table, lease, by-hand",
             options.wanted
         );
         return ExitCode::from(2);

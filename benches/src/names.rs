@@ -232,7 +232,9 @@ fn longest_steps(report: &mut Report, many: u32) {
             names.insert(directory, text.name(), place(number), Rights::GENERIC, false).expect("memory");
         }));
         let key = text.0.into();
-        to_theirs = to_theirs.max(step(&mut || drop(map.insert(Box::clone(&key), place(number)))));
+        to_theirs = to_theirs.max(step(&mut || {
+            map.insert(Box::clone(&key), place(number));
+        }));
     }
     let mut cursor = 0;
     let list =
