@@ -248,7 +248,7 @@ impl Core {
     /// The living object at a place, unless its last reference is gone.
     pub(crate) fn alive(&self, place: Place) -> Option<Reference> {
         let reference = self.slab.at(place).ok()?;
-        (self.slab.header(reference).ok()?.gate().references() > 0).then_some(reference)
+        (self.slab.header(reference).ok()?.counts().references() > 0).then_some(reference)
     }
 
     /// The living object of a koid.

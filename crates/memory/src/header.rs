@@ -14,6 +14,14 @@ use kobj_abi::{Koid, ObjectType, TypeNumber};
 /// see it late.
 ///
 /// The name and whatever else is optional stand out of line; the header has four bytes for all of them.
+///
+/// Nobody outside gets at the gate: who gives up a reference by it gives up another's, whose object is then buried.
+///
+/// ```compile_fail
+/// fn give_up_anothers(held: &kobj_memory::Held<'_>) {
+///     held.header().gate().release();
+/// }
+/// ```
 #[derive(Debug, Default)]
 #[repr(C)]
 #[cfg_attr(not(any(loom, shuttle)), repr(align(64)))]
@@ -26,7 +34,8 @@ pub struct Header {
     first_out: AtomicU32,
     first_in: AtomicU32,
     charge_bytes: AtomicU32,
-    /// References that the owner counts by itself; as long as there is one, they are one reference in the gate.
+    /// References that the owner counts by itself, and [`CONDEMNED`]; as long as there is one, they are one reference in the
+    /// gate.
     pub(crate) owned: AtomicU32,
     mark: AtomicU32,
     pub(crate) optional: AtomicU32,
@@ -43,13 +52,11 @@ const LAST_CLOSE_DUE: u16 = 1 << 14;
 /// The bits of the number, and the largest one that a type gets.
 pub(crate) const NUMBER: u16 = LAST_CLOSE_DUE - 1;
 
-impl Header {
-    /// Tag and counts.
-    #[must_use]
-    pub fn gate(&self) -> &Gate {
-        &self.gate
-    }
+/// Beside the owner's references: the object stands in the list of those to be buried, which counts as one. No release gives
+/// that one up, or the slot would come to the reaper list by the link that leads on here.
+pub(crate) const CONDEMNED: u32 = 1 << 31;
 
+impl Header {
     /// The number of the object's type; 0 where it was made without.
     #[must_use]
     pub fn type_number(&self) -> TypeNumber {
@@ -134,6 +141,7 @@ impl Header {
     #[must_use]
     pub fn references(&self) -> u32 {
         let owned = load_32(&self.owned, Ordering::Relaxed);
+        let owned = (owned & !CONDEMNED) + u32::from(owned & CONDEMNED != 0);
         self.counts().references().saturating_sub(u32::from(owned > 0)).saturating_add(owned)
     }
 

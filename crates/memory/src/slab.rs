@@ -1,7 +1,7 @@
 //! The slab as its owner sees it: who alone makes and takes the owner's bodies, and buries what comes to the reaper list.
 
 use crate::credit::Totals;
-use crate::header::{Birth, Header, HeaderMut, OWNERS};
+use crate::header::{Birth, CONDEMNED, Header, HeaderMut, OWNERS};
 use crate::lease::{Lease, LeaseBook, LeasePlace};
 use crate::objects::{AcquireError, Free, Objects, Reference, Room, Slot, Stale};
 use crate::state::{RegisterError, StateKey};
@@ -336,7 +336,7 @@ impl<B> Slab<B> {
     /// [`AcquireError`]: the object is no more, or has too many.
     pub fn acquire(&mut self, reference: Reference) -> Result<(), AcquireError> {
         let slot = self.slot(reference).map_err(|Stale| AcquireError::Stale)?;
-        match load_32(&slot.header.owned, Ordering::Relaxed) {
+        match load_32(&slot.header.owned, Ordering::Relaxed) & !CONDEMNED {
             0 => self.objects.acquire(reference, slot)?,
             MOST_OWNED.. => return Err(AcquireError::Full),
             _ => {}
@@ -447,10 +447,10 @@ impl<B> Slab<B> {
     /// [`Stale`] if it was destroyed before, or is about to be.
     pub fn condemn(&mut self, reference: Reference) -> Result<Option<B>, Stale> {
         let slot = self.slot(reference)?;
+        // A user's object a thread may be burying, or give its slot to another: counted with a look at the tag, or not at all.
         let pinned = if slot.header.is_owners() {
             pin(slot)
         } else {
-            // A thread may be burying it, or give its slot to another: counted with a look at the tag, or not at all.
             self.acquire(reference).map_err(|_| Stale)?;
             true
         };
@@ -461,6 +461,9 @@ impl<B> Slab<B> {
             return Ok(None);
         }
         if pinned && let Some(slot) = self.objects.slot(reference.place) {
+            // The reference that was just counted is the list's from here on.
+            let owned = load_32(&slot.header.owned, Ordering::Relaxed);
+            store_32(&slot.header.owned, owned.saturating_sub(1) | CONDEMNED, Ordering::Relaxed);
             store_32(&slot.header.next, self.front.map_or(0, Place::raw), Ordering::Relaxed);
             self.front = Some(reference.place);
         }
@@ -509,6 +512,10 @@ impl<B> Slab<B> {
         self.front = Place::from_raw(load_32(&slot.header.next, Ordering::Relaxed));
         store_32(&slot.header.next, 0, Ordering::Relaxed);
         // A condemned object is pinned, one from the reaper list has no reference.
+        let owned = load_32(&slot.header.owned, Ordering::Relaxed);
+        if owned & CONDEMNED != 0 {
+            store_32(&slot.header.owned, (owned & !CONDEMNED) + 1, Ordering::Relaxed);
+        }
         if slot.header.gate.references() > 0 && give_up_owned(slot) != Release::Last {
             return Buried::Referenced;
         }
@@ -561,7 +568,7 @@ fn pin(slot: &Slot) -> bool {
 /// Gives up one of the owner's references. The last of these gives up the one that threads see.
 fn give_up_owned(slot: &Slot) -> Release {
     match load_32(&slot.header.owned, Ordering::Relaxed) {
-        0 => Release::None,
+        0 | CONDEMNED => Release::None,
         1 => {
             store_32(&slot.header.owned, 0, Ordering::Relaxed);
             slot.header.gate.release()
@@ -626,7 +633,7 @@ mod tests {
         assert_eq!(second.place(), first.place());
         assert_eq!(slab.body(first), Err(Stale));
         assert_eq!(slab.acquire(first), Err(AcquireError::Stale));
-        assert_eq!(slab.header(second).unwrap().gate().references(), 1);
+        assert_eq!(slab.header(second).unwrap().gate.references(), 1);
     }
 
     #[test]
@@ -695,6 +702,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_buried_is_not_given_up_into_a_second_list() {
+        let mut slab = Slab::try_new().unwrap();
+        let object = slab.create(tag(1), &Birth::default(), ()).unwrap();
+        slab.condemn(object).unwrap();
+        let released = [slab.release(object.place()), slab.release(object.place())];
+        assert_eq!(released, [Release::Remaining, Release::None], "the list's reference is not to be given up");
+        assert_eq!(slab.bury_front(), Buried::Freed);
+        assert_eq!((slab.front(), slab.bury_front()), (None, Buried::Refused), "it was in another list too");
+        let [one, other] = [2, 3].map(|number| slab.create(tag(number), &Birth::default(), ()).unwrap());
+        assert_ne!(one.place(), other.place(), "two objects in one slot");
+    }
+
+    #[test]
     fn the_owners_references_are_one_of_the_threads_and_handles_are_apart() {
         let mut slab: Slab<()> = Slab::try_new().unwrap();
         let object = slab.create(tag(1), &Birth::default(), ()).unwrap();
@@ -743,7 +763,7 @@ mod tests {
             own + workers.into_iter().map(|worker| worker.join().unwrap()).sum::<u32>()
         });
         assert_eq!(last, 1);
-        assert_eq!(slab.header(object).unwrap().gate().references(), 0);
+        assert_eq!(slab.header(object).unwrap().gate.references(), 0);
         assert_eq!(slab.front(), Some(object.place()));
         slab.take_tag(object).unwrap();
         assert_eq!(slab.bury_front(), Buried::Freed);

@@ -42,12 +42,22 @@ impl<S: 'static> TableOf<S> {
 }
 
 /// Says that a type with states S is registered under a number of one slab. Whoever has it can make and read such states.
+///
+/// It is of S exactly: a state that was put in as a subtype's or supertype's must not be read as S.
+///
+/// ```compile_fail
+/// # use kobj_memory::StateKey;
+/// fn for_less(key: StateKey<for<'a> fn(&'a str)>) -> StateKey<fn(&'static str)> {
+///     key
+/// }
+/// ```
 pub struct StateKey<S> {
     number: TypeNumber,
     letters: [u8; 4],
     /// The slab that gave it: a number that no other slab of this program has or had.
     pub(crate) slab: u64,
-    state: PhantomData<fn() -> S>,
+    /// Invariant: what one key puts in, another one for the same number reads.
+    state: PhantomData<fn(S) -> S>,
 }
 
 impl<S> StateKey<S> {
