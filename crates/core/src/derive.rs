@@ -8,6 +8,7 @@ use crate::call::{CallAnswer, CallError};
 use crate::derivation::{DeriveError, Position, TooManyRevokes, Work};
 use crate::handles::{Caller, Meant};
 use crate::manager::Core;
+use crate::notices::OpenReason;
 use kobj_abi::{AskedRights, Operation, RawHandle};
 use kobj_memory::{Closed, Content, CountError, Hint, Next, Place, Reference, Table, Uncounted};
 
@@ -29,6 +30,7 @@ impl Core {
         if meant.node.is_some_and(|node| self.derivations.is_being_revoked(&self.nodes, node)) {
             return Err(CallError::Revoked { koid: meant.object.koid() });
         }
+        self.reserve_notice_of(meant.object)?;
         let reserved = self.reserve_handle(caller.process, &caller.table)?;
         let made = self.derive_nodes(caller, &meant).and_then(|(root, node)| match self.count_handle(meant.object) {
             Ok(()) => Ok((root, node)),
@@ -51,6 +53,7 @@ impl Core {
         }
         let content = Content { object: meant.object.place(), rights, node: Some(node), inheritable: false };
         let derived = caller.table.commit(reserved, content);
+        self.notice_opened(caller.process, meant.object, OpenReason::Duplicated);
         self.hint(node, caller.process, &caller.table, derived);
         Ok(derived)
     }

@@ -20,7 +20,7 @@ use crate::platform::{Heap, Platform};
 use crate::system::SYSTEM_DIRECTORY_RIGHTS;
 use crate::trace::{How, Trace};
 use crate::unreachable::Search;
-use crate::user_type::{ObjectType, Refused, TypeInfo, TypeKey, run_due_hook};
+use crate::user_type::{ObjectType, Refused, TypeInfo, TypeKey, run_due_hook, tell};
 use core::panic::Location;
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
 use kobj_memory::{Lock, Locked, Objects, RegisterError, Shared};
@@ -163,9 +163,9 @@ impl<L: Lock, P: Platform> Manager<L, P> {
 
     /// Looks at the core, or does a step that has no method here. Nothing else is done by anybody meanwhile.
     pub fn with<R>(&self, action: impl FnOnce(&mut Core) -> R) -> R {
-        let (result, release) = self.core.with(|core| (action(core), core.next_release()));
+        let (result, release, is_told) = self.core.with(|core| (action(core), core.next_release(), core.has_notices()));
         self.release(release);
-        if self.objects.has_due_hooks() {
+        if is_told || self.objects.has_due_hooks() {
             self.run_hooks();
         }
         result
@@ -173,9 +173,20 @@ impl<L: Lock, P: Platform> Manager<L, P> {
 
     /// Runs the hooks that are due, outside the lock, and what comes of them. A hook may call the manager.
     fn run_hooks(&self) {
-        while run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number))) {
+        while self.tell_next() || run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number))) {
             while self.core.with(Core::go_on) {}
             self.release(self.core.with(Core::next_release));
         }
+    }
+
+    /// Tells a type of a handle that came or went; `false` if nothing is to be told.
+    fn tell_next(&self) -> bool {
+        let next = self.core.with(|core| {
+            let notice = core.next_notice()?;
+            Some((notice, core.hooks_of(notice.number())))
+        });
+        let Some((notice, hooks)) = next else { return false };
+        tell(&self.objects, &notice, hooks, || self.core.with(|core| core.told(&notice)));
+        true
     }
 }

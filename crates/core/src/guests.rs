@@ -11,6 +11,7 @@ use crate::handles::Caller;
 use crate::image::Time;
 use crate::leases::credit;
 use crate::manager::Core;
+use crate::notices::{CloseReason, OpenReason};
 use crate::types::process::{Guest, Life};
 use crate::types::{State, Type, directory, job, process};
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle};
@@ -82,6 +83,7 @@ impl Core {
     /// [`CallError`]; then nothing changed.
     pub fn grant(&mut self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, CallError> {
         let caller = self.caller(process)?;
+        self.opening = OpenReason::Granted;
         let koid = object;
         let object = self.find(object).ok().filter(|object| !self.is_being_made(*object));
         let object = object.ok_or(CallError::Dying { koid })?;
@@ -220,6 +222,7 @@ impl Core {
     /// One unit of ending guests; `false` if none is being ended.
     pub(crate) fn end_one(&mut self) -> bool {
         let Some(process) = self.ending.first else { return false };
+        self.closing = CloseReason::Ended;
         let Some(guest) = self.guest_mut(process) else {
             self.ending.first = None;
             return true;

@@ -6,6 +6,7 @@ use crate::create::Making;
 use crate::image::Time;
 use crate::leases::credit;
 use crate::manager::Core;
+use crate::notices::{CloseReason, OpenReason};
 use crate::types::directory::Provider;
 use crate::types::{State, Type, directory, symbolic_link};
 use kobj_abi::{AskedRights, Denied, Koid, Operation, RawHandle, Rights, TypeNumber, check};
@@ -47,6 +48,8 @@ impl Core {
     /// [`CallError`]; then nothing changed.
     pub fn call(&mut self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         let caller = self.caller(process)?;
+        self.opening = OpenReason::of(&call);
+        self.closing = CloseReason::of(&call);
         let result = self.dispatch_call(now, &caller, call);
         self.after_call(&caller, &result);
         result
@@ -287,6 +290,7 @@ impl Core {
         let kept = own.filter(|object| self.slab.acquire(*object).is_ok());
         self.drop_handle(place);
         if let Some(object) = kept {
+            self.notice_closed(process, object);
             if self.handles_to(object) == 0 {
                 self.own_last_close(object);
             }
@@ -383,12 +387,17 @@ impl Core {
         object: Reference,
         content: Content,
     ) -> Result<RawHandle, CallError> {
+        self.reserve_notice_of(object)?;
         let reserved = self.reserve_handle(process, table)?;
         let counted = self
             .count_handle(object)
             .and_then(|()| self.count_on_node(content.node, object).inspect_err(|_| self.uncount_handle(object)));
         match counted {
-            Ok(()) => Ok(table.commit(reserved, content)),
+            Ok(()) => {
+                let handle = table.commit(reserved, content);
+                self.notice_opened(process, object, self.opening);
+                Ok(handle)
+            }
             Err(error) => {
                 self.give_back_handle(process, table, reserved);
                 Err(error)
@@ -439,6 +448,7 @@ impl Core {
         content: Content,
     ) -> Result<RawHandle, CallError> {
         self.is_not_taken_back(meant.node, meant.object)?;
+        self.reserve_notice_of(meant.object)?;
         let reserved = match receiver == caller.process {
             true => self.reserve_in_place(receiver, table)?,
             false => self.reserve_handle(receiver, table)?,
@@ -458,6 +468,7 @@ impl Core {
             return Err(CallError::BadHandle { handle });
         }
         let moved = table.commit(reserved, content);
+        self.notice_opened(receiver, meant.object, OpenReason::Moved);
         if let Some(node) = meant.node {
             self.hint(node, receiver, table, moved);
         }

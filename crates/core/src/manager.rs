@@ -13,6 +13,7 @@ use crate::ledger::Balance;
 use crate::link::Links;
 use crate::names::Names;
 use crate::namespace::Naming;
+use crate::notices::{CloseReason, Notice, OpenReason};
 use crate::section::Sections;
 use crate::system::System;
 use crate::ticket::Tickets;
@@ -72,6 +73,13 @@ pub struct Core {
     pub(crate) names: Names,
     pub(crate) balance: Balance,
     pub(crate) tracing: Tracing,
+    /// What users' types are to be told, in its order.
+    pub(crate) notices: VecDeque<Notice>,
+    /// Handles to objects of types that are told: each will be one notice more.
+    pub(crate) noticed_handles: usize,
+    /// Why the present step makes handles, and why it ends them.
+    pub(crate) opening: OpenReason,
+    pub(crate) closing: CloseReason,
     /// Users' types, by number from [`TypeNumber::FIRST_OWN`] on.
     pub(crate) own_types: Vec<Registered>,
     pub(crate) accounts: Accounts,
@@ -142,6 +150,10 @@ impl Core {
             names: Names::new([0; 3]),
             balance: Balance::default(),
             tracing: Tracing::default(),
+            notices: VecDeque::new(),
+            noticed_handles: 0,
+            opening: OpenReason::default(),
+            closing: CloseReason::default(),
             own_types: Vec::new(),
             accounts: Accounts::default(),
             leases: Leases::default(),

@@ -10,6 +10,7 @@ use crate::call::CallError;
 use crate::image::Time;
 use crate::ledger::Tally;
 use crate::manager::Core;
+use crate::notices::{Notice, OpenReason};
 use core::fmt;
 use core::marker::PhantomData;
 use kobj_abi::{Koid, ObjectType as BuiltIn, RawHandle, Rights, TypeNumber};
@@ -40,6 +41,14 @@ pub trait ObjectType: 'static {
     fn create(state: &Self::State) -> Result<(), Refused> {
         let _ = state;
         Ok(())
+    }
+
+    /// Whether [`ObjectType::handles_changed`] is called: it costs each handle that comes or goes a look at its process's table.
+    const HAS_OPEN_HOOKS: bool = false;
+
+    /// A handle came or went: why, in whose table, and how many there are since. In the order in which it happened.
+    fn handles_changed(state: &Self::State, notice: &Notice) {
+        let _ = (state, notice);
     }
 
     /// The last handle of an object is gone.
@@ -140,6 +149,7 @@ impl<T: ObjectType> fmt::Debug for TypeKey<T> {
 /// What a registered type does, without its Rust type.
 #[derive(Clone, Copy)]
 pub(crate) struct Hooks {
+    handles_changed: fn(&Held<'_>, &Notice),
     last_close: fn(&Held<'_>),
     destroy: fn(&Finished<'_>),
     pub(crate) links: fn(&Held<'_>, &mut dyn FnMut(Koid)),
@@ -148,6 +158,12 @@ pub(crate) struct Hooks {
 fn last_close<T: ObjectType>(object: &Held<'_>) {
     if let (Ok(reference), Some(state)) = (object.reference(), object.state_as::<T::State>()) {
         T::last_close(reference.koid(), state);
+    }
+}
+
+fn handles_changed<T: ObjectType>(object: &Held<'_>, notice: &Notice) {
+    if let Some(state) = object.state_as::<T::State>() {
+        T::handles_changed(state, notice);
     }
 }
 
@@ -170,6 +186,7 @@ pub(crate) struct Registered {
     pub(crate) rights: Rights,
     pub(crate) hooks: Hooks,
     pub(crate) has_links: bool,
+    pub(crate) has_open_hooks: bool,
     pub(crate) tally: Tally,
 }
 
@@ -210,7 +227,12 @@ impl Core {
                 return Err(error);
             }
         };
-        let hooks = Hooks { last_close: last_close::<T>, destroy: destroy::<T>, links: links::<T> };
+        let hooks = Hooks {
+            handles_changed: handles_changed::<T>,
+            last_close: last_close::<T>,
+            destroy: destroy::<T>,
+            links: links::<T>,
+        };
         let rights = T::DEFAULT_RIGHTS.without(Rights::RESERVED);
         let row = Registered {
             letters: T::TAG,
@@ -218,6 +240,7 @@ impl Core {
             rights,
             hooks,
             has_links: T::HAS_LINKS,
+            has_open_hooks: T::HAS_OPEN_HOOKS,
             tally: Tally::default(),
         };
         // Reserved above.
@@ -292,6 +315,7 @@ impl Core {
         }
         let koid = Koid::new(self.era, self.issued + 1).ok_or(CallError::EraExhausted {})?;
         self.index.reserve(koid).map_err(|_| CallError::NoMemory {})?;
+        self.reserve_notice(self.has_open_hooks(key.number()))?;
         let charge = own_charge(key.number());
         self.charge(account, charge)?;
         let reserved = match self.reserve_handle(caller.process, &caller.table) {
@@ -319,7 +343,9 @@ impl Core {
         let _counted = self.slab.add_first_handle(object);
         let _not_the_last = self.slab.release(object.place());
         let content = Content { object: object.place(), rights, node: None, inheritable: false };
-        Ok(caller.table.commit(reserved, content))
+        let handle = caller.table.commit(reserved, content);
+        self.notice_opened(caller.process, object, OpenReason::Created);
+        Ok(handle)
     }
 
     /// The tag of a user's object was taken: the books know it no more.
@@ -343,10 +369,19 @@ impl Core {
     /// Runs every hook that is due, and what comes of it: for who drives the core without a manager around it.
     pub fn run_hooks(&mut self) {
         let objects = self.slab.shared();
-        while objects.has_due_hooks() {
-            run_due_hook(&objects, |number| self.hooks_of(number));
+        loop {
+            if let Some(notice) = self.next_notice() {
+                tell(&objects, &notice, self.hooks_of(notice.number()), || self.told(&notice));
+            } else if !run_due_hook(&objects, |number| self.hooks_of(number)) {
+                return;
+            }
             while self.go_on() {}
         }
+    }
+
+    /// Whether a type is told of each handle.
+    pub(crate) fn has_open_hooks(&self, number: TypeNumber) -> bool {
+        self.row(number).is_some_and(|row| row.has_open_hooks)
     }
 
     /// The hooks of a registered type.
@@ -364,6 +399,15 @@ impl Core {
 /// What an object of a user's type is charged.
 pub(crate) const fn own_charge(number: TypeNumber) -> Charge {
     Charge::object(number, LEASED_OBJECT_BYTES as u64)
+}
+
+/// Tells a type of a handle, outside every lock; `told` gives the notice's reference up, which a hook that panics must not keep.
+pub(crate) fn tell(objects: &Objects, notice: &Notice, hooks: Option<Hooks>, told: impl FnOnce()) {
+    let held = objects.hold_at(notice.object.place());
+    told();
+    if let (Some(held), Some(hooks)) = (held, hooks) {
+        (hooks.handles_changed)(&held, notice);
+    }
 }
 
 /// Runs one hook that is due, outside every lock; `false` if none is. `hooks` finds a type's, under the lock, for a moment.

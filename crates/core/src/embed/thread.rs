@@ -50,6 +50,10 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     #[inline]
     pub fn create(&mut self, now: Time, state: T::State) -> Result<RawHandle, CallError> {
         T::create(&state).map_err(|Refused| CallError::Refused { number: self.key.number() })?;
+        if T::HAS_OPEN_HOOKS {
+            // The type is told of each handle, which the core does.
+            return self.manager.with(|core| core.create_own(now, self.leased.process, &self.key, state));
+        }
         let mut state = state;
         // A thread that was just refilled may find that others have called its credit back: it asks again, as they do.
         loop {
@@ -78,6 +82,9 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     /// As [`Call::Duplicate`].
     #[inline]
     pub fn duplicate(&mut self, now: Time, handle: RawHandle, rights: AskedRights) -> Result<RawHandle, CallError> {
+        if T::HAS_OPEN_HOOKS {
+            return self.by_a_step(now, Call::Duplicate { handle, rights });
+        }
         let Some(reserved) = self.leased.table.take_kept(&mut self.leased.slots) else {
             self.refill()?;
             return self.by_a_step(now, Call::Duplicate { handle, rights });
@@ -123,6 +130,9 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     /// [`CallError::BadHandle`].
     #[inline]
     pub fn close(&mut self, now: Time, handle: RawHandle) -> Result<(), CallError> {
+        if T::HAS_OPEN_HOOKS {
+            return self.manager.call(now, self.leased.process, Call::Close { handle }).map(drop);
+        }
         match self.leased.table.close_into(handle, &mut self.leased.slots) {
             Ok(Closed::Now(content)) if self.is_own(content) => self.drop_handle(content.object),
             Ok(Closed::Now(content)) => {
