@@ -5,7 +5,7 @@
 //! process ends, its account is closed: what outlives it stays charged as it is, so the outer totals do not change, and
 //! counts as left behind at the account around it. A closed account takes nothing new, and goes with its last charge.
 //!
-//! Threads take blocks of credit in advance ([`lease`]). Unused credit is charged like what is used, so no limit is ever
+//! Threads take blocks of credit in advance ([`Lease`]). Unused credit is charged like what is used, so no limit is ever
 //! passed; before a charge is refused, idle credit below the refusing level is called back, so that none is refused while
 //! credit lies idle.
 
