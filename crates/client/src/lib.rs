@@ -34,6 +34,7 @@ mod directory;
 mod handle;
 mod job;
 mod lock;
+mod maker;
 mod manager;
 mod platform;
 mod process;
@@ -47,12 +48,13 @@ pub use handle::{Handle, State, Typed, types};
 pub use kobj_abi::section::{Access, ViewError};
 pub use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
 pub use kobj_core::{
-    BadHandlePolicy, Call, CallAnswer, CallError as Error, HandleInfo, Holder, Keeper, KillReason, ObjectType, Refused,
-    Resource, TypeInfo, TypeKey, Unreachable, Why,
+    BadHandlePolicy, Call, CallAnswer, CallError as Error, HandleInfo, Holder, Keeper, KillReason, Notice, ObjectType,
+    Refused, Resource, TypeInfo, TypeKey, Unreachable, What, Why,
 };
 pub use kobj_memory::{Kept, RegisterError};
 pub use kobj_platform::section::Words;
 pub use lock::Hosted;
+pub use maker::Maker;
 pub use manager::{Builder, Event, Manager};
 pub use platform::{Linux, LinuxView};
 pub use process::{Caller, Guest};

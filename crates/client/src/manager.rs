@@ -8,7 +8,7 @@ use crate::process::Caller;
 use crate::{Directory, Error, Handle, Job};
 use kobj_abi::section::{Access, Part};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType as ObjectTypes, RawHandle, Rights, TypeNumber};
-use kobj_core::embed::Mapped;
+use kobj_core::embed::{Mapped, Thread};
 use kobj_core::image::Time;
 use kobj_core::platform::ViewId;
 use kobj_core::{
@@ -121,7 +121,7 @@ pub(crate) fn now() -> Time {
 impl Inner {
     /// Refuses a forked child.
     #[inline]
-    fn is_own_process(&self) -> Result<(), Error> {
+    pub(crate) fn is_own_process(&self) -> Result<(), Error> {
         if self.mark.is_child() { Err(Error::Forked {}) } else { Ok(()) }
     }
 
@@ -235,6 +235,15 @@ impl Inner {
     pub(crate) fn keep(&self, process: Koid, table: &Table, handle: RawHandle) -> Result<Kept, Error> {
         self.is_own_process()?;
         self.manager.lookup(process, table, handle, None, Rights::NONE)?.keep()
+    }
+
+    pub(crate) fn thread<T: ObjectType>(
+        &self,
+        process: Koid,
+        key: &TypeKey<T>,
+    ) -> Result<Thread<'_, Hosted, Linux, T>, Error> {
+        self.is_own_process()?;
+        self.manager.thread(process, key)
     }
 
     pub(crate) fn counted(&self) -> Result<Vec<Counted>, Error> {

@@ -1,6 +1,7 @@
 //! Processes: who acts in a manager.
 
 use crate::handle::Typed;
+use crate::maker::Maker;
 use crate::manager::Inner;
 use crate::{
     AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, Process, RawHandle, Resource, Rights, SymbolicLink,
@@ -41,6 +42,14 @@ impl Caller {
     #[track_caller]
     pub(crate) fn look(&self, handle: RawHandle, needed: Rights) -> Result<Held<'_>, Error> {
         self.inner.look(self.process, &self.table, handle, needed)
+    }
+
+    /// One thread's share of the manager, to make many objects of a type with.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], [`Error::Dying`].
+    pub fn maker<T: ObjectType>(&self, key: &TypeKey<T>) -> Result<Maker<'_, T>, Error> {
+        Ok(Maker::new(self, self.inner.thread(self.process, key)?))
     }
 
     pub(crate) fn keep(&self, handle: RawHandle) -> Result<Kept, Error> {

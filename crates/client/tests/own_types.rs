@@ -94,3 +94,27 @@ fn a_list_that_goes_round_is_found_when_nobody_has_it() -> Result<(), Error> {
     manager.audit().unwrap();
     Ok(())
 }
+
+#[test]
+fn a_maker_makes_many_within_the_quota_and_leaves_nothing() -> Result<(), Error> {
+    let manager = Manager::embedded()?;
+    let key = manager.register::<Timeline>().unwrap();
+    let job = manager.root_job().create_job()?;
+    let guest = job.create_guest()?;
+    job.set_quota(kobj::Resource::Objects, 101)?;
+    let caller = guest.caller().clone();
+    let mut maker = caller.maker(&key)?;
+    let mut made: Vec<_> = std::iter::from_fn(|| maker.create(AtomicU64::new(0)).ok()).collect();
+    assert_eq!(made.len(), 100);
+    let typed = maker.typed(made.pop().unwrap())?;
+    let equal = maker.duplicate(typed.raw(), Rights::READ)?;
+    drop(typed);
+    assert_eq!(manager.live::<Timeline>(), 100);
+    for handle in made.into_iter().chain([equal]) {
+        maker.close(handle)?;
+    }
+    assert_eq!(manager.live::<Timeline>(), 0);
+    drop(maker);
+    manager.audit().unwrap();
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Linux calls that need care or that `rustix` lacks. With `memory`, the only room that may use `unsafe`.
 
 pub mod arrival;
+pub mod clock;
 pub mod connector;
 pub mod fanotify;
 pub mod file_handle;
