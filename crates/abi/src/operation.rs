@@ -195,6 +195,60 @@ mod tests {
         }
     }
 
+    /// The whole table once more, as the semantics have it: what stands in neither list is no operation of the type.
+    #[test]
+    fn the_table_is_what_it_is_said_to_be() {
+        use Operation as O;
+        const GENERIC: [(Operation, u32); 16] = [
+            (O::Close, 0),
+            (O::Replace, 0),
+            (O::HandleInfo, 0),
+            (O::Duplicate, 1),
+            (O::Derive, 1),
+            (O::Revoke, 1),
+            (O::Name, 1),
+            (O::NamePermanently, 0x101),
+            (O::Transfer, 2),
+            (O::Inspect, 0x40),
+            (O::Why, 0x40),
+            (O::Holders, 0x40),
+            (O::DerivedFrom, 0x40),
+            (O::KeptBy, 0x40),
+            (O::SetPermanent, 0x100),
+            (O::Recharge, 0x100),
+        ];
+        const OWN: [(ObjectType, Operation, u32); 18] = [
+            (ObjectType::Directory, O::Link, 0x2_0000),
+            (ObjectType::Directory, O::CreateNew, 0x2_0000),
+            (ObjectType::Directory, O::Unlink, 0x4_0000),
+            (ObjectType::Directory, O::Rename, 0x100),
+            (ObjectType::Directory, O::Open, 0x1_0000),
+            (ObjectType::Directory, O::OpenOrCreate, 0x3_0000),
+            (ObjectType::Directory, O::Enumerate, 0x80),
+            (ObjectType::SymbolicLink, O::ReadLink, 4),
+            (ObjectType::Section, O::Map, 0x1_0000),
+            (ObjectType::Section, O::MapWritable, 0x3_0000),
+            (ObjectType::Job, O::CreateJob, 0x1_0000),
+            (ObjectType::Job, O::CreateProcess, 0x1_0000),
+            (ObjectType::Job, O::SetPolicy, 0x100),
+            (ObjectType::Job, O::MoveCharge, 0x100),
+            (ObjectType::Job, O::Kill, 0x200),
+            (ObjectType::Job, O::SetQuota, 0x100),
+            (ObjectType::Process, O::Kill, 0x200),
+            (ObjectType::Process, O::SetQuota, 0x100),
+        ];
+        for object_type in ObjectType::ALL {
+            for operation in Operation::ALL {
+                let generic = GENERIC.iter().find(|(of, _)| *of == operation).map(|(_, bits)| *bits);
+                let own = OWN.iter().find(|(of, what, _)| (*of, *what) == (object_type, operation));
+                let receive = (object_type == ObjectType::Process && operation == O::Receive).then_some(8);
+                let bits = generic.or(own.map(|(_, _, bits)| *bits)).or(receive);
+                let said = rights_needed(object_type.number(), operation).map(Rights::bits);
+                assert_eq!(said, bits, "{object_type:?} {operation:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_users_type_has_the_generic_operations_alone() {
         let own = TypeNumber::FIRST_OWN;

@@ -170,6 +170,36 @@ mod tests {
         assert!(Rights::RESERVED.contains(Rights::from_bits(1 << 15)) && !Rights::RESERVED.contains(Rights::DESTROY));
     }
 
+    /// The numbers are on the wire and in records: each is written down here once more.
+    #[test]
+    fn each_right_has_its_bit_for_ever() {
+        let generic = [
+            Rights::DUPLICATE,
+            Rights::TRANSFER,
+            Rights::READ,
+            Rights::WRITE,
+            Rights::WAIT,
+            Rights::SIGNAL,
+            Rights::INSPECT,
+            Rights::ENUMERATE,
+            Rights::MANAGE,
+            Rights::DESTROY,
+        ];
+        assert_eq!(generic.map(Rights::bits), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+        let own =
+            [Rights::LOOKUP, Rights::CREATE, Rights::REMOVE, Rights::MAP_READ, Rights::MAP_WRITE, Rights::CREATE_CHILD];
+        assert_eq!(own.map(Rights::bits), [0x1_0000, 0x2_0000, 0x4_0000, 0x1_0000, 0x2_0000, 0x1_0000]);
+    }
+
+    #[test]
+    fn sets_are_joined_cut_and_printed() {
+        extern crate std;
+        let (both, one) = (Rights::READ | Rights::WRITE, Rights::READ);
+        assert_eq!((both.union(one), both.intersection(one), both.without(one)), (both, one, Rights::WRITE));
+        assert_eq!((Rights::NONE.is_empty(), both.is_empty()), (true, false));
+        assert_eq!(std::format!("{both} {both:?}"), "0000000c Rights(0000000c)");
+    }
+
     #[test]
     fn names_stand_for_bits() {
         extern crate std;
