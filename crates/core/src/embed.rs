@@ -106,8 +106,10 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     ) -> Result<RawHandle, CallError> {
         T::create(&state).map_err(|Refused| CallError::Refused { number: key.number() })?;
         let place = Location::caller();
+        // What is not made is dropped out here: its drop may call the manager.
+        let mut state = Some(state);
         self.with(|core| {
-            let made = core.create_own(now, process, key, state)?;
+            let made = core.create_own_from(now, process, key, &mut state)?;
             core.note(process, made, Trace { place, at: now, how: How::Created });
             Ok(made)
         })

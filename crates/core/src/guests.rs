@@ -4,6 +4,7 @@
 //! with the last handle the embedder is told ([`Effect::Killed`]), and the process object stays for as long as somebody
 //! has a handle to it. Nothing of this allocates: what it needs was taken when the guest was made.
 
+use crate::account::AccountId;
 use crate::call::{CallAnswer, CallError};
 use crate::command::{Effect, KillReason};
 use crate::create::Making;
@@ -158,6 +159,7 @@ impl Core {
         let seat = self.guest_list.len();
         if let Some(guest) = self.guest_mut(guest) {
             guest.seat = seat;
+            guest.table.set_payer(guest.account.map_or(0, AccountId::to_raw));
         }
         // Reserved above.
         self.guest_list.push(guest);

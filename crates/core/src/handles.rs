@@ -281,25 +281,33 @@ impl Core {
 
     /// A handle of that process is no more: its charge and its reference go.
     pub(crate) fn gave_up(&mut self, process: Reference, content: Content) {
-        let account = self.guest(process).and_then(|guest| guest.account);
-        self.refund(account, HANDLE);
+        let payer = self.guest(process).map_or(0, |guest| guest.table.payer());
+        self.gave_up_for(process.koid(), payer, content);
+    }
+
+    /// The same by the payer of the handle's table, which is there until the last of them is given up: the last look at a
+    /// handle may outlive its process.
+    fn gave_up_for(&mut self, process: Koid, payer: u32, content: Content) {
+        self.refund(AccountId::from_raw(payer), HANDLE);
         self.count_off_node(content.node);
         let place = content.object;
         // A user's object stays until its last-close hook has come due.
         let own = self.slab.at(place).ok().filter(|object| self.body(*object).is_none());
         let kept = own.filter(|object| self.slab.acquire(*object).is_ok());
-        self.drop_handle(place);
+        let dropped = self.drop_handle(place);
         if let Some(object) = kept {
             self.notice_closed(process, object);
-            if self.handles_to(object) == 0 {
+            // By what this close was told, not by a look at the count: a thread may have closed the last one meanwhile.
+            if dropped == DropHandle::LastHandle {
                 self.own_last_close(object);
             }
             let _last_is_queued = self.slab.release(place);
         }
     }
 
-    fn drop_handle(&mut self, place: Place) {
-        match self.slab.drop_handle(place) {
+    fn drop_handle(&mut self, place: Place) -> DropHandle {
+        let dropped = self.slab.drop_handle(place);
+        match dropped {
             DropHandle::Remaining | DropHandle::None => {}
             // It is on the list of those to be buried already.
             DropHandle::Last => {
@@ -315,6 +323,7 @@ impl Core {
                 let _last_is_queued = self.slab.release(place);
             }
         }
+        dropped
     }
 
     /// No handle to an object is left and no name by which to get one; a reference is still counted.
@@ -327,11 +336,9 @@ impl Core {
         }
     }
 
-    /// A handle of a guest was closed by a thread: its charge, its node and its reference go.
-    pub(crate) fn gave_up_by(&mut self, process: Koid, content: Content) {
-        if let Ok(process) = self.find(process) {
-            self.gave_up(process, content);
-        }
+    /// A handle in a guest's table was closed by a thread: its charge, its node and its reference go.
+    pub(crate) fn gave_up_by(&mut self, process: Koid, table: &Table, content: Content) {
+        self.gave_up_for(process, table.payer(), content);
         self.work();
     }
 
@@ -350,19 +357,20 @@ impl Core {
         self.work();
     }
 
-    /// The same for a guest, dying or not.
-    pub(crate) fn take_in_of(&mut self, process: Koid) {
-        let Ok(process) = self.find(process) else { return };
-        if let Some(table) = self.guest(process).map(|guest| guest.table.clone()) {
-            self.take_in(&Caller { process, table });
-            self.work();
-        }
+    /// Takes in what the last looks at closing handles handed over, and works: also of a guest that is no more.
+    pub(crate) fn take_in_of(&mut self, process: Koid, table: &Table) {
+        self.take_in_from(process, table);
+        self.work();
     }
 
     /// Takes in what the last looks at closing handles handed over.
     pub(crate) fn take_in(&mut self, caller: &Caller) {
-        while let Some(content) = caller.table.take_closed() {
-            self.gave_up(caller.process, content);
+        self.take_in_from(caller.process.koid(), &caller.table);
+    }
+
+    fn take_in_from(&mut self, process: Koid, table: &Table) {
+        while let Some(content) = table.take_closed() {
+            self.gave_up_for(process, table.payer(), content);
         }
     }
 

@@ -124,25 +124,25 @@ impl Core {
     pub(crate) fn notice_opened(&mut self, process: Reference, object: Reference, reason: OpenReason) {
         if self.is_noticed(object) {
             self.noticed_handles += 1;
-            self.notice(process, object, Change::Opened(reason));
+            self.notice(process.koid(), object, Change::Opened(reason));
         }
     }
 
     /// One handle less, of an object that is still referenced.
-    pub(crate) fn notice_closed(&mut self, process: Reference, object: Reference) {
+    pub(crate) fn notice_closed(&mut self, process: Koid, object: Reference) {
         if self.is_noticed(object) {
             self.noticed_handles = self.noticed_handles.saturating_sub(1);
             self.notice(process, object, Change::Closed(self.closing));
         }
     }
 
-    fn notice(&mut self, process: Reference, object: Reference, change: Change) {
+    fn notice(&mut self, process: Koid, object: Reference, change: Change) {
         // The object stays until it was told; one with as many references as can be counted is not told of more.
         if self.slab.acquire(object).is_err() {
             return;
         }
         let mut process_handles = 0;
-        if let Some(guest) = self.guest(process) {
+        if let Some(guest) = self.find(process).ok().and_then(|process| self.guest(process)) {
             let mut from = 0;
             while let Some((index, _)) = guest.table.find(from, u32::MAX, |place| place == object.place()) {
                 process_handles += 1;
@@ -153,7 +153,7 @@ impl Core {
         let number = self.type_number(object);
         // Its room was taken when the handle was made.
         let notices = &mut self.notices;
-        notices.push_back(Notice { change, process: process.koid(), process_handles, handles, object, number });
+        notices.push_back(Notice { change, process, process_handles, handles, object, number });
     }
 
     pub(crate) fn has_notices(&self) -> bool {

@@ -298,13 +298,24 @@ impl Core {
     /// Makes an unnamed object of a user's type, with all that its type can do. Its create hook was asked before.
     ///
     /// # Errors
-    /// [`CallError`], with the state; nothing changed.
+    /// [`CallError`]; nothing changed, and the state is dropped.
     pub fn create_own<T: ObjectType>(
         &mut self,
         now: Time,
         process: Koid,
         key: &TypeKey<T>,
         state: T::State,
+    ) -> Result<RawHandle, CallError> {
+        self.create_own_from(now, process, key, &mut Some(state))
+    }
+
+    /// The same, and takes the state only if the object is made: its drop is the user's, and must not run under a lock.
+    pub(crate) fn create_own_from<T: ObjectType>(
+        &mut self,
+        now: Time,
+        process: Koid,
+        key: &TypeKey<T>,
+        from: &mut Option<T::State>,
     ) -> Result<RawHandle, CallError> {
         let caller = self.caller(process)?;
         let job = self.job_of(caller.process)?;
@@ -327,7 +338,7 @@ impl Core {
         };
         let owner = account.and_then(|account| Place::from_raw(account.to_raw()));
         let birth = Birth { created_us: now.0, owner, charge_bytes: LEASED_OBJECT_BYTES, ..Birth::default() };
-        let Ok(object) = self.slab.create_user(&key.state, koid, &birth, state) else {
+        let Ok(object) = self.slab.create_user_from(&key.state, koid, &birth, from) else {
             self.give_back_handle(caller.process, &caller.table, reserved);
             self.refund(account, charge);
             return Err(CallError::NoMemory {});

@@ -103,8 +103,11 @@ impl Credit {
     }
 
     /// The owner takes all that is not used, and nothing more can be taken by others.
+    ///
+    /// SeqCst, here and in [`Credit::is_closed`], as are a handle's becoming valid and the look of who closes it: of a thread
+    /// that makes a handle valid and then looks here, and an owner that closes and then looks for handles, one sees the other.
     pub(crate) fn close(&self) -> Units {
-        Units(self.0.swap(Units::CLOSED, Ordering::AcqRel))
+        Units(self.0.swap(Units::CLOSED, Ordering::SeqCst))
     }
 
     /// How much is not used.
@@ -115,7 +118,7 @@ impl Credit {
     /// Whether it is closed.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        load_64(&self.0, Ordering::Relaxed) & Units::CLOSED != 0
+        load_64(&self.0, Ordering::SeqCst) & Units::CLOSED != 0
     }
 }
 

@@ -129,9 +129,9 @@ impl Entry {
         set.map(drop).map_err(|there| Place::from_raw(there).unwrap_or(node))
     }
 
-    /// The word: acquire, so that what made it true is seen.
+    /// The word: acquire, so that what made it true is seen; SeqCst for who looks for handles after closing a lease.
     #[inline]
     pub(crate) fn look(&self) -> u64 {
-        load_64(&self.word, Ordering::Acquire)
+        load_64(&self.word, Ordering::SeqCst)
     }
 }

@@ -177,6 +177,7 @@ struct Slack {
 pub struct Table {
     mask: u64,
     last_generation: u32,
+    payer: AtomicU32,
     entries: Buckets<Entry>,
     slack: Slack,
 }
@@ -202,7 +203,19 @@ impl Table {
     #[must_use]
     pub fn with_generation_bits(mask: u64, bits: u32) -> Self {
         let last_generation = u32::MAX >> (32 - bits.clamp(2, 32));
-        Self { mask, last_generation, entries: Buckets::default(), slack: Slack::default() }
+        let payer = AtomicU32::new(0);
+        Self { mask, last_generation, payer, entries: Buckets::default(), slack: Slack::default() }
+    }
+
+    /// Notes who is charged for the handles, by a number of the embedder's.
+    pub fn set_payer(&self, payer: u32) {
+        store_32(&self.payer, payer, Ordering::Relaxed);
+    }
+
+    /// Who is charged for the handles, also for those that are given up after all else of the process is gone; 0 if nobody.
+    #[must_use]
+    pub fn payer(&self) -> u32 {
+        load_32(&self.payer, Ordering::Relaxed)
     }
 
     #[inline]
@@ -294,8 +307,8 @@ impl Table {
             entry.write(&content);
             let flags = if content.inheritable { INHERITABLE } else { 0 };
             // Added, not stored: a late lookup may have its pin in the word, and takes it out again. Release publishes the
-            // content to whoever pins.
-            let before = entry.word.fetch_add(LIVE | flags, Ordering::Release);
+            // content to whoever pins; SeqCst since a maker looks next whether its lease was closed.
+            let before = entry.word.fetch_add(LIVE | flags, Ordering::SeqCst);
             debug_assert!(before & (LIVE | CLOSING) == 0 && generation(before) == of, "another table's slot");
         }
         reserved.0

@@ -217,6 +217,11 @@ impl Objects {
         load_64(&self.panicked, Ordering::Relaxed)
     }
 
+    /// A hook panicked that ran before [`Finished`]; counted with [`Objects::panicked_drops`].
+    pub fn count_panic(&self) {
+        self.panicked.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// References that are kept by [`Kept`].
     #[must_use]
     pub fn kept(&self) -> u64 {

@@ -166,10 +166,25 @@ impl<B> Slab<B> {
         birth: &Birth<'_>,
         state: S,
     ) -> Result<Reference, NoMemory> {
-        if key.slab != self.objects.slab {
+        self.create_user_from(key, koid, birth, &mut Some(state))
+    }
+
+    /// The same, and takes the state only if it makes the object: for who has a lock that a state's drop must not run under.
+    ///
+    /// # Errors
+    /// [`NoMemory`], also for a key of another slab or no state; then nothing changed.
+    pub fn create_user_from<S: Send + Sync + 'static>(
+        &mut self,
+        key: &StateKey<S>,
+        koid: Koid,
+        birth: &Birth<'_>,
+        from: &mut Option<S>,
+    ) -> Result<Reference, NoMemory> {
+        if key.slab != self.objects.slab || from.is_none() {
             return Err(NoMemory);
         }
         let (place, optional) = self.take_slot(birth)?;
+        let state = from.take().ok_or(NoMemory)?;
         self.put(place, optional, key.tag(koid), birth, key.number().0, state)
     }
 

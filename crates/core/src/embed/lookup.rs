@@ -15,6 +15,7 @@ use kobj_memory::{Held, Kept, Lock, Locked, Pin, PinError, Reference, Released, 
 pub struct Guard<'a, L: Lock, P: Platform> {
     manager: &'a Manager<L, P>,
     process: Koid,
+    table: &'a Table,
     /// Taken by the drop.
     pin: Option<Pin<'a>>,
     object: Reference,
@@ -71,7 +72,7 @@ impl<L: Lock, P: Platform> Drop for Guard<'_, L, P> {
     fn drop(&mut self) {
         let Some(pin) = self.pin.take() else { return };
         if pin.release() == Released::LastOfClosing {
-            self.manager.hand_over(self.process);
+            self.manager.hand_over(self.process, self.table);
         }
     }
 }
@@ -105,9 +106,12 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         };
         let rights = pin.rights();
         let place = pin.object();
-        let Ok((object, header)) = self.objects.look_at(place) else { return Err(CallError::BadHandle { handle }) };
+        let Ok((object, header)) = self.objects.look_at(place) else {
+            self.leave(process, table, pin);
+            return Err(CallError::BadHandle { handle });
+        };
         let object_type = header.type_number();
-        let guard = Guard { manager: self, process, pin: Some(pin), object, rights, object_type };
+        let guard = Guard { manager: self, process, table, pin: Some(pin), object, rights, object_type };
         if let Some(expected) = expected.filter(|expected| *expected != object_type) {
             return Err(CallError::UnexpectedType { koid: object.koid(), found: object_type, expected });
         }
@@ -123,7 +127,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     fn not_pinned(&self, process: Koid, table: &Table, handle: RawHandle, error: PinError) -> CallError {
         // The look that failed may have been the last at a handle that was closed.
         if table.has_closed() {
-            self.hand_over(process);
+            self.hand_over(process, table);
         }
         match error {
             PinError::BadHandle => CallError::BadHandle { handle },
@@ -131,9 +135,17 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         }
     }
 
-    /// Takes in what the last looks at a process's closed handles handed over.
+    /// Ends a look. It may have been the last at a handle that was closed meanwhile.
+    #[inline]
+    pub(super) fn leave(&self, process: Koid, table: &Table, pin: Pin<'_>) {
+        if pin.release() == Released::LastOfClosing {
+            self.hand_over(process, table);
+        }
+    }
+
+    /// Takes in what the last looks at the closed handles of a table handed over.
     #[cold]
-    fn hand_over(&self, process: Koid) {
-        self.core.with(|core: &mut Core| core.take_in_of(process));
+    fn hand_over(&self, process: Koid, table: &Table) {
+        self.core.with(|core: &mut Core| core.take_in_of(process, table));
     }
 }

@@ -8,7 +8,9 @@ use crate::manager::Core;
 use crate::platform::Platform;
 use crate::user_type::{ObjectType, Refused, TypeKey};
 use kobj_abi::{AskedRights, Denied, Koid, Operation, RawHandle, Rights, check};
-use kobj_memory::{AddHandle, Closed, Content, Dropped, LeaseError, Lock, PinError, Place, Reference, Reserved};
+use kobj_memory::{
+    AddHandle, Closed, Content, Dropped, Ended, Lease, LeaseError, Lock, Objects, PinError, Place, Reserved, Stamp,
+};
 
 /// One thread's share of a manager, for objects of one type and in the name of one process. It can be sent to another thread.
 ///
@@ -65,7 +67,7 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
                 Ok(object) => {
                     let content =
                         Content { object: object.place(), rights: self.rights, node: None, inheritable: false };
-                    return Ok(self.leased.table.commit(reserved, content));
+                    return self.commit(reserved, content);
                 }
                 Err((error, back)) => {
                     state = back;
@@ -74,6 +76,28 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
                 }
             }
         }
+    }
+
+    /// Makes a handle valid that has been counted. If its process is being ended, the sweep of its table may be past the slot:
+    /// then it is closed here, if the sweep does not.
+    ///
+    /// Of a thread that makes a handle valid and then looks whether its lease is closed, and a killer that closes the lease
+    /// and then sweeps, one sees the other.
+    #[inline]
+    fn commit(&mut self, reserved: Reserved, content: Content) -> Result<RawHandle, CallError> {
+        let handle = self.leased.table.commit(reserved, content);
+        if self.leased.lease.is_closed() {
+            return Err(self.too_late(handle));
+        }
+        Ok(handle)
+    }
+
+    #[cold]
+    fn too_late(&mut self, handle: RawHandle) -> CallError {
+        if let Ok(Closed::Now(content)) = self.leased.table.close_into(handle, &mut self.leased.slots) {
+            self.closed(content);
+        }
+        CallError::Dying { koid: self.leased.process }
     }
 
     /// An equal handle, as [`Call::Duplicate`].
@@ -103,16 +127,17 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
         let Some(rights) = counted else {
             // Refused, derived, or without credit: the core says which, or does it.
             self.keep(reserved);
-            drop(pin);
+            self.manager.leave(self.leased.process, &table, pin);
             return self.by_a_step(now, Call::Duplicate { handle, rights });
         };
         if self.manager.objects.add_handle(content.object) != AddHandle::Counted {
             self.leased.lease.close_handle();
             self.keep(reserved);
+            self.manager.leave(self.leased.process, &table, pin);
             return Err(CallError::TooManyReferences { koid: self.leased.process });
         }
-        let equal = Content { rights, inheritable: false, ..content };
-        Ok(table.commit(reserved, equal))
+        self.manager.leave(self.leased.process, &table, pin);
+        self.commit(reserved, Content { rights, inheritable: false, ..content })
     }
 
     /// The rights of an equal of a handle that this thread can make by itself.
@@ -134,17 +159,23 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
             return self.manager.call(now, self.leased.process, Call::Close { handle }).map(drop);
         }
         match self.leased.table.close_into(handle, &mut self.leased.slots) {
-            Ok(Closed::Now(content)) if self.is_own(content) => self.drop_handle(content.object),
-            Ok(Closed::Now(content)) => {
-                let process = self.leased.process;
-                self.manager.with(|core| core.gave_up_by(process, content));
-            }
+            Ok(Closed::Now(content)) => self.closed(content),
             // Somebody looks at it this moment: whoever ends the last look hands it over.
             Ok(Closed::Later(_)) => {}
             // The core knows the process's policy for bad handles.
             Err(_) => return self.manager.call(now, self.leased.process, Call::Close { handle }).map(drop),
         }
         Ok(())
+    }
+
+    /// What a closed handle counted is given back.
+    #[inline]
+    fn closed(&mut self, content: Content) {
+        if self.is_own(content) {
+            return self.drop_handle(content.object);
+        }
+        let (process, table) = (self.leased.process, &self.leased.table);
+        self.manager.with(|core| core.gave_up_by(process, table, content));
     }
 
     /// Whether a closed handle was of this thread's type and derived from none.
@@ -158,17 +189,18 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     fn drop_handle(&mut self, place: Place) {
         match self.manager.objects.drop_handle(place) {
             Dropped::Last(ended) if !ended.in_graph() => {
-                if let (Some(state), Some(koid)) = (ended.state_as::<T::State>(), self.koid_at(place)) {
-                    T::last_close(koid, state);
-                    T::destroy(koid, state);
+                let (objects, lease) = (&self.manager.objects, &mut self.leased.lease);
+                let mut ending = Ending { objects, lease, ended: Some(ended), is_closed: false };
+                ending.run_hooks::<T>();
+                if let Some(ended) = ending.ended.take() {
+                    let _freed = ending.lease.close_last(ended);
                 }
-                let _freed = self.leased.lease.close_last(ended);
             }
             Dropped::Last(ended) => {
-                if let (Some(state), Some(koid)) = (ended.state_as::<T::State>(), self.koid_at(place)) {
+                self.leased.lease.close_handle();
+                if let (Some(state), Some(koid)) = (ended.state_as::<T::State>(), koid_of(&ended)) {
                     T::last_close(koid, state);
                 }
-                self.leased.lease.close_handle();
                 drop(ended);
                 self.manager.with(|core| core.named_one_ended(place));
             }
@@ -182,10 +214,6 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
             }
             Dropped::Remaining | Dropped::None => self.leased.lease.close_handle(),
         }
-    }
-
-    fn koid_at(&self, place: Place) -> Option<Koid> {
-        self.manager.objects.at(place).ok().map(Reference::koid)
     }
 
     fn keep(&mut self, reserved: Reserved) {
@@ -212,5 +240,93 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
             CallAnswer::Handle(handle) => Ok(handle),
             _ => Err(CallError::NoProcess { process: self.leased.process }),
         }
+    }
+}
+
+/// The last handle of an object in the hands of its hooks. Whether or not they come back, what it counted is given back once.
+struct Ending<'a, 'o> {
+    objects: &'a Objects,
+    lease: &'a mut Lease,
+    ended: Option<Ended<'o>>,
+    /// Whether the last-close hook came back.
+    is_closed: bool,
+}
+
+impl Ending<'_, '_> {
+    fn run_hooks<T: ObjectType>(&mut self) {
+        let Some(ended) = &self.ended else { return };
+        if let (Some(state), Some(koid)) = (ended.state_as::<T::State>(), koid_of(ended)) {
+            T::last_close(koid, state);
+            self.is_closed = true;
+            T::destroy(koid, state);
+        }
+    }
+}
+
+impl Drop for Ending<'_, '_> {
+    fn drop(&mut self) {
+        let Some(ended) = self.ended.take() else { return };
+        self.objects.count_panic();
+        if self.is_closed {
+            let _freed = self.lease.close_last(ended);
+        } else {
+            // Its destroy hook is still to run: the core has that done.
+            self.lease.close_handle();
+            drop(ended);
+        }
+    }
+}
+
+fn koid_of(ended: &Ended<'_>) -> Option<Koid> {
+    match ended.stamp() {
+        Stamp::Live(tag) => Some(tag.koid),
+        Stamp::Dead(_) | Stamp::Free => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+    use crate::call::Resource;
+    use kobj_abi::Era;
+    use kobj_memory::Spin;
+
+    struct Item;
+
+    impl ObjectType for Item {
+        const TAG: [u8; 4] = *b"ITEM";
+        const NAME: &'static str = "item";
+        const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+        type State = u64;
+    }
+
+    #[test]
+    fn a_handle_that_becomes_valid_behind_the_sweep_of_a_killed_table_is_closed() {
+        const NOW: Time = Time(0);
+        let manager: Manager<Spin> = Manager::new(NOW, Era(7), Limits::default()).unwrap();
+        let (boot, key) = (manager.boot(), manager.register::<Item>().unwrap());
+        let call = Call::CreateGuest { job: boot.job, inherit: false };
+        let Ok(CallAnswer::Guest { handle, process }) = manager.call(NOW, boot.process, call) else {
+            panic!("no guest")
+        };
+        let mut thread = manager.thread(process, &key).unwrap();
+        let first = thread.create(NOW, 1).unwrap();
+        thread.close(NOW, first).unwrap();
+        // As far as `create` is when the killer comes.
+        let reserved = thread.leased.table.take_kept(&mut thread.leased.slots).unwrap();
+        let object = thread.leased.lease.create_user(key.state_key(), 0, 2).map_err(|(error, _)| error).unwrap();
+        manager.call(NOW, boot.process, Call::Kill { handle }).unwrap();
+        while manager.go_on() {}
+        let content = Content { object: object.place(), rights: Rights::NONE, node: None, inheritable: false };
+        assert_eq!(thread.commit(reserved, content), Err(CallError::Dying { koid: process }));
+        drop(thread);
+        manager.call(NOW, boot.process, Call::Close { handle }).unwrap();
+        manager.with(|core| {
+            core.audit().unwrap();
+            assert_eq!(core.type_info(key.number()).unwrap().tally.live, 0);
+            assert_eq!(core.usage(boot.root_job, Resource::ObjectsOf(key.number())).unwrap().used, 0);
+            assert_eq!(core.usage(boot.root_job, Resource::Handles).unwrap().used, 2, "the embedder's own");
+        });
     }
 }

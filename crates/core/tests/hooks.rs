@@ -1,0 +1,224 @@
+//! Hooks and drops of users' states that panic, call the manager, or race; looks and handles that outlive their process: each
+//! hook runs once, nothing of the user's runs under the lock, and every charge comes back.
+
+use kobj_abi::{AskedRights, Era, ErrorCode, Koid, RawHandle, Rights};
+use kobj_core::embed::Manager;
+use kobj_core::image::Time;
+use kobj_core::{Call, CallAnswer, Limits, ObjectType, Resource};
+use kobj_memory::{Lock, Locked, Spin};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak, mpsc};
+use std::time::Duration;
+
+const NOW: Time = Time(0);
+const SAME: AskedRights = AskedRights::Same;
+
+fn manager() -> Manager<Spin> {
+    Manager::new(NOW, Era(7), Limits { seed: 1, ..Limits::default() }).unwrap()
+}
+
+/// What happened to an object; which hook is to panic.
+#[derive(Default)]
+struct Log {
+    closed: AtomicU64,
+    destroyed: AtomicU64,
+    panics_in: AtomicU64,
+}
+
+struct Logged;
+
+const IN_LAST_CLOSE: u64 = 1;
+const IN_DESTROY: u64 = 2;
+
+impl ObjectType for Logged {
+    const TAG: [u8; 4] = *b"LOGD";
+    const NAME: &'static str = "logged";
+    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+    type State = Arc<Log>;
+
+    fn last_close(_: Koid, log: &Arc<Log>) {
+        log.closed.fetch_add(1, Ordering::Relaxed);
+        assert_ne!(log.panics_in.load(Ordering::Relaxed), IN_LAST_CLOSE, "the hook of a type");
+    }
+
+    fn destroy(_: Koid, log: &Arc<Log>) {
+        log.destroyed.fetch_add(1, Ordering::Relaxed);
+        assert_ne!(log.panics_in.load(Ordering::Relaxed), IN_DESTROY, "the hook of a type");
+    }
+}
+
+struct Scene {
+    manager: Manager<Spin>,
+    job: Koid,
+    guest: (RawHandle, Koid),
+}
+
+impl Scene {
+    fn new() -> Self {
+        let manager = manager();
+        let boot = manager.boot();
+        let Ok(CallAnswer::Handle(job)) = manager.call(NOW, boot.process, Call::CreateJob { job: boot.job }) else {
+            panic!("no job")
+        };
+        let Ok(CallAnswer::Guest { handle, process }) =
+            manager.call(NOW, boot.process, Call::CreateGuest { job, inherit: false })
+        else {
+            panic!("no guest")
+        };
+        let Ok(CallAnswer::Info(info)) = manager.call(NOW, boot.process, Call::HandleInfo { handle: job }) else {
+            panic!("no koid")
+        };
+        Self { manager, job: info.koid, guest: (handle, process) }
+    }
+
+    fn used(&self) -> [u64; 3] {
+        let of = |resource| self.manager.with(|core| core.usage(self.job, resource)).unwrap().used;
+        [Resource::Objects, Resource::Handles, Resource::Bytes].map(of)
+    }
+
+    fn me(&self, call: Call<'_>) -> CallAnswer {
+        self.manager.call(NOW, self.manager.boot().process, call).unwrap()
+    }
+}
+
+/// A state whose drop calls the manager, as that of a handle does.
+struct Caller(Weak<Manager<Spin>>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(manager) = self.0.upgrade() {
+            manager.go_on();
+        }
+    }
+}
+
+struct Calling;
+
+impl ObjectType for Calling {
+    const TAG: [u8; 4] = *b"CALL";
+    const NAME: &'static str = "calling";
+    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+    type State = Caller;
+}
+
+#[test]
+fn a_state_of_which_no_object_is_made_is_dropped_outside_the_lock() {
+    let (done, is_done) = mpsc::channel();
+    // Under the lock it would never come back.
+    std::thread::spawn(move || {
+        let manager = Arc::new(manager());
+        let boot = manager.boot();
+        let key = manager.register::<Calling>().unwrap();
+        let quota = Call::SetQuota { handle: boot.job, resource: Resource::Objects, limit: 1 };
+        manager.call(NOW, boot.process, quota).unwrap();
+        let refused = manager.create_own(NOW, boot.process, &key, Caller(Arc::downgrade(&manager)));
+        done.send(refused.map_err(|error| error.code())).unwrap();
+    });
+    assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(Err(ErrorCode::Quota)));
+}
+
+#[test]
+fn a_hook_that_panics_in_a_thread_runs_once_and_every_charge_comes_back() {
+    for which in [IN_LAST_CLOSE, IN_DESTROY] {
+        let scene = Scene::new();
+        let key = scene.manager.register::<Logged>().unwrap();
+        let before = scene.used();
+        let mut thread = scene.manager.thread(scene.guest.1, &key).unwrap();
+        let log = Arc::new(Log::default());
+        let handle = thread.create(NOW, log.clone()).unwrap();
+        log.panics_in.store(which, Ordering::Relaxed);
+        assert!(catch_unwind(AssertUnwindSafe(|| thread.close(NOW, handle))).is_err());
+        log.panics_in.store(0, Ordering::Relaxed);
+        while scene.manager.go_on() {}
+        let ran = (log.closed.load(Ordering::Relaxed), log.destroyed.load(Ordering::Relaxed));
+        assert_eq!((ran, Arc::strong_count(&log)), ((1, 1), 1), "hook {which}");
+        drop(thread);
+        assert_eq!(scene.used(), before, "hook {which}");
+        scene.manager.with(|core| {
+            core.audit().unwrap();
+            assert_eq!(core.panicked_hooks(), 1);
+        });
+    }
+}
+
+/// A lock that is slow to come by: others' hooks run before whoever waits for it gets in.
+struct Late;
+
+struct Around<T>(std::sync::Mutex<T>);
+
+impl Lock for Late {
+    type Around<T: Send> = Around<T>;
+}
+
+impl<T: Send> Locked<T> for Around<T> {
+    fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
+        (0..40).for_each(|_| std::hint::spin_loop());
+        action(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+#[test]
+fn the_last_close_hook_runs_once_when_a_thread_and_a_call_close_at_once() {
+    const ROUNDS: u64 = 3000;
+    let manager: Manager<Late> = Manager::new(NOW, Era(7), Limits { seed: 1, ..Limits::default() }).unwrap();
+    let key = manager.register::<Logged>().unwrap();
+    let process = manager.boot().process;
+    let log = Arc::new(Log::default());
+    // The handle that the other one closes, and the round that it has done.
+    let (handed, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                let other = loop {
+                    match RawHandle::from_raw(handed.swap(0, Ordering::Acquire)) {
+                        Some(other) => break other,
+                        None => std::thread::yield_now(),
+                    }
+                };
+                manager.call(NOW, process, Call::Close { handle: other }).unwrap();
+                done.store(round, Ordering::Release);
+            }
+        });
+        let mut thread = manager.thread(process, &key).unwrap();
+        for round in 1..=ROUNDS {
+            let handle = thread.create(NOW, log.clone()).unwrap();
+            let other = thread.duplicate(NOW, handle, SAME).unwrap();
+            handed.store(other.raw(), Ordering::Release);
+            // Each round a little later than the one before, over the whole of the other's call.
+            (0..round % 300).for_each(|_| std::hint::spin_loop());
+            thread.close(NOW, handle).unwrap();
+            while done.load(Ordering::Acquire) != round {
+                std::thread::yield_now();
+            }
+        }
+    });
+    while manager.go_on() {}
+    assert_eq!((log.closed.load(Ordering::Relaxed), log.destroyed.load(Ordering::Relaxed)), (ROUNDS, ROUNDS));
+}
+
+#[test]
+fn a_look_that_outlives_its_process_gives_back_what_the_handle_counted() {
+    let scene = Scene::new();
+    let key = scene.manager.register::<Logged>().unwrap();
+    let (before, log) = (scene.used(), Arc::new(Log::default()));
+    let (handle, process) = scene.guest;
+    let theirs = scene.manager.create_own(NOW, process, &key, log.clone()).unwrap();
+    let table = scene.manager.table(process).unwrap();
+    let guard = scene.manager.lookup(process, &table, theirs, Some(key.number()), Rights::NONE).unwrap();
+    scene.me(Call::Kill { handle });
+    scene.me(Call::Close { handle });
+    while scene.manager.go_on() {}
+    assert_eq!(log.destroyed.load(Ordering::Relaxed), 0, "the look keeps it");
+    drop(guard);
+    while scene.manager.go_on() {}
+    assert_eq!((log.closed.load(Ordering::Relaxed), log.destroyed.load(Ordering::Relaxed)), (1, 1));
+    let after = scene.used();
+    assert!(after.iter().zip(before).all(|(after, before)| *after <= before), "{after:?} of {before:?}");
+    assert_eq!(after[1], 0, "nobody has a handle there");
+    scene.manager.with(|core| core.audit().unwrap());
+}
