@@ -39,6 +39,7 @@ impl<'a, T: ObjectType> Maker<'a, T> {
     /// # Errors
     /// As [`Caller::create`].
     #[inline]
+    #[track_caller]
     pub fn create(&mut self, state: T::State) -> Result<RawHandle, Error> {
         self.caller.inner.is_own_process()?;
         self.thread.create(tick(), state)
@@ -49,6 +50,7 @@ impl<'a, T: ObjectType> Maker<'a, T> {
     /// # Errors
     /// As [`Handle::duplicate`].
     #[inline]
+    #[track_caller]
     pub fn duplicate(&mut self, handle: RawHandle, rights: impl Into<Asked>) -> Result<RawHandle, Error> {
         self.caller.inner.is_own_process()?;
         self.thread.duplicate(tick(), handle, rights.into().0)

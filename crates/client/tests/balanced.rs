@@ -50,6 +50,30 @@ fn a_permanent_name_is_a_leak_too() {
     assert_balanced!(before);
 }
 
+/// What a thread's maker makes is noted as all else is.
+#[test]
+fn what_a_maker_leaves_is_named_with_its_line() -> Result<(), Error> {
+    struct Thing;
+    impl kobj::ObjectType for Thing {
+        const TAG: [u8; 4] = *b"THNG";
+        const NAME: &'static str = "thing";
+        const DEFAULT_RIGHTS: kobj::Rights = kobj::Rights::GENERIC;
+        type State = u64;
+    }
+    let manager = traced();
+    let key = manager.register::<Thing>().unwrap();
+    let before = manager.census()?;
+    let caller = manager.caller();
+    let mut maker = caller.maker(&key)?;
+    let line = line!() + 1;
+    let handle = maker.create(7)?;
+    let left = before.left()?;
+    assert!(left[0].made.as_ref().unwrap().contains(&format!("balanced.rs:{line}:")), "{left:?}");
+    maker.close(handle)?;
+    assert_balanced!(before);
+    Ok(())
+}
+
 /// A place that is used again is not taken for what stood there before.
 #[test]
 fn a_trace_goes_with_its_object() -> Result<(), Error> {

@@ -128,6 +128,12 @@ impl Core {
         self.tracing.is_on = is_on;
     }
 
+    /// Whether places are noted.
+    #[must_use]
+    pub fn is_tracing(&self) -> bool {
+        self.tracing.is_on
+    }
+
     /// Notes that found no memory.
     #[must_use]
     pub fn lost_traces(&self) -> u64 {

@@ -23,6 +23,8 @@ pub struct Thread<'m, L: Lock, P: Platform, T: ObjectType> {
     key: TypeKey<T>,
     rights: Rights,
     leased: Leased,
+    /// Where things are made was noted when this began: then all that is made goes through the core, which notes it.
+    is_traced: bool,
 }
 
 impl<L: Lock, P: Platform> Manager<L, P> {
@@ -31,9 +33,10 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// # Errors
     /// [`CallError::NoProcess`], [`CallError::Dying`], [`CallError::NoMemory`].
     pub fn thread<T: ObjectType>(&self, process: Koid, key: &TypeKey<T>) -> Result<Thread<'_, L, P, T>, CallError> {
-        let (leased, info) = self.with(|core| (core.open_lease(process, key.number()), core.type_info(key.number())));
+        let (leased, info, is_traced) =
+            self.with(|core| (core.open_lease(process, key.number()), core.type_info(key.number()), core.is_tracing()));
         let rights = info.map_or(Rights::NONE, |info| info.rights);
-        Ok(Thread { manager: self, key: *key, rights, leased: leased? })
+        Ok(Thread { manager: self, key: *key, rights, leased: leased?, is_traced })
     }
 }
 
@@ -50,12 +53,13 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     /// [`CallError::Refused`] by the type's create hook, [`CallError::Quota`], [`CallError::NoMemory`],
     /// [`CallError::Dying`]: nothing changed, and the state is dropped.
     #[inline]
+    #[track_caller]
     pub fn create(&mut self, now: Time, state: T::State) -> Result<RawHandle, CallError> {
-        T::create(&state).map_err(|Refused| CallError::Refused { number: self.key.number() })?;
-        if T::HAS_OPEN_HOOKS {
-            // The type is told of each handle, which the core does.
-            return self.manager.with(|core| core.create_own(now, self.leased.process, &self.key, state));
+        if T::HAS_OPEN_HOOKS || self.is_traced {
+            // The type is told of each handle, and its place is noted, which the core does.
+            return self.manager.create_own(now, self.leased.process, &self.key, state);
         }
+        T::create(&state).map_err(|Refused| CallError::Refused { number: self.key.number() })?;
         let mut state = state;
         // A thread that was just refilled may find that others have called its credit back: it asks again, as they do.
         loop {
@@ -105,8 +109,9 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     /// # Errors
     /// As [`Call::Duplicate`].
     #[inline]
+    #[track_caller]
     pub fn duplicate(&mut self, now: Time, handle: RawHandle, rights: AskedRights) -> Result<RawHandle, CallError> {
-        if T::HAS_OPEN_HOOKS {
+        if T::HAS_OPEN_HOOKS || self.is_traced {
             return self.by_a_step(now, Call::Duplicate { handle, rights });
         }
         let Some(reserved) = self.leased.table.take_kept(&mut self.leased.slots) else {
@@ -235,6 +240,7 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     }
 
     #[cold]
+    #[track_caller]
     fn by_a_step(&mut self, now: Time, call: Call<'_>) -> Result<RawHandle, CallError> {
         match self.manager.call(now, self.leased.process, call)? {
             CallAnswer::Handle(handle) => Ok(handle),
