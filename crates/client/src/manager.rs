@@ -268,6 +268,7 @@ impl Inner {
 
     #[track_caller]
     pub(crate) fn type_object(&self, process: Koid, handle: RawHandle) -> Result<TypeInfo, Error> {
+        self.is_own_process()?;
         self.manager.type_object(process, handle)
     }
 
@@ -322,6 +323,7 @@ impl Manager {
     /// [`Error::Quota`], [`Error::NoMemory`].
     #[track_caller]
     pub fn system_directory(&self) -> Result<Directory, Error> {
+        self.inner.is_own_process()?;
         let caller = self.caller();
         let handle = self.inner.manager.system_directory(now(), caller.koid())?;
         Ok(Handle::owned(caller, handle))
@@ -330,9 +332,13 @@ impl Manager {
     /// Registers a type of one's own with this manager.
     ///
     /// # Errors
-    /// [`RegisterError`]: its letters are taken or mark what is no object, no number is left, no memory.
+    /// [`RegisterError`]: its letters are taken or mark what is no object, no number is left, no memory; in a forked child,
+    /// which has no part in it, that none is left.
     #[track_caller]
     pub fn register<T: ObjectType>(&self) -> Result<TypeKey<T>, RegisterError> {
+        if self.inner.mark.is_child() {
+            return Err(RegisterError::Full);
+        }
         self.inner.manager.register()
     }
 
@@ -377,20 +383,27 @@ impl Manager {
         }
     }
 
-    /// How many objects of a type live, the manager's own (root job, root directory, the program) included.
+    /// How many objects of a type live, the manager's own (root job, root directory, the program) included; none in a
+    /// forked child.
     #[must_use]
     pub fn live<T: ObjectType>(&self) -> u64 {
+        if self.inner.mark.is_child() {
+            return 0;
+        }
         let info =
             self.inner.manager.with(|core| core.type_number_of(T::TAG).and_then(|number| core.type_info(number)));
         info.map_or(0, |info| info.tally.live)
     }
 
-    /// Compares all books with what is there.
+    /// Compares all books with what is there. A forked child has none.
     ///
     /// # Errors
     /// What disagrees: always a mistake in the manager, never in its use.
     #[track_caller]
     pub fn audit(&self) -> Result<(), kobj_core::Imbalance> {
+        if self.inner.mark.is_child() {
+            return Ok(());
+        }
         self.inner.manager.with(|core| core.audit())
     }
 }

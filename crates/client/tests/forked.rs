@@ -16,7 +16,7 @@ fn a_forked_child_is_refused_everything_and_its_parent_nothing() {
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
     assert!(
-        text.contains("child: refused 7 of 7; parent: served"),
+        text.contains("child: refused 9 of 9; parent: served"),
         "{text} {}",
         String::from_utf8_lossy(&child.stderr)
     );
@@ -29,6 +29,7 @@ fn the_forking_program() {
     let me = manager.caller();
     let directory = me.create_directory().unwrap();
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    let books = manager.system_directory().unwrap().open::<types::Type>("types/job", Open::new()).unwrap();
     let forked = kobj_platform::fork::in_a_child(|| {
         let refused = [
             me.create_directory().err(),
@@ -38,6 +39,8 @@ fn the_forking_program() {
             manager.root_directory().open::<types::Any>("x", Open::new()).err(),
             me.create_section(SectionOptions::new(4096)).err(),
             manager.census().err(),
+            manager.system_directory().err(),
+            books.books().err(),
         ];
         let refused = refused.iter().flatten().filter(|error| error.code() == ErrorCode::Forked).count();
         _ = theirs.write_all(&[refused as u8]);
@@ -47,5 +50,5 @@ fn the_forking_program() {
     ours.read_exact(&mut refused).unwrap();
     drop(directory);
     let served = if me.create_directory().is_ok() { "served" } else { "refused" };
-    println!("child: refused {} of 7; parent: {served}", refused[0]);
+    println!("child: refused {} of 9; parent: {served}", refused[0]);
 }
