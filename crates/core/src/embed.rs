@@ -22,6 +22,7 @@ use crate::trace::{How, Trace};
 use crate::unreachable::Search;
 use crate::user_type::{ObjectType, Refused, TypeInfo, TypeKey, run_due_hook, tell};
 use core::panic::Location;
+use core::sync::atomic::{AtomicU32, Ordering};
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
 use kobj_memory::{Lock, Locked, Objects, RegisterError, Shared};
 
@@ -31,6 +32,21 @@ pub struct Manager<L: Lock, P: Platform = Heap> {
     objects: Shared<Objects>,
     boot: Boot,
     platform: P,
+    /// Who runs hooks at this moment: threads, and hooks within hooks.
+    runners: AtomicU32,
+}
+
+/// Those who run hooks at once, at most. A hook, or the end of a state, may call the manager, which runs what is due then; past
+/// this many the rest is left to those who are at it, so that a chain of states that end each other needs no deep stack.
+const RUNNERS_MOST: u32 = 32;
+
+/// One who runs hooks, also while a hook unwinds.
+struct Runner<'a>(&'a AtomicU32);
+
+impl Drop for Runner<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl<L: Lock, P: Platform> core::fmt::Debug for Manager<L, P> {
@@ -59,7 +75,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         let mut core = Core::with_limits(era, limits);
         let boot = core.boot(now)?;
         let objects = core.slab.shared();
-        Ok(Self { core: L::Around::new(core), objects, boot, platform })
+        Ok(Self { core: L::Around::new(core), objects, boot, platform, runners: AtomicU32::new(0) })
     }
 
     /// What it began with.
@@ -174,10 +190,25 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     }
 
     /// Runs the hooks that are due, outside the lock, and what comes of them. A hook may call the manager.
+    ///
+    /// Whoever leaves work to others put it on its list before it looked at their number, and whoever ends looks at the lists
+    /// again after it has counted itself off (all in one order, SeqCst): so nothing that was left is missed.
     fn run_hooks(&self) {
-        while self.tell_next() || run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number))) {
-            while self.core.with(Core::go_on) {}
-            self.release(self.core.with(Core::next_release));
+        loop {
+            let others = self.runners.fetch_add(1, Ordering::SeqCst);
+            let runner = Runner(&self.runners);
+            if others >= RUNNERS_MOST {
+                return;
+            }
+            while self.tell_next() || run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number)))
+            {
+                while self.core.with(Core::go_on) {}
+                self.release(self.core.with(Core::next_release));
+            }
+            drop(runner);
+            if !self.objects.has_due_hooks() && !self.core.with(|core| core.has_notices()) {
+                return;
+            }
         }
     }
 

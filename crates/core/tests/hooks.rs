@@ -222,3 +222,44 @@ fn a_look_that_outlives_its_process_gives_back_what_the_handle_counted() {
     assert_eq!(after[1], 0, "nobody has a handle there");
     scene.manager.with(|core| core.audit().unwrap());
 }
+
+/// A state that has a handle to the next object: its drop closes that one.
+struct Chained {
+    manager: Weak<Manager<Spin>>,
+    next: Option<RawHandle>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Drop for Chained {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if let (Some(manager), Some(handle)) = (self.manager.upgrade(), self.next) {
+            manager.call(NOW, manager.boot().process, Call::Close { handle }).unwrap();
+        }
+    }
+}
+
+struct Chain;
+
+impl ObjectType for Chain {
+    const TAG: [u8; 4] = *b"CHAI";
+    const NAME: &'static str = "chain";
+    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+    type State = Chained;
+}
+
+#[test]
+fn a_long_chain_of_states_with_handles_ends_without_a_deep_stack() {
+    const LENGTH: u64 = 20_000;
+    let manager = Arc::new(manager());
+    let key = manager.register::<Chain>().unwrap();
+    let (process, dropped) = (manager.boot().process, Arc::new(AtomicU64::new(0)));
+    let mut next = None;
+    for _ in 0..LENGTH {
+        let state = Chained { manager: Arc::downgrade(&manager), next, dropped: dropped.clone() };
+        next = Some(manager.create_own(NOW, process, &key, state).unwrap());
+    }
+    manager.call(NOW, process, Call::Close { handle: next.unwrap() }).unwrap();
+    assert_eq!(dropped.load(Ordering::Relaxed), LENGTH);
+    manager.with(|core| core.audit().unwrap());
+}
