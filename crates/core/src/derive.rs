@@ -194,6 +194,10 @@ impl Core {
         {
             self.gave_up(process, content);
         }
+        // The look may have been the last at a handle that its process closed meanwhile: nobody else is told of that.
+        while let Some(content) = table.take_closed() {
+            self.gave_up(process, content);
+        }
         Some(Position { table: place, index: index + 1 })
     }
 

@@ -72,7 +72,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// # Errors
     /// [`CallError::NoMemory`].
     pub fn with_platform(now: Time, era: Era, limits: Limits, platform: P) -> Result<Self, CallError> {
-        let mut core = Core::with_limits(era, limits);
+        let mut core = Core::try_with_limits(era, limits).map_err(|_| CallError::NoMemory {})?;
         let boot = core.boot(now)?;
         let objects = core.slab.shared();
         Ok(Self { core: L::Around::new(core), objects, boot, platform, runners: AtomicU32::new(0) })

@@ -118,7 +118,7 @@ fn run(name: &str, limits: Limits, commands: u64) {
     let percent = share.refused * 100 / share.commands;
     println!("{name}: {} commands, {percent} percent refused", share.commands);
     assert!(share.commands as u64 >= commands);
-    assert!((18..=35).contains(&percent), "{percent} percent of the commands were refused, about a quarter is wanted");
+    assert!((20..=30).contains(&percent), "{percent} percent of the commands were refused, 20 to 30 are wanted");
 }
 
 #[test]

@@ -14,6 +14,12 @@ const ENTRIES_SHOWN: usize = 12;
 /// How deep the tree is drawn at most: runs may be inside runs inside runs.
 const DEPTH_MAX: usize = 64;
 
+/// A number of levels.
+fn levels(text: &str) -> Result<u16, String> {
+    let levels = text.parse().ok().filter(|levels| *levels > 0);
+    levels.ok_or_else(|| format!("'{text}' is no number of levels; write a whole number from 1 to 65535: 2"))
+}
+
 /// Flags of `kobj tree`.
 #[derive(Debug, Args)]
 pub(crate) struct TreeFlags {
@@ -21,7 +27,7 @@ pub(crate) struct TreeFlags {
     #[arg(value_name = "PATH", default_value = "/")]
     path: OsString,
     /// How many levels to go down
-    #[arg(short = 'L', long, value_name = "LEVELS", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short = 'L', long, value_name = "LEVELS", value_parser = levels)]
     level: Option<u16>,
     /// Every object of each directory, not the first dozen alone
     #[arg(short, long)]
