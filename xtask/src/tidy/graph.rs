@@ -22,7 +22,7 @@ const fn room(
 }
 
 /// The arrows. A new room is a line here, in ARCHITECTURE.md, and a reason.
-const ROOMS: [Room; 15] = [
+const ROOMS: [Room; 16] = [
     room("kobj-abi", &[], &[], false),
     room("kobj-memory", &["kobj-abi"], &[], true),
     room("kobj-core", &["kobj-abi", "kobj-memory"], &[], true),
@@ -30,13 +30,14 @@ const ROOMS: [Room; 15] = [
     // Of the core, host's sources name `image` alone: see `code::host_names_only_image`.
     room("kobj-host", &["kobj-abi", "kobj-platform", "kobj-core"], &[], true),
     room("kobj", &["kobj-abi", "kobj-core", "kobj-memory", "kobj-platform"], &[], true),
-    room("kobj-cli", &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform"], &[], true),
+    room("kobj-vault", &["kobj-abi", "kobj-platform"], &[], true),
+    room("kobj-cli", &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform", "kobj-vault"], &[], true),
     room("kobj-sim", &["kobj-abi", "kobj-core"], &[], true),
     room("kobj-conformance", &["kobj-abi", "kobj-memory", "kobj-core"], &[], true),
-    room("kobj-e2e", &[], &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform"], true),
+    room("kobj-e2e", &[], &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform", "kobj-vault"], true),
     room(
         "kobj-benches",
-        &["kobj", "kobj-abi", "kobj-memory", "kobj-core", "kobj-host", "kobj-platform"],
+        &["kobj", "kobj-abi", "kobj-memory", "kobj-core", "kobj-host", "kobj-platform", "kobj-vault"],
         &["kobj-abi", "kobj-core"],
         true,
     ),

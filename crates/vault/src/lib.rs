@@ -1,0 +1,8 @@
+//! Snapshots of files and disk images in a repository of restic's format: backup, verify, restore, retention.
+//!
+//! Whatever is written here any restic can list, check, mount and restore, and the reverse; `docs/vault-format.md` says byte
+//! for byte what is written. This room takes any source that can list entries and changed ranges, and any storage
+//! that can list, read, write whole files and remove them.
+#![forbid(unsafe_code)]
+
+pub mod id;
