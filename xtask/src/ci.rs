@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: every check and test, each step also by itself. `.ci/run` calls it without arguments.
 
+mod beside;
 pub(crate) mod install;
 mod nextest;
 mod steps;

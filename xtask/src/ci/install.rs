@@ -1,6 +1,6 @@
 //! Installs by package name what the tests need, says what and why, and names what it may not install.
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, beside};
 use crate::shell;
 use std::fs;
 use std::io::Write;
@@ -58,6 +58,7 @@ pub(crate) fn run(context: &mut Context) -> Result<Outcome, String> {
         let names: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
         failures.extend(install_packages(&names));
     }
+    failures.extend(beside::unpack(context.may_install));
     for (name, version, why, features) in TOOLS.iter().filter(|(name, ..)| !has_tool(name)) {
         if let Some(reason) = forbidden_tool {
             println!("skipped: {name} ({why}): {reason}");
