@@ -417,15 +417,31 @@ pub(crate) fn tell(objects: &Objects, notice: &Notice, hooks: Option<Hooks>, tol
     let held = objects.hold_at(notice.object.place());
     told();
     if let (Some(held), Some(hooks)) = (held, hooks) {
-        (hooks.handles_changed)(&held, notice);
+        watched(objects, || (hooks.handles_changed)(&held, notice));
     }
+}
+
+/// Counts a hook that does not come back.
+struct Watch<'a>(&'a Objects);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.count_panic();
+    }
+}
+
+/// Runs a hook whose panic nobody else counts.
+pub(crate) fn watched(objects: &Objects, hook: impl FnOnce()) {
+    let watch = Watch(objects);
+    hook();
+    core::mem::forget(watch);
 }
 
 /// Runs one hook that is due, outside every lock; `false` if none is. `hooks` finds a type's, under the lock, for a moment.
 pub(crate) fn run_due_hook(objects: &Objects, hooks: impl Fn(TypeNumber) -> Option<Hooks>) -> bool {
     if let Some(object) = objects.next_last_closed() {
         if let Some(hooks) = hooks(object.header().type_number()) {
-            (hooks.last_close)(&object);
+            watched(objects, || (hooks.last_close)(&object));
         }
         return true;
     }

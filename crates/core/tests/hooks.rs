@@ -4,7 +4,7 @@
 use kobj_abi::{AskedRights, Era, ErrorCode, Koid, RawHandle, Rights};
 use kobj_core::embed::Manager;
 use kobj_core::image::Time;
-use kobj_core::{Call, CallAnswer, Limits, ObjectType, Resource};
+use kobj_core::{Call, CallAnswer, Limits, Notice, ObjectType, Resource};
 use kobj_memory::{Lock, Locked, Spin};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,6 +140,71 @@ fn a_hook_that_panics_in_a_thread_runs_once_and_every_charge_comes_back() {
             assert_eq!(core.panicked_hooks(), 1);
         });
     }
+}
+
+/// Made by the manager and closed by a call, or by a thread that is not its maker: the hooks are run by whoever comes by.
+#[test]
+fn a_hook_that_panics_in_a_call_or_for_anothers_object_is_counted_and_the_object_has_ended() {
+    for (which, by_a_thread) in [(IN_LAST_CLOSE, false), (IN_DESTROY, false), (IN_LAST_CLOSE, true), (IN_DESTROY, true)]
+    {
+        let scene = Scene::new();
+        let (key, process) = (scene.manager.register::<Logged>().unwrap(), scene.guest.1);
+        let (before, log) = (scene.used(), Arc::new(Log::default()));
+        let handle = scene.manager.create_own(NOW, process, &key, log.clone()).unwrap();
+        let mut thread = scene.manager.thread(process, &key).unwrap();
+        log.panics_in.store(which, Ordering::Relaxed);
+        let close = || match by_a_thread {
+            true => thread.close(NOW, handle),
+            false => scene.manager.call(NOW, process, Call::Close { handle }).map(drop),
+        };
+        assert!(catch_unwind(AssertUnwindSafe(close)).is_err(), "hook {which}, {by_a_thread}");
+        log.panics_in.store(0, Ordering::Relaxed);
+        drop(thread);
+        while scene.manager.go_on() {}
+        let ran = (log.closed.load(Ordering::Relaxed), log.destroyed.load(Ordering::Relaxed));
+        assert_eq!((ran, Arc::strong_count(&log)), ((1, 1), 1), "hook {which}, {by_a_thread}");
+        assert_eq!(scene.used(), before, "hook {which}, {by_a_thread}");
+        scene.manager.with(|core| {
+            core.audit().unwrap();
+            assert_eq!(core.panicked_hooks(), 1, "hook {which}, {by_a_thread}");
+            assert_eq!(core.type_info(key.number()).unwrap().tally.live, 0);
+        });
+    }
+}
+
+struct Told;
+
+impl ObjectType for Told {
+    const TAG: [u8; 4] = *b"TOLD";
+    const NAME: &'static str = "told";
+    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+    const HAS_OPEN_HOOKS: bool = true;
+    type State = Arc<Log>;
+
+    fn handles_changed(log: &Arc<Log>, notice: &Notice) {
+        assert!(log.panics_in.load(Ordering::Relaxed) == 0 || notice.handles > 0, "the hook of a type");
+    }
+
+    fn destroy(_: Koid, log: &Arc<Log>) {
+        log.destroyed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_type_that_panics_when_told_of_a_handle_is_counted_and_its_object_ends() {
+    let scene = Scene::new();
+    let (key, process) = (scene.manager.register::<Told>().unwrap(), scene.guest.1);
+    let (before, log) = (scene.used(), Arc::new(Log::default()));
+    let handle = scene.manager.create_own(NOW, process, &key, log.clone()).unwrap();
+    log.panics_in.store(1, Ordering::Relaxed);
+    let close = || scene.manager.call(NOW, process, Call::Close { handle });
+    assert!(catch_unwind(AssertUnwindSafe(close)).is_err());
+    while scene.manager.go_on() {}
+    assert_eq!((log.destroyed.load(Ordering::Relaxed), Arc::strong_count(&log), scene.used()), (1, 1, before));
+    scene.manager.with(|core| {
+        core.audit().unwrap();
+        assert_eq!(core.panicked_hooks(), 1);
+    });
 }
 
 /// A lock that is slow to come by: others' hooks run before whoever waits for it gets in.

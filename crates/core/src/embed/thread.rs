@@ -6,7 +6,7 @@ use crate::image::Time;
 use crate::leases::Leased;
 use crate::manager::Core;
 use crate::platform::Platform;
-use crate::user_type::{ObjectType, Refused, TypeKey};
+use crate::user_type::{ObjectType, Refused, TypeKey, watched};
 use kobj_abi::{AskedRights, Denied, Koid, Operation, RawHandle, Rights, check};
 use kobj_memory::{
     AddHandle, Closed, Content, Dropped, Ended, Lease, LeaseError, Lock, Objects, PinError, Place, Reserved, Stamp,
@@ -204,7 +204,7 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
             Dropped::Last(ended) => {
                 self.leased.lease.close_handle();
                 if let (Some(state), Some(koid)) = (ended.state_as::<T::State>(), koid_of(&ended)) {
-                    T::last_close(koid, state);
+                    watched(&self.manager.objects, || T::last_close(koid, state));
                 }
                 drop(ended);
                 self.manager.with(|core| core.named_one_ended(place));
