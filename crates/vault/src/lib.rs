@@ -5,4 +5,5 @@
 //! that can list, read, write whole files and remove them.
 #![forbid(unsafe_code)]
 
+pub mod forget;
 pub mod id;
