@@ -160,7 +160,7 @@ pub(crate) fn run(console: &mut dyn Write) -> Books {
     let left = u64::from(world.live() - at_boot);
     let newest = world.guests[GUESTS - 1].process;
     if left > 0 {
-        let _ = writeln!(console, "left: {left} objects; a handle to each was never closed:");
+        let _ = writeln!(console, "left: {left} object(s); a handle to each was never closed:");
         world.manager.with(|core| name_newer_than(core, newest, console));
     }
     let ending = world.end();

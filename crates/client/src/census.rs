@@ -157,7 +157,10 @@ impl Census {
             Ok(left) => left,
             Err(error) => return Some(format!("what is left cannot be counted: {error}")),
         };
-        let mut text = format!("{} objects are left that were not there before:\n", left.len());
+        let mut text = match left.len() {
+            1 => String::from("1 object is left that was not there before:\n"),
+            count => format!("{count} objects are left that were not there before:\n"),
+        };
         for object in &left {
             let _infallible = writeln!(text, "  {object}");
         }

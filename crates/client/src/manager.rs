@@ -332,12 +332,12 @@ impl Manager {
     /// Registers a type of one's own with this manager.
     ///
     /// # Errors
-    /// [`RegisterError`]: its letters are taken or mark what is no object, no number is left, no memory; in a forked child,
-    /// which has no part in it, that none is left.
+    /// [`RegisterError`]: its letters are taken or mark what is no object, no number is left, no memory; or this is a forked
+    /// child, which has no part in it.
     #[track_caller]
     pub fn register<T: ObjectType>(&self) -> Result<TypeKey<T>, RegisterError> {
         if self.inner.mark.is_child() {
-            return Err(RegisterError::Full);
+            return Err(RegisterError::Forked);
         }
         self.inner.manager.register()
     }

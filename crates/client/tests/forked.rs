@@ -1,9 +1,18 @@
 //! A forked child has no part in its parent's manager: it is told so, and waits for nothing.
 
-use kobj::{AskedRights, ErrorCode, Manager, Open, SectionOptions, types};
+use kobj::{AskedRights, ErrorCode, Manager, ObjectType, Open, RegisterError, Rights, SectionOptions, types};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+
+struct Own;
+
+impl ObjectType for Own {
+    const TAG: [u8; 4] = *b"OWN_";
+    const NAME: &'static str = "own";
+    const DEFAULT_RIGHTS: Rights = Rights::INSPECT;
+    type State = ();
+}
 
 /// The test forks by a program of its own: this test binary again, told to fork at once, so that no other test runs beside.
 #[test]
@@ -16,7 +25,7 @@ fn a_forked_child_is_refused_everything_and_its_parent_nothing() {
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
     assert!(
-        text.contains("child: refused 9 of 9; parent: served"),
+        text.contains("child: refused 10 of 10; parent: served"),
         "{text} {}",
         String::from_utf8_lossy(&child.stderr)
     );
@@ -42,13 +51,15 @@ fn the_forking_program() {
             manager.system_directory().err(),
             books.books().err(),
         ];
-        let refused = refused.iter().flatten().filter(|error| error.code() == ErrorCode::Forked).count();
+        let refused = refused.iter().flatten().filter(|error| error.code() == ErrorCode::Forked).count()
+            + usize::from(manager.register::<Own>().err() == Some(RegisterError::Forked));
         _ = theirs.write_all(&[refused as u8]);
     });
     forked.unwrap();
     let mut refused = [0];
     ours.read_exact(&mut refused).unwrap();
     drop(directory);
-    let served = if me.create_directory().is_ok() { "served" } else { "refused" };
-    println!("child: refused {} of 9; parent: {served}", refused[0]);
+    let parent = manager.register::<Own>().map_err(Box::<dyn std::error::Error>::from).is_ok();
+    let served = if parent && me.create_directory().is_ok() { "served" } else { "refused" };
+    println!("child: refused {} of 10; parent: {served}", refused[0]);
 }

@@ -97,7 +97,11 @@ pub enum RegisterError {
     Full,
     /// The allocator refused.
     NoMemory,
+    /// This process was forked off the one whose manager it is. Who embeds a manager says so, not the memory.
+    Forked,
 }
+
+impl core::error::Error for RegisterError {}
 
 impl From<NoMemory> for RegisterError {
     fn from(_: NoMemory) -> Self {
@@ -113,6 +117,9 @@ impl fmt::Display for RegisterError {
             }
             Self::Full => f.write_str("every type number is given; register fewer types"),
             Self::NoMemory => NoMemory.fmt(f),
+            Self::Forked => f.write_str(
+                "this process was forked off the manager's and has no part in it; make a manager of its own, or execute another program",
+            ),
         }
     }
 }
