@@ -155,9 +155,16 @@ impl Inner {
     }
 
     #[track_caller]
-    pub(crate) fn grant(&self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, Error> {
+    pub(crate) fn transfer(
+        &self,
+        process: Koid,
+        handle: RawHandle,
+        receiver: Koid,
+        rights: AskedRights,
+    ) -> Result<RawHandle, Error> {
         self.is_own_process()?;
-        self.manager.grant(process, object, rights)
+        let time = if self.is_traced { now() } else { Time(0) };
+        self.manager.transfer(time, process, handle, receiver, rights)
     }
 
     #[inline]

@@ -127,12 +127,7 @@ impl Caller {
     /// As [`Handle::transfer`]; then the sender's handle is as it was.
     #[track_caller]
     pub fn transfer(&self, handle: RawHandle, receiver: &Guest, rights: AskedRights) -> Result<RawHandle, Error> {
-        // A move needs a handle of the receiver in the sender's table: the embedder, who has both, gives it for the moment.
-        let write = AskedRights::Exactly(Rights::WRITE);
-        let process = self.inner.grant(self.process, receiver.caller().process, write)?;
-        let moved = self.handle(Call::Transfer { handle, process, rights });
-        let _closed = self.call(Call::Close { handle: process });
-        moved
+        self.inner.transfer(self.process, handle, receiver.koid(), rights)
     }
 }
 

@@ -159,6 +159,28 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         self.core.with(|core| core.grant(process, object, rights))
     }
 
+    /// Moves a handle of a guest to another one: the embedder's own act, who needs no handle to the receiver; else as
+    /// [`Call::Transfer`]. The handle's number is the receiver's then.
+    ///
+    /// # Errors
+    /// [`CallError`]; then the handle is as it was.
+    #[track_caller]
+    pub fn transfer(
+        &self,
+        now: Time,
+        process: Koid,
+        handle: RawHandle,
+        receiver: Koid,
+        rights: AskedRights,
+    ) -> Result<RawHandle, CallError> {
+        let place = Location::caller();
+        self.with(|core| {
+            let moved = core.transfer(process, handle, receiver, rights)?;
+            core.note(receiver, moved, Trace { place, at: now, how: How::Transferred });
+            Ok(moved)
+        })
+    }
+
     /// Does one step's worth of left-over work; `true` while there is more.
     pub fn go_on(&self) -> bool {
         self.with(Core::go_on)

@@ -350,8 +350,11 @@ impl Core {
     }
 
     /// A thread gave up the last handle, and reference, of a user's object that is known here; its last-close hook has run.
-    pub(crate) fn named_one_ended(&mut self, place: Place) {
-        if let Ok(object) = self.slab.at(place) {
+    /// Whoever came first may have buried it, and another object may stand in its place: so it is told by its koid.
+    pub(crate) fn named_one_ended(&mut self, place: Place, koid: Option<Koid>) {
+        if let Ok(object) = self.slab.at(place)
+            && Some(object.koid()) == koid
+        {
             self.last_handle_went(object);
         }
         self.work();
@@ -435,13 +438,47 @@ impl Core {
     ) -> Result<RawHandle, CallError> {
         let meant = self.meant(caller, handle, Operation::Transfer)?;
         let receiver = self.meant(caller, process, Operation::Receive)?.object;
+        self.move_to(caller, handle, &meant, receiver.koid(), rights)
+    }
+
+    /// Moves a handle of a guest to another one: the embedder's own act, who needs no handle to the receiver; else as
+    /// [`Call::Transfer`].
+    ///
+    /// # Errors
+    /// [`CallError`]; then nothing changed.
+    pub fn transfer(
+        &mut self,
+        process: Koid,
+        handle: RawHandle,
+        receiver: Koid,
+        rights: AskedRights,
+    ) -> Result<RawHandle, CallError> {
+        let caller = self.caller(process)?;
+        self.opening = OpenReason::Moved;
+        self.closing = CloseReason::Moved;
+        let moved = self
+            .meant(&caller, handle, Operation::Transfer)
+            .and_then(|meant| self.move_to(&caller, handle, &meant, receiver, rights));
+        self.after_call(&caller, &moved);
+        moved
+    }
+
+    /// Moves what a handle means to a guest that is checked last.
+    fn move_to(
+        &mut self,
+        caller: &Caller,
+        handle: RawHandle,
+        meant: &Meant<'_>,
+        receiver: Koid,
+        rights: AskedRights,
+    ) -> Result<RawHandle, CallError> {
         let rights = Self::within(meant.object, rights, meant.rights)?;
-        let to = self.caller(receiver.koid()).map_err(|error| match error {
+        let to = self.caller(receiver).map_err(|error| match error {
             CallError::NoProcess { process } => CallError::NotAGuest { koid: process },
             other => other,
         })?;
         let content = Content { object: meant.object.place(), rights, node: meant.node, inheritable: false };
-        self.move_handle(caller, handle, &meant, to.process, &to.table, content)
+        self.move_handle(caller, handle, meant, to.process, &to.table, content)
     }
 
     /// Makes the new handle ready, closes the old one, and only then makes the new one valid: refused, the old one is as it

@@ -203,11 +203,12 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
             }
             Dropped::Last(ended) => {
                 self.leased.lease.close_handle();
-                if let (Some(state), Some(koid)) = (ended.state_as::<T::State>(), koid_of(&ended)) {
+                let koid = koid_of(&ended);
+                if let (Some(state), Some(koid)) = (ended.state_as::<T::State>(), koid) {
                     watched(&self.manager.objects, || T::last_close(koid, state));
                 }
                 drop(ended);
-                self.manager.with(|core| core.named_one_ended(place));
+                self.manager.with(|core| core.named_one_ended(place, koid));
             }
             Dropped::LastHandle(held) => {
                 self.leased.lease.close_handle();
@@ -305,6 +306,41 @@ mod tests {
         const NAME: &'static str = "item";
         const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
         type State = u64;
+    }
+
+    /// A thread closes the last handle of a named object; before it comes to the core, another one has the object buried and
+    /// names a new one, which stands in the same slot.
+    #[test]
+    fn a_name_stays_that_another_object_in_the_same_slot_got_meanwhile() {
+        const NOW: Time = Time(0);
+        let manager: Manager<Spin> = Manager::new(NOW, Era(7), Limits::default()).unwrap();
+        let (boot, key) = (manager.boot(), manager.register::<Item>().unwrap());
+        let named = |name| {
+            let handle = manager.create_own(NOW, boot.process, &key, 1).unwrap();
+            let (directory, most) = (boot.directory, AskedRights::Same);
+            let call = Call::Link { directory, name, handle, most, permanent: false };
+            manager.call(NOW, boot.process, call).unwrap();
+            let Ok(CallAnswer::Info(info)) = manager.call(NOW, boot.process, Call::HandleInfo { handle }) else {
+                panic!("no info")
+            };
+            let place = manager.with(|core| core.find(info.koid).unwrap().place());
+            (handle, info.koid, place)
+        };
+        let is_named = |koid| manager.with(|core| core.name_of(koid).is_some());
+        let (handle, first, place) = named(b"first");
+        // As `drop_handle` does it, up to where it waits for the lock.
+        let table = manager.table(boot.process).unwrap();
+        assert!(matches!(table.close(handle), Ok(Closed::Now(_))));
+        let Dropped::Last(ended) = manager.objects.drop_handle(place) else { panic!("it is the last") };
+        drop(ended);
+        while manager.go_on() {}
+        assert!(!is_named(first));
+        let (_, second, same) = named(b"second");
+        assert_eq!(same, place, "the slot lives again");
+        manager.with(|core| core.named_one_ended(place, Some(first)));
+        assert!(is_named(second));
+        manager.with(|core| core.named_one_ended(place, Some(second)));
+        assert!(!is_named(second), "the check is by the koid");
     }
 
     #[test]
