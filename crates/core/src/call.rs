@@ -472,6 +472,9 @@ call_errors! {
     /// The root job ends with its manager.
     RootJob { /** Which. */ koid: Koid } BadState
         => "job {koid} is the root job and ends with its manager; kill the jobs in it";
+    /// The root directory is above all others, so that nobody's names in it become too deep.
+    RootDirectory { /** Which. */ koid: Koid } BadState
+        => "directory {koid} is the root directory and stands in no other; name a directory of your own, or give out a handle to this one";
     /// A process of the operating system is not the manager's to end.
     NotAGuest { /** Which. */ koid: Koid } BadState
         => "process {koid} is no guest of this manager; end it by the operating system";

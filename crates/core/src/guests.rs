@@ -13,6 +13,7 @@ use crate::image::Time;
 use crate::leases::credit;
 use crate::manager::Core;
 use crate::notices::{CloseReason, OpenReason};
+use crate::types::directory::Provider;
 use crate::types::process::{Guest, Life};
 use crate::types::{State, Type, directory, job, process};
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle};
@@ -59,7 +60,7 @@ impl Core {
             |state, owner| Making { owner, charged: None, maker: None, creator: None, name: None, state, hold: true };
         let job = self.make(now, no_one(State::Job(root), None)).map_err(|refused| self.not_made(refused))?;
         let process = self.make_guest(now, job, None)?;
-        let directory = directory::State::create(directory::Request {}).map_err(|_| CallError::NoMemory {})?;
+        let directory = directory::State { is_root: true, ..directory::State::of(Provider::Names) };
         let directory =
             self.make(now, no_one(State::Directory(directory), Some(job))).map_err(|refused| self.not_made(refused))?;
         if let Some(guest) = self.guest_mut(process) {

@@ -546,7 +546,7 @@ impl Core {
     /// The state of what is to be made.
     pub(crate) fn state_of(what: What<'_>) -> Result<State, CallError> {
         match what {
-            What::Directory => Ok(State::Directory(directory::State { provider: Provider::Names })),
+            What::Directory => Ok(State::Directory(directory::State::of(Provider::Names))),
             What::SymbolicLink { target } => {
                 let target = Bytes::try_from_slice(target).map_err(|_| CallError::NoMemory {})?.into_box();
                 symbolic_link::State::create(symbolic_link::Request { target })

@@ -90,6 +90,9 @@ impl Core {
         let name = checked_name(name)?;
         let most = Self::within(meant.object, most, meant.rights)?;
         let object = meant.object;
+        if self.is_root_directory(object) {
+            return Err(CallError::RootDirectory { koid: object.koid() });
+        }
         self.drop_dead_name(object.place());
         self.drop_dead_name(directory.object.place());
         let is_directory = meant.object_type == ObjectType::Directory.number();

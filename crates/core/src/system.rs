@@ -111,7 +111,7 @@ impl Core {
             made.try_push(object.koid()).map_err(|_| CallError::NoMemory {})?;
             Ok(object)
         };
-        let directory = |provider| State::Directory(directory::State { provider });
+        let directory = |provider| State::Directory(directory::State::of(provider));
         let top = make(self, directory(Provider::Names))?;
         let mut listings = [None; 2];
         let wanted = [(&b"types"[..], Provider::Types), (b"jobs", Provider::Jobs)];
@@ -223,6 +223,11 @@ impl Core {
 // Looking up
 
 impl Core {
+    /// Whether it is the directory that the manager began with.
+    pub(crate) fn is_root_directory(&self, object: Reference) -> bool {
+        matches!(self.state(object), Some(State::Directory(directory)) if directory.is_root)
+    }
+
     /// How a directory comes by its names.
     pub(crate) fn provider(&self, directory: Reference) -> Provider {
         match self.state(directory) {

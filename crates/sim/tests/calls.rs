@@ -66,7 +66,7 @@ impl Share {
 
 /// Every kind of reply that calls can have here. Without an allocator that refuses there is memory for all, and tables and
 /// counters are too large to be filled; `Revoked` comes in the middle of left-over work alone.
-const REPLIES: [&str; 35] = [
+const REPLIES: [&str; 36] = [
     "Done",
     "Handle",
     "Opened",
@@ -97,6 +97,7 @@ const REPLIES: [&str; 35] = [
     "Cycle",
     "TooDeep",
     "Quota",
+    "RootDirectory",
     "RootJob",
     "StandsInItsJob",
     "ChargedElsewhere",

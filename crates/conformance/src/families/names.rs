@@ -236,6 +236,24 @@ rows! { Names:
         let _link = w.linked(me, bottom, b"link", b"d")?;
     }
 
+    /// The root directory stands in no other: who named it deep would leave others no depth for their names.
+    /// [docs/semantics.md, link]
+    refusal fn the_root_directory_stands_in_no_other(w) {
+        let (me, root) = (w.first, w.root);
+        let koid = w.koid(me, root)?;
+        let mut bottom = w.directory(me)?;
+        for _ in 0..60 {
+            bottom = w.named(me, bottom, b"d")?;
+        }
+        for call in [link(bottom, b"root", root), link_permanently(bottom, b"root", root), link(root, b"root", root)] {
+            w.refused_as(me, call, CallError::RootDirectory { koid })?;
+        }
+        let mut others = root;
+        for _ in 0..60 {
+            others = w.named(me, others, b"d")?;
+        }
+    }
+
     /// Two trees are not joined to a deeper one. [docs/semantics.md, link]
     refusal fn trees_are_not_joined_too_deep(w) {
         let me = w.first;

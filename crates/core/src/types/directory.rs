@@ -41,6 +41,8 @@ pub(crate) enum Provider {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) provider: Provider,
+    /// It is the manager's first one, and stands in no other.
+    pub(crate) is_root: bool,
 }
 
 const _: () = assert!(size_of::<State>() <= 16);
@@ -59,7 +61,7 @@ impl Type for State {
 
     fn create(request: Request) -> Result<Self, CreateError> {
         let Request {} = request;
-        Ok(Self { provider: Provider::Names })
+        Ok(Self::of(Provider::Names))
     }
 
     fn delete(self) {}
@@ -74,6 +76,15 @@ impl Type for State {
 
     fn charge_bytes(&self) -> u32 {
         0
+    }
+}
+
+// Operations
+
+impl State {
+    /// One that comes so by its names.
+    pub(crate) const fn of(provider: Provider) -> Self {
+        Self { provider, is_root: false }
     }
 }
 

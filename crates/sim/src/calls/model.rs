@@ -80,6 +80,8 @@ pub(super) struct Told {
 #[derive(Debug, Default)]
 pub struct Model {
     start: Option<Start>,
+    /// The first directory.
+    pub(super) root: Option<Koid>,
     issued: u32,
     pub(super) objects: BTreeMap<Koid, Object>,
     pub(super) tables: BTreeMap<Koid, Table>,
@@ -153,6 +155,7 @@ impl Model {
         let directory = model.new_object(ObjectType::Directory, Some(job), Some(job), &[]);
         let outsider = model.new_object(ObjectType::Process, Some(job), Some(job), &[]);
         model.objects.get_mut(&directory).unwrap().held = true;
+        model.root = Some(directory);
         model.accounts.remove(&outsider);
         assert_eq!((job, guest, outsider), (start.job, start.guest, start.outsider), "ids are given out in order");
         model.tables.insert(guest, Table::default());

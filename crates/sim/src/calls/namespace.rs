@@ -79,6 +79,9 @@ impl Model {
         let object = self.look(process, handle, operation)?;
         name_of(name)?;
         let most = Self::part(object.koid, most, object.rights)?;
+        if Some(object.koid) == self.root {
+            return Err(CallError::RootDirectory { koid: object.koid });
+        }
         if let Some(other) = self.named(directory, name) {
             return Err(CallError::NameExists { koid: other.koid });
         }
