@@ -5,5 +5,15 @@
 //! that can list, read, write whole files and remove them.
 #![forbid(unsafe_code)]
 
+mod base64;
+pub mod compression;
+pub mod config;
+pub mod crypto;
+pub mod error;
 pub mod forget;
 pub mod id;
+pub mod key_file;
+pub mod pack;
+pub mod password;
+pub mod repository;
+pub mod storage;
