@@ -16,4 +16,6 @@ pub mod key_file;
 pub mod pack;
 pub mod password;
 pub mod repository;
+pub mod snapshot;
 pub mod storage;
+pub mod tree;
