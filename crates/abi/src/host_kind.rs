@@ -89,6 +89,15 @@ impl HostKind {
         Self::Container,
     ];
 
+    /// What makes the plural of its name: several are found in the directory `segments`, `processes`.
+    #[must_use]
+    pub const fn plural_ending(self) -> &'static str {
+        match self {
+            Self::Process => "es",
+            _ => "s",
+        }
+    }
+
     /// The name in reports and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -72,7 +72,7 @@ operations! {
     CreateNew "create-new",
     /// Directory: open what has the name, or make it.
     OpenOrCreate "open-or-create",
-    /// Directory: list the names.
+    /// Directory: list the names. Job: list the inner jobs and the processes.
     Enumerate "enumerate",
     /// Symbolic link: read where it leads.
     ReadLink "read-link",
@@ -122,7 +122,7 @@ pub const fn rights_needed(object_type: TypeNumber, operation: Operation) -> Opt
         (Some(ObjectType::Directory), O::Rename) => Some(Rights::MANAGE),
         (Some(ObjectType::Directory), O::Open) => Some(Rights::LOOKUP),
         (Some(ObjectType::Directory), O::OpenOrCreate) => Some(Rights::LOOKUP.union(Rights::CREATE)),
-        (Some(ObjectType::Directory), O::Enumerate) => Some(Rights::ENUMERATE),
+        (Some(ObjectType::Directory | ObjectType::Job), O::Enumerate) => Some(Rights::ENUMERATE),
         (Some(ObjectType::SymbolicLink), O::ReadLink) => Some(Rights::READ),
         (Some(ObjectType::Section), O::Map) => Some(Rights::MAP_READ),
         (Some(ObjectType::Section), O::MapWritable) => Some(Rights::MAP_READ.union(Rights::MAP_WRITE)),
@@ -217,7 +217,7 @@ mod tests {
             (O::SetPermanent, 0x100),
             (O::Recharge, 0x100),
         ];
-        const OWN: [(ObjectType, Operation, u32); 18] = [
+        const OWN: [(ObjectType, Operation, u32); 19] = [
             (ObjectType::Directory, O::Link, 0x2_0000),
             (ObjectType::Directory, O::CreateNew, 0x2_0000),
             (ObjectType::Directory, O::Unlink, 0x4_0000),
@@ -228,6 +228,7 @@ mod tests {
             (ObjectType::SymbolicLink, O::ReadLink, 4),
             (ObjectType::Section, O::Map, 0x1_0000),
             (ObjectType::Section, O::MapWritable, 0x3_0000),
+            (ObjectType::Job, O::Enumerate, 0x80),
             (ObjectType::Job, O::CreateJob, 0x1_0000),
             (ObjectType::Job, O::CreateProcess, 0x1_0000),
             (ObjectType::Job, O::SetPolicy, 0x100),

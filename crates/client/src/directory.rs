@@ -1,7 +1,10 @@
 //! Directories: naming, opening, listing.
 
 use crate::handle::{Asked, Typed};
-use crate::{AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, Rights, SymbolicLink, TypeNumber};
+use crate::process::Caller;
+use crate::{
+    AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, RawHandle, Rights, SymbolicLink, TypeNumber,
+};
 use kobj_core::What;
 
 /// How an object is named.
@@ -124,11 +127,19 @@ pub struct Entry {
     pub permanent: bool,
 }
 
-/// The names of a directory, in the order in which they were linked. What is there throughout is met once, whatever changes.
+/// The names of a directory, in the order in which they were linked, or what is in a job. What is there throughout is met once,
+/// whatever changes.
 #[derive(Debug)]
 pub struct Entries<'a> {
-    directory: &'a Directory,
+    caller: &'a Caller,
+    listed: RawHandle,
     cursor: Option<u64>,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn of<T>(listed: &'a Handle<T>) -> Self {
+        Self { caller: listed.caller(), listed: listed.raw(), cursor: Some(0) }
+    }
 }
 
 impl Iterator for Entries<'_> {
@@ -136,7 +147,7 @@ impl Iterator for Entries<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let cursor = self.cursor?;
-        match self.directory.call(Call::Enumerate { directory: self.directory.raw(), cursor }) {
+        match self.caller.call(Call::Enumerate { directory: self.listed, cursor }) {
             Ok(CallAnswer::Entry(Some(entry))) => {
                 self.cursor = Some(entry.cursor);
                 let name = entry.name.as_bytes().to_vec();
@@ -239,7 +250,7 @@ impl Directory {
     /// The names, in the order in which they were linked. Needs ENUMERATE. NT: `NtQueryDirectoryObject`.
     #[must_use]
     pub fn entries(&self) -> Entries<'_> {
-        Entries { directory: self, cursor: Some(0) }
+        Entries::of(self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Jobs: trees of processes with quotas, ended as a whole.
 
+use crate::directory::Entries;
 use crate::process::{Caller, Guest};
 use crate::{BadHandlePolicy, Call, CallAnswer, Error, Handle, Job, Resource};
 
@@ -30,6 +31,13 @@ impl Job {
     #[track_caller]
     pub fn create_guest_inheriting(&self) -> Result<Guest, Error> {
         self.guest(true)
+    }
+
+    /// The living jobs and processes that stand in this one, named by their koids, in the order in which they were made. Needs
+    /// ENUMERATE. NT: `JobObjectBasicProcessIdList`; Zircon: `ZX_INFO_JOB_CHILDREN` and `ZX_INFO_JOB_PROCESSES`.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'_> {
+        Entries::of(self)
     }
 
     #[track_caller]

@@ -322,9 +322,9 @@ impl Manager {
         Handle::borrowed(self.caller(), self.inner.manager.boot().directory)
     }
 
-    /// The system directory, made when it is first asked for: in it `types`, with an object for each type, and `jobs`, with the
-    /// living jobs by their koids, inner ones below the one they are in (`jobs/KOID/KOID`). Nothing is named in these, and what
-    /// is opened there can be looked at, listed and passed on. What is made for it is charged to the root job. NT: `\ObjectTypes`.
+    /// The system directory, made when it is first asked for: in it `types`, with an object for each type, `jobs`, with the
+    /// living jobs by their koids, what is in a job below it (`jobs/KOID/KOID`), and `host`, with the host objects by their kinds
+    /// (`host/segments/KOID`): a program's own manager has none. Nothing is named in these, and what is opened there can be looked at, listed and passed on. What is made for it is charged to the root job. NT: `\ObjectTypes`.
     ///
     /// # Errors
     /// [`Error::Quota`], [`Error::NoMemory`].

@@ -1,6 +1,6 @@
 //! The system directory of an embedded manager.
 
-use kobj::{Directory, Error, Job, Link, Manager, ObjectType, Open, Rights, Type};
+use kobj::{Directory, Error, Job, Link, Manager, ObjectType, Open, Rights, Type, TypeNumber};
 
 /// A type of one's own.
 struct Timeline;
@@ -23,7 +23,7 @@ fn types_say_how_many_objects_there_are_and_were() {
     let system = manager.system_directory().unwrap();
     let timelines = manager.register::<Timeline>().unwrap();
     assert_eq!((before, manager.live::<kobj::types::Type>()), (0, 8));
-    assert_eq!(names(&system), ["types", "jobs"]);
+    assert_eq!(names(&system), ["types", "jobs", "host"]);
     let made: Vec<_> = (0..3).map(|state| manager.caller().create(&timelines, state).unwrap()).collect();
     drop(made);
     let timeline: Type = system.open("types/timeline", Open::new()).unwrap();
@@ -46,6 +46,14 @@ fn jobs_are_found_by_their_koids_and_looked_at_alone() {
     assert_eq!(names(&jobs), [outer_koid.to_string()]);
     let found: Job = jobs.open(format!("{outer_koid}/{inner_koid}"), Open::new()).unwrap();
     assert_eq!(found.info().unwrap().koid, inner_koid);
+    let guest = job.create_guest().unwrap();
+    let inside: Vec<_> = job.entries().map(|entry| entry.unwrap()).collect();
+    let found_out: Vec<_> = inside.iter().map(|entry| (entry.koid, entry.object_type)).collect();
+    assert_eq!(found_out, [(inner_koid, TypeNumber(1)), (guest.koid(), TypeNumber(2))]);
+    let process: kobj::Process = jobs.open(format!("{outer_koid}/{}", guest.koid()), Open::new()).unwrap();
+    assert!(matches!(process.kill(), Err(Error::AccessDenied { .. })));
+    let blind = job.duplicate(Rights::INSPECT).unwrap();
+    assert!(matches!(blind.entries().next(), Some(Err(Error::AccessDenied { .. }))));
     assert!(matches!(found.kill(), Err(Error::AccessDenied { .. })));
     assert!(matches!(jobs.link("mine", &job, Link::new()), Err(Error::AccessDenied { .. })));
     drop((found, inner));

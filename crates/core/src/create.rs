@@ -5,6 +5,7 @@ use crate::call::CallError;
 use crate::error::{CreateError, EraError, ReferenceError, ReleaseError};
 use crate::image::Time;
 use crate::leases::credit;
+use crate::listing::Group;
 use crate::manager::{Body, Core};
 use crate::namespace::Naming;
 use crate::types::{Request, State, job, procedures};
@@ -120,6 +121,10 @@ impl Core {
         }
         let koid = Koid::new(self.era, self.issued + 1).ok_or(NotMade::EraExhausted)?;
         self.links.reserve(2).and_then(|()| self.index.reserve(koid)).map_err(|NoMemory| NotMade::NoMemory)?;
+        let group = Group::of(&state, owner);
+        if group.is_some() {
+            self.listing.reserve().map_err(|NoMemory| NotMade::NoMemory)?;
+        }
         if matches!(state, State::Process(_)) {
             // Its end shall need no memory.
             self.reserve_effects().map_err(|NoMemory| NotMade::NoMemory)?;
@@ -156,6 +161,9 @@ impl Core {
         };
         self.issued += 1;
         self.index.insert(koid, object.place());
+        if let Some(group) = group {
+            self.listing.insert(group, koid);
+        }
         self.balance.create(object_type, charge_bytes);
         if let Some(owner) = owner {
             // The first reference is the job's hold, or its maker's handle; the link itself counts none.

@@ -8,6 +8,7 @@ use crate::account::Charge;
 use crate::command::{Answer, Effect, LooseEnds, Outcome, Ticket};
 use crate::error::{CloseError, DoneError, EndError, ScrubError};
 use crate::leases::credit;
+use crate::listing::Group;
 use crate::manager::{Body, Core};
 use crate::namespace::Naming;
 use crate::types::job;
@@ -59,6 +60,9 @@ impl Core {
         if let State::Job(job) = &body.state {
             self.leave_kill_queue(job.turn);
         }
+        if let (Some(group), Some(koid)) = (Group::of(&body.state, owner), self.koid_at(place)) {
+            self.listing.remove(group, koid);
+        }
         let charged_bytes = u64::from(charge_bytes) + body.state.platform_bytes();
         if let (State::Section(section), Some(koid)) = (&body.state, self.koid_at(place)) {
             self.section_ended(koid, section);
@@ -96,6 +100,7 @@ impl Core {
 
     /// A job contains nothing any more and is dying, or nobody has a handle to it: it takes nothing new, and its job lets go.
     pub(crate) fn end_job(&mut self, job: Reference) {
+        self.unlist(job);
         let Some(state) = self.job_mut(job) else { return };
         state.die();
         if let Some(account) = state.account.take() {
@@ -228,6 +233,7 @@ impl Core {
         }
         if let State::Job(job) = &mut body.state {
             job.die();
+            self.unlist(object);
         }
         let _last_is_queued = self.slab.release(object.place());
         Ok(())

@@ -115,6 +115,15 @@ pub enum Imbalance {
         /// Derivation nodes.
         nodes: u32,
     },
+    /// So many objects are listed by looking up, or this one is not where it should be.
+    Listing {
+        /// One that lives and is not listed; none if more are listed than live.
+        koid: Option<Koid>,
+        /// How many are listed.
+        listed: u32,
+        /// How many should be.
+        found: u32,
+    },
     /// An object's reference count is not the number of those who refer to it.
     References {
         /// Which object.
@@ -167,6 +176,10 @@ impl fmt::Display for Imbalance {
             Self::Name { koid } => {
                 write!(f, "object {koid} has a temporary name and no handle, or the names and it disagree")
             }
+            Self::Listing { koid: Some(koid), .. } => write!(f, "object {koid} lives and is not listed"),
+            Self::Listing { koid: None, listed, found } => {
+                write!(f, "{listed} objects are listed, but {found} are there")
+            }
             Self::References { koid, count, found } => {
                 write!(f, "object {koid} has {count} references counted, but {found} are there")
             }
@@ -191,6 +204,19 @@ impl Census {
 }
 
 impl Core {
+    /// What is listed is what lives.
+    fn audit_listing(&self) -> Result<(), Imbalance> {
+        let (listed, mut found) = (self.listing.len(), 0);
+        for object in self.slab.iter() {
+            let Some(group) = self.listed_in(object) else { continue };
+            found += 1;
+            if !self.listing.contains(group, object.koid()) {
+                return Err(Imbalance::Listing { koid: Some(object.koid()), listed, found });
+            }
+        }
+        if listed == found { Ok(()) } else { Err(Imbalance::Listing { koid: None, listed, found }) }
+    }
+
     /// Compares the books with what is there: one pass over all objects and their links.
     ///
     /// Reference counts are compared when no work is left over.
@@ -217,6 +243,7 @@ impl Core {
             }
         }
         self.audit_own_types()?;
+        self.audit_listing()?;
         if self.has_work() {
             return Ok(());
         }

@@ -207,6 +207,7 @@ impl Core {
 
     /// Begins the end of a guest: nothing new from now on. Again: nothing. Without a reason nobody is told.
     pub(crate) fn end_guest(&mut self, process: Reference, reason: Option<KillReason>) {
+        self.unlist(process);
         let first = self.ending.first;
         if let Some(guest) = self.guest_mut(process)
             && !guest.dying

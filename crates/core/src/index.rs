@@ -115,18 +115,6 @@ impl Index {
         }
     }
 
-    /// The first living koid whose number is greater than that, era by era; nodes without any are passed as a whole.
-    pub(crate) fn next_after(&self, raw: u64) -> Option<Koid> {
-        let (era, counter) = ((raw >> 32) as u32, raw as u32);
-        let eras = self.eras.iter().filter(|index| index.era.0 >= era);
-        // Eras are opened in their order.
-        eras.filter_map(|index| {
-            let from = if index.era.0 == era { counter.checked_add(1)? } else { 1 };
-            Koid::new(index.era, index.next_from(from)?)
-        })
-        .next()
-    }
-
     pub(crate) fn remove(&mut self, koid: Koid) {
         let Some(index) = self.eras.iter_mut().rev().find(|index| index.era == koid.era()) else { return };
         let (root, middle, leaf) = parts(koid.counter());
@@ -143,30 +131,6 @@ impl Index {
 }
 
 impl EraIndex {
-    /// The first living counter from `from` on.
-    fn next_from(&self, from: u32) -> Option<u32> {
-        let mut at = from;
-        loop {
-            if at > self.issued {
-                return None;
-            }
-            let (root, middle, leaf) = parts(at);
-            let node = self.middles.get(root).and_then(Option::as_ref);
-            let entries = node.map(|node| node.leaves.get(middle).and_then(Option::as_ref));
-            let skipped = match entries {
-                None => LEAF_BITS + MIDDLE_BITS,
-                Some(None) => LEAF_BITS,
-                Some(Some(entries)) => {
-                    if let Some(found) = entries.places.iter().skip(leaf).position(Option::is_some) {
-                        return at.checked_add(u32::try_from(found).ok()?);
-                    }
-                    LEAF_BITS
-                }
-            };
-            at = ((at >> skipped) + 1).checked_shl(skipped).filter(|next| *next > at)?;
-        }
-    }
-
     /// Gives back the leaf of a koid, if it is empty.
     fn give_back(&mut self, counter: u32) {
         let (root, middle, _) = parts(counter);
@@ -210,11 +174,6 @@ mod tests {
         assert_eq!(middle.used, 1, "only the leaf from 4096 on is left");
         assert_eq!(index.get(at(1, 4096)), Some(place(4096)));
         assert_eq!(index.get(at(1, 4095)), None);
-        assert_eq!(index.next_after(0), Some(at(1, 4096)));
-        assert_eq!(index.next_after(at(1, 4096).raw()), Some(at(1, 4097)));
-        assert_eq!(index.next_after(at(1, 5000).raw()), Some(at(2, 1)));
-        assert_eq!(index.next_after(at(2, 1).raw()), None);
-        assert_eq!(index.next_after(u64::MAX), None);
     }
 
     #[test]

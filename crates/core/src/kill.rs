@@ -91,6 +91,7 @@ impl Core {
 
     /// A job takes nothing new from now on, by no lease either.
     fn let_die(&mut self, job: Reference) {
+        self.unlist(job);
         let Some(state) = self.job_mut(job) else { return };
         state.die();
         if let Some(account) = state.account {

@@ -32,6 +32,7 @@ mod kill;
 mod leases;
 mod ledger;
 mod link;
+mod listing;
 mod manager;
 pub mod names;
 mod namespace;

@@ -11,6 +11,7 @@ use crate::kill::Kill;
 use crate::leases::Leases;
 use crate::ledger::Balance;
 use crate::link::Links;
+use crate::listing::Listing;
 use crate::names::Names;
 use crate::namespace::Naming;
 use crate::notices::{CloseReason, Notice, OpenReason};
@@ -71,6 +72,8 @@ pub struct Core {
     pub(crate) slab: Slab<Body>,
     pub(crate) links: Links,
     pub(crate) names: Names,
+    /// What is listed and not named.
+    pub(crate) listing: Listing,
     pub(crate) balance: Balance,
     pub(crate) tracing: Tracing,
     /// What users' types are to be told, in its order.
@@ -148,6 +151,7 @@ impl Core {
             slab: Slab::try_new()?,
             links: Links::default(),
             names: Names::new([0; 3]),
+            listing: Listing::new(!limits.seed),
             balance: Balance::default(),
             tracing: Tracing::default(),
             notices: VecDeque::new(),

@@ -14,7 +14,7 @@ use crate::manager::Core;
 use crate::names::{
     DEPTH_MOST, InsertError, LinkTarget, LookedUp, Name, Named, Path, Removed, RenameError, WalkError, Ways,
 };
-use crate::system::{LISTED_RIGHTS, Listed};
+use crate::system::Listed;
 use crate::types::State;
 use crate::types::directory::Provider;
 use alloc::boxed::Box;
@@ -391,8 +391,8 @@ impl Core {
         let ways = Ways {
             link: |place| self.leads_to(place),
             looked_up: |place, name: Name<'_>| {
-                let Listed { place, is_passed } = self.looked_up(place, name.bytes())?;
-                Some(LookedUp { place, most: LISTED_RIGHTS, is_passed })
+                let Listed { place, most, is_passed } = self.looked_up(place, name.bytes())?;
+                Some(LookedUp { place, most, is_passed })
             },
         };
         let found = self.names.walk(start.object.place(), start.rights, path, follow, ways);
@@ -528,6 +528,7 @@ impl Core {
     ) -> Result<Option<Box<Entry>>, CallError> {
         let meant = self.meant(caller, directory, Operation::Enumerate)?;
         let next = match self.provider(meant.object) {
+            _ if self.job(meant.object).is_some() => self.inside_after(meant.object, cursor),
             Provider::Names => self.names.after(meant.object.place(), cursor).and_then(|named| self.entry(&named)),
             provider => self.looked_up_after(meant.object, provider, cursor),
         };

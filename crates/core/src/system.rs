@@ -1,13 +1,14 @@
-//! The system directory: `types` and `jobs`, directories that look up what they list when they are asked.
+//! The system directory: `types`, `jobs` and `host`, directories that look up what they list when they are asked.
 //!
-//! It is made when an embedder first asks for it, so a manager that has none pays nothing: two directories in it, and a Type
-//! object for each type, from then on for each that is registered. All of that is charged to the root job and ends with it.
-//! What the two list is not named by them: a job or type may have a name elsewhere, and is listed as long as it lives.
+//! It is made when an embedder first asks for it, so a manager that has none pays nothing: the three in it, in `host` one for
+//! each kind, and a Type object for each type, from then on for each that is registered. All of that is charged to the root
+//! job and ends with it. What they list is not named by them: it may have a name elsewhere, and is listed as long as it lives.
 
 use crate::call::{CallError, Entry, EntryName};
 use crate::create::Making;
 use crate::handles::Caller;
 use crate::image::Time;
+use crate::listing::Group;
 use crate::manager::Core;
 use crate::names::Name;
 use crate::types::directory::Provider;
@@ -15,14 +16,14 @@ use crate::types::{State, directory, type_object};
 use crate::user_type::TypeInfo;
 use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
-use kobj_abi::{Koid, ObjectType as BuiltIn, Operation, RawHandle, Rights, TypeNumber};
+use kobj_abi::{HostKind, Koid, ObjectType as BuiltIn, Operation, RawHandle, Rights, TypeNumber};
 use kobj_memory::{Place, Reference, TryPush};
 
-/// The most that opening one of the three directories gives: nobody names anything in them.
+/// The most that opening one of these directories gives: nobody names anything in them.
 pub const SYSTEM_DIRECTORY_RIGHTS: Rights =
     Rights::LOOKUP.union(Rights::ENUMERATE).union(Rights::INSPECT).union(Rights::DUPLICATE).union(Rights::TRANSFER);
 
-/// The most that opening a listed type or job gives: looking at it, and passing the handle on.
+/// The most that opening what is listed gives, of what its type can do: looking at it, and passing the handle on.
 pub const LISTED_RIGHTS: Rights =
     Rights::INSPECT.union(Rights::ENUMERATE).union(Rights::DUPLICATE).union(Rights::TRANSFER);
 
@@ -30,8 +31,8 @@ pub const LISTED_RIGHTS: Rights =
 #[derive(Debug)]
 pub(crate) struct System {
     directory: Koid,
-    /// The two in it.
-    listings: [Option<Koid>; 2],
+    /// Of what was made with it, one after the other.
+    last: Koid,
     made: Time,
     /// The Type objects, in the order of [`Core::types`].
     types: Vec<Koid>,
@@ -40,7 +41,9 @@ pub(crate) struct System {
 /// What a directory looked up.
 pub(crate) struct Listed {
     pub(crate) place: Place,
-    /// Whether a path may go on below it: a job's inner jobs stand there.
+    /// The most that opening it gives.
+    pub(crate) most: Rights,
+    /// Whether a path may go on below it: what is in a job stands there.
     pub(crate) is_passed: bool,
 }
 
@@ -59,17 +62,19 @@ impl fmt::Write for Spelled {
     }
 }
 
-fn spelled(arguments: fmt::Arguments<'_>) -> Option<EntryName> {
+/// A name of at most 32 bytes.
+fn spelled(arguments: fmt::Arguments<'_>) -> Result<EntryName, CallError> {
     let mut name = Spelled { bytes: [0; 32], length: 0 };
-    name.write_fmt(arguments).ok()?;
-    EntryName::new(name.bytes.get(..name.length)?)
+    let written = name.write_fmt(arguments).ok().and_then(|()| EntryName::new(name.bytes.get(..name.length)?));
+    written.ok_or(CallError::BadName { bytes: name.length })
 }
 
 // Making it
 
 impl Core {
-    /// The system directory, made when it is first asked for: in it `types`, which lists a Type object for each type, and
-    /// `jobs`, which lists the living jobs in the root job by their koids, inner ones below the job that they are in.
+    /// The system directory, made when it is first asked for: in it `types`, which lists a Type object for each type, `jobs`,
+    /// which lists the living jobs in the root job by their koids, what is in a job below it, and `host`, in which each kind of
+    /// host object has a directory that lists those of it by their koids.
     ///
     /// # Errors
     /// [`CallError`], as for any objects made in the root job; then nothing changed. A manager without a root job that lives
@@ -104,7 +109,7 @@ impl Core {
         let count = self.types().count();
         let mut types = Vec::new();
         types.try_reserve(count).map_err(|_| CallError::NoMemory {})?;
-        made.try_reserve(count + 3).map_err(|_| CallError::NoMemory {})?;
+        made.try_reserve(count + 4 + HostKind::ALL.len()).map_err(|_| CallError::NoMemory {})?;
         let mut make = |core: &mut Self, state| -> Result<Reference, CallError> {
             let object = core.make_for_system(now, root, state)?;
             // There is room: it was brought above.
@@ -113,20 +118,26 @@ impl Core {
         };
         let directory = |provider| State::Directory(directory::State::of(provider));
         let top = make(self, directory(Provider::Names))?;
-        let mut listings = [None; 2];
-        let wanted = [(&b"types"[..], Provider::Types), (b"jobs", Provider::Jobs)];
-        for ((name, provider), place) in wanted.into_iter().zip(&mut listings) {
-            let listing = make(self, directory(provider))?;
-            *place = Some(listing.koid());
-            let name = Name::new(name).map_err(|_| CallError::BadName { bytes: name.len() })?;
-            self.name_permanently(top, name, listing, SYSTEM_DIRECTORY_RIGHTS)?;
+        let mut listing = |core: &mut Self, above, name: EntryName, provider| -> Result<Reference, CallError> {
+            let listing = make(core, directory(provider))?;
+            let name = Name::new(name.as_bytes()).map_err(|_| CallError::BadName { bytes: name.as_bytes().len() })?;
+            core.name_permanently(above, name, listing, SYSTEM_DIRECTORY_RIGHTS)?;
+            Ok(listing)
+        };
+        listing(self, top, spelled(format_args!("types"))?, Provider::Types)?;
+        listing(self, top, spelled(format_args!("jobs"))?, Provider::Jobs)?;
+        let host = listing(self, top, spelled(format_args!("host"))?, Provider::Names)?;
+        for kind in HostKind::ALL {
+            let name = spelled(format_args!("{}{}", kind.name(), kind.plural_ending()))?;
+            listing(self, host, name, Provider::Host(kind))?;
         }
         for index in 0..count {
             let Some(number) = self.types().nth(index).map(|info| info.number) else { break };
             let object = make(self, State::Type(type_object::State { number }))?;
             types.try_push(object.koid()).map_err(|_| CallError::NoMemory {})?;
         }
-        Ok(System { directory: top.koid(), listings, made: now, types })
+        let last = made.last().copied().unwrap_or(top.koid());
+        Ok(System { directory: top.koid(), last, made: now, types })
     }
 
     fn make_for_system(&mut self, now: Time, root: Reference, state: State) -> Result<Reference, CallError> {
@@ -178,9 +189,7 @@ impl Core {
     pub(crate) fn is_the_systems(&self, koid: Koid) -> bool {
         self.system.as_ref().is_some_and(|system| {
             // Type objects are made one after the other, so their koids ascend.
-            koid == system.directory
-                || system.listings.contains(&Some(koid))
-                || system.types.binary_search(&koid).is_ok()
+            (system.directory..=system.last).contains(&koid) || system.types.binary_search(&koid).is_ok()
         })
     }
 }
@@ -239,35 +248,36 @@ impl Core {
     /// What a directory that looks up its names has under one, and a job to which a path came through it.
     pub(crate) fn looked_up(&self, at: Place, name: &[u8]) -> Option<Listed> {
         let object = self.slab.at(at).ok()?;
-        match self.state(object)? {
+        let in_group = |group| self.by_koid(name).filter(|found| self.listed_in(*found) == Some(group));
+        let found = match self.state(object)? {
             State::Directory(directory) => match directory.provider {
                 Provider::Names => None,
                 Provider::Types => self.type_named(name),
-                Provider::Jobs => self.inner_job(self.owner(object)?, name),
+                Provider::Jobs => in_group(Group::Jobs(self.owner(object)?.koid())),
+                Provider::Host(kind) => in_group(Group::Host(kind)),
             },
-            State::Job(_) => self.inner_job(object, name),
+            State::Job(_) => in_group(Group::Jobs(object.koid())).or_else(|| in_group(Group::Processes(object.koid()))),
             _ => None,
-        }
+        }?;
+        Some(Listed { place: found.place(), most: self.listed_rights(found), is_passed: self.job(found).is_some() })
     }
 
-    fn inner_job(&self, job: Reference, name: &[u8]) -> Option<Listed> {
+    /// The living object that is so called. A koid has one spelling alone, that of the listing.
+    fn by_koid(&self, name: &[u8]) -> Option<Reference> {
         let koid: Koid = core::str::from_utf8(name).ok()?.parse().ok()?;
-        // One spelling alone, that of the listing.
-        let inner =
-            self.living_inner_job(job, koid).filter(|_| job_name(koid).is_some_and(|own| own.as_bytes() == name))?;
-        Some(Listed { place: inner.place(), is_passed: true })
+        let is_so_called = spelled(format_args!("{koid}")).is_ok_and(|own| own.as_bytes() == name);
+        self.find(koid).ok().filter(|_| is_so_called)
     }
 
-    fn living_inner_job(&self, job: Reference, koid: Koid) -> Option<Reference> {
-        let inner = self.find(koid).ok()?;
-        let lives = self.job(inner).is_some_and(|inner| !inner.dying);
-        (lives && self.owner(inner) == Some(job)).then_some(inner)
+    /// The most that opening what is listed gives.
+    fn listed_rights(&self, object: Reference) -> Rights {
+        LISTED_RIGHTS.intersection(self.type_of(object).default_rights())
     }
 
-    fn type_named(&self, name: &[u8]) -> Option<Listed> {
+    fn type_named(&self, name: &[u8]) -> Option<Reference> {
         let (_, object) =
             self.listed_types().find(|(info, _)| self.type_name(info).is_some_and(|own| own.as_bytes() == name))?;
-        Some(Listed { place: object.place(), is_passed: false })
+        Some(object)
     }
 
     /// Each type that has an object, with it.
@@ -280,7 +290,7 @@ impl Core {
     fn type_name(&self, info: &TypeInfo) -> Option<EntryName> {
         let is_taken = || self.types().any(|other| other.number < info.number && other.name == info.name);
         let own = EntryName::new(info.name.as_bytes()).filter(|_| !info.name.starts_with('#') && !is_taken());
-        own.or_else(|| spelled(format_args!("#{}", info.number.0)))
+        own.or_else(|| spelled(format_args!("#{}", info.number.0)).ok())
     }
 
     /// The first entry of such a directory after a cursor.
@@ -292,28 +302,35 @@ impl Core {
                 let (info, object) = self.listed_types().find(|(info, _)| is_after(info))?;
                 self.listed(object, self.type_name(&info)?, u64::from(info.number.0))
             }
-            Provider::Jobs => {
-                let job = self.owner(directory)?;
-                let mut cursor = cursor;
-                loop {
-                    let koid = self.index.next_after(cursor)?;
-                    cursor = koid.raw();
-                    if let Some(inner) = self.living_inner_job(job, koid) {
-                        return self.listed(inner, job_name(koid)?, cursor);
-                    }
-                }
-            }
+            Provider::Jobs => self.listed_after(Group::Jobs(self.owner(directory)?.koid()), cursor),
+            Provider::Host(kind) => self.listed_after(Group::Host(kind), cursor),
         }
     }
 
-    fn listed(&self, object: Reference, name: EntryName, cursor: u64) -> Option<Entry> {
-        let object_type = self.type_number(object);
-        Some(Entry { name, koid: object.koid(), object_type, most: LISTED_RIGHTS, permanent: false, cursor })
+    /// The first of the inner jobs and processes of a job after a cursor.
+    pub(crate) fn inside_after(&self, job: Reference, cursor: u64) -> Option<Entry> {
+        let jobs = self.listed_after(Group::Jobs(job.koid()), cursor);
+        let processes = self.listed_after(Group::Processes(job.koid()), cursor);
+        jobs.into_iter().chain(processes).min_by_key(|entry| entry.cursor)
     }
-}
 
-fn job_name(koid: Koid) -> Option<EntryName> {
-    spelled(format_args!("{koid}"))
+    fn listed_after(&self, group: Group, cursor: u64) -> Option<Entry> {
+        let mut cursor = cursor;
+        // One whose last reference just went is listed until it is its turn to be buried.
+        let found = core::iter::from_fn(|| {
+            let koid = self.listing.after(group, cursor)?;
+            cursor = koid.raw();
+            Some(self.find(koid))
+        });
+        let object = found.flatten().next()?;
+        let koid = object.koid();
+        self.listed(object, spelled(format_args!("{koid}")).ok()?, koid.raw())
+    }
+
+    fn listed(&self, object: Reference, name: EntryName, cursor: u64) -> Option<Entry> {
+        let (object_type, most) = (self.type_number(object), self.listed_rights(object));
+        Some(Entry { name, koid: object.koid(), object_type, most, permanent: false, cursor })
+    }
 }
 
 #[cfg(test)]

@@ -348,8 +348,7 @@ impl World {
 
 /// The name of a kind's directory.
 pub(crate) fn folder_name(kind: HostKind) -> Vec<u8> {
-    let plural = if kind == HostKind::Process { "es" } else { "s" };
-    [kind.name(), plural].concat().into_bytes()
+    [kind.name(), kind.plural_ending()].concat().into_bytes()
 }
 
 /// An object's name in its kind's directory: a process goes by its number, a path without its first `/`.

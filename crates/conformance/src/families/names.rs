@@ -437,8 +437,8 @@ rows! { Names:
         for handle in [job, target] {
             w.refused(me, link(handle, b"a", free), WrongType)?;
             w.refused(me, open(handle, b"a"), WrongType)?;
-            w.refused(me, enumerate(handle, 0), WrongType)?;
         }
+        w.refused(me, enumerate(target, 0), WrongType)?;
     }
 
     /// Many names are each found. [NT ZwCreateDirectoryObject]

@@ -100,7 +100,6 @@ rows! { Order:
             rename(weak, b"a", b"b"),
             open(weak, b"a"),
             open_or_create(weak, b"a", SAME),
-            enumerate(weak, 0),
             read_link(weak),
         ] {
             w.refused(me, call, WrongType)?;

@@ -1,4 +1,4 @@
-//! Directories that look up what they list: types and jobs.
+//! What is listed by looking up: types, jobs and what is in them, host objects.
 
 use crate::calls::*;
 use crate::row::rows;
@@ -7,16 +7,16 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use kobj_abi::ErrorCode::{AccessDenied, BadArgument, NotFound, WrongName, WrongType};
-use kobj_abi::{ObjectType, Rights};
+use kobj_abi::{HostKind, ObjectType, Rights};
 
 const TYPES: [&str; 7] = ["job", "process", "host-object", "directory", "symbolic-link", "section", "type"];
 
 rows! { Providers:
-    /// The system directory has two names, and its handle looks, lists and can be passed on. [docs/semantics.md, System]
-    plain fn the_system_directory_has_types_and_jobs(w) {
+    /// The system directory has three names, and its handle looks, lists and can be passed on. [docs/semantics.md, System]
+    plain fn the_system_directory_has_types_jobs_and_host(w) {
         let me = w.first;
         let system = w.system(me)?;
-        same(w.names(me, system)?.as_str(), "types jobs")?;
+        same(w.names(me, system)?.as_str(), "types jobs host")?;
         let looks = Rights::LOOKUP | Rights::ENUMERATE | Rights::INSPECT | Rights::DUPLICATE | Rights::TRANSFER;
         same(w.rights(me, system)?, looks)?;
     }
@@ -123,6 +123,89 @@ rows! { Providers:
         }
     }
 
+    /// A job lists what lives in it, jobs and guests, in the order in which they were made.
+    /// [Zircon zx_object_get_info: ZX_INFO_JOB_CHILDREN]
+    order fn a_job_lists_its_jobs_and_guests(w) {
+        let me = w.first;
+        let outer = w.gives(me, create_job(w.job))?;
+        same(w.list(me, outer)?.len(), 0)?;
+        let first = w.guest_in(outer, false)?;
+        let inner = w.gives(me, create_job(outer))?;
+        let second = w.guest_in(outer, false)?;
+        let below = w.guest_in(inner, false)?;
+        let koid = w.koid(me, inner)?;
+        same(w.names(me, outer)?, format!("{} {koid} {}", first.process, second.process))?;
+        same(w.names(me, inner)?, below.process.to_string())?;
+        let looks = Rights::INSPECT | Rights::DUPLICATE | Rights::TRANSFER;
+        for entry in w.list(me, outer)? {
+            let is_job = entry.koid == koid;
+            same(entry.object_type, if is_job { ObjectType::Job } else { ObjectType::Process }.number())?;
+            same(entry.most, if is_job { looks | Rights::ENUMERATE } else { looks })?;
+            holds(!entry.permanent, "being listed is no name")?;
+        }
+        let cursor = w.list(me, outer)?.first().map_or(0, |entry| entry.cursor);
+        w.done(me, kill(first.handle))?;
+        w.done(me, kill(inner))?;
+        same(w.list_from(me, outer, cursor)?.len(), 1)?;
+        same(w.names(me, outer)?, second.process.to_string())?;
+        w.done(me, kill(outer))?;
+        same(w.list(me, outer)?.len(), 0)?;
+    }
+
+    /// A job is listed with the right to that, also one that was opened where it is listed.
+    /// [Zircon zx_object_get_info: ZX_RIGHT_ENUMERATE]
+    refusal fn a_job_is_listed_with_enumerate(w) {
+        let me = w.first;
+        let outer = w.gives(me, create_job(w.job))?;
+        let guest = w.guest_in(outer, false)?;
+        let blind = w.weaker(me, outer, Rights::INSPECT | Rights::MANAGE | Rights::CREATE_CHILD)?;
+        w.refused(me, enumerate(blind, 0), AccessDenied)?;
+        w.refused(me, enumerate(guest.handle, 0), WrongType)?;
+        let system = w.system(me)?;
+        let path = format!("jobs/{}", w.koid(me, outer)?);
+        let opened = w.gives(me, open(system, path.as_bytes()))?;
+        same(w.names(me, opened)?, guest.process.to_string())?;
+        w.refused(me, link(opened, b"x", guest.handle), WrongType)?;
+    }
+
+    /// A guest is opened below its job, of no other right than to look, and is passed by no path. [docs/semantics.md, System]
+    refusal fn a_guest_is_opened_below_its_job(w) {
+        let me = w.first;
+        let system = w.system(me)?;
+        let outer = w.gives(me, create_job(w.job))?;
+        let guest = w.guest_in(outer, false)?;
+        let outer = w.koid(me, outer)?;
+        let path = format!("jobs/{outer}/{}", guest.process);
+        let opened = w.gives(me, open_typed(system, path.as_bytes(), ObjectType::Process))?;
+        same(w.koid(me, opened)?, guest.process)?;
+        same(w.rights(me, opened)?, Rights::INSPECT | Rights::DUPLICATE | Rights::TRANSFER)?;
+        w.refused(me, kill(opened), AccessDenied)?;
+        for right in [Rights::ENUMERATE, Rights::WRITE, Rights::DESTROY, Rights::MANAGE] {
+            w.refused(me, open_with(system, path.as_bytes(), only(right)), AccessDenied)?;
+        }
+        w.refused(me, open(system, format!("{path}/{}", guest.process).as_bytes()), WrongType)?;
+        w.refused(me, open(system, format!("jobs/{}", guest.process).as_bytes()), NotFound)?;
+        w.done(me, kill(guest.handle))?;
+        w.refused(me, open(system, path.as_bytes()), NotFound)?;
+    }
+
+    /// Each kind of host object has a directory, in the order of the kinds, and what is no object of it is not there.
+    /// [docs/semantics.md, System]
+    refusal fn each_kind_of_host_object_has_a_directory(w) {
+        let me = w.first;
+        let system = w.system(me)?;
+        let host = w.gives(me, open(system, b"host"))?;
+        let root_job = format!("{}", w.root_job);
+        let kinds = HostKind::ALL.map(|kind| format!("{}{}", kind.name(), kind.plural_ending()));
+        same(w.names(me, host)?, kinds.join(" "))?;
+        for entry in w.list(me, host)? {
+            let directory = w.gives(me, open(host, entry.name.as_bytes()))?;
+            same(w.list(me, directory)?.len(), 0)?;
+            w.refused(me, open(directory, root_job.as_bytes()), NotFound)?;
+        }
+        w.refused(me, open(host, root_job.as_bytes()), NotFound)?;
+    }
+
     /// A job that has a name is passed by no path through that: only where it is listed. [docs/semantics.md, open]
     refusal fn a_named_job_is_no_directory(w) {
         let (me, root) = (w.first, w.root);
@@ -185,7 +268,7 @@ rows! { Providers:
         let me = w.first;
         let system = w.system(me)?;
         let own = w.directory(me)?;
-        for name in [&b"types"[..], b"jobs"] {
+        for name in [&b"types"[..], b"jobs", b"host/segments"] {
             let directory = w.gives(me, open(system, name))?;
             w.refused(me, link(directory, b"x", own), AccessDenied)?;
             w.refused(me, unlink(directory, b"job"), AccessDenied)?;

@@ -4,10 +4,10 @@ use super::{LISTED_RIGHTS, SYSTEM_DIRECTORY_RIGHTS};
 use crate::account::Resource;
 use crate::call::{Call, CallAnswer, CallError, Entry, What};
 use crate::guests::Boot;
-use crate::image::Time;
+use crate::image::{HostImage, Identity, Time};
 use crate::manager::{Core, Limits};
 use crate::user_type::ObjectType;
-use kobj_abi::{AskedRights, Era, ErrorCode, Koid, ObjectType as BuiltIn, RawHandle, Rights, TypeNumber};
+use kobj_abi::{AskedRights, Era, ErrorCode, HostKind, Koid, ObjectType as BuiltIn, RawHandle, Rights, TypeNumber};
 use kobj_memory::RegisterError;
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -63,6 +63,11 @@ impl Scene {
         }
     }
 
+    /// Without an audit, of which many take their time.
+    fn call_alone(&mut self, call: Call<'_>) {
+        self.core.call(Time(2), self.boot.process, call).unwrap();
+    }
+
     fn open_as(&mut self, path: &str, rights: AskedRights) -> Result<RawHandle, CallError> {
         let path = path.as_bytes();
         self.handle(Call::Open { directory: self.system, path, rights, expected: None, follow: true })
@@ -113,7 +118,7 @@ fn it_is_made_once_and_costs_nothing_before() {
     core.boot(Time(0)).unwrap();
     let before = core.live();
     let system = core.system_directory(Time(1)).unwrap();
-    assert_eq!(core.live(), before + 3 + BuiltIn::ALL.len() as u32);
+    assert_eq!(core.live(), before + 4 + (HostKind::ALL.len() + BuiltIn::ALL.len()) as u32);
     assert_eq!(core.system_directory(Time(2)), Ok(system));
     core.audit().unwrap();
     core.shut_down();
@@ -140,6 +145,7 @@ fn each_type_has_an_object_and_an_entry() {
     let section = scene.open("types/section").unwrap();
     let tally = scene.core.type_object(scene.boot.process, section).unwrap().tally;
     assert_eq!((tally.created, tally.live, tally.peak), (0, 0, 0));
+    assert_eq!(scene.names("host").len(), HostKind::ALL.len());
     let types = scene.open("types/type").unwrap();
     assert_eq!(scene.core.type_object(scene.boot.process, types).unwrap().tally.live, 9);
     scene.end();
@@ -181,6 +187,106 @@ fn living_jobs_are_listed_and_inner_ones_below_theirs() {
 }
 
 #[test]
+fn a_job_lists_its_inner_jobs_and_processes_in_the_order_of_their_making() {
+    let mut scene = Scene::new();
+    let (outer, outer_koid) = scene.job_in(scene.boot.job);
+    let guest_in = |scene: &mut Scene, job| match scene.call(Call::CreateGuest { job, inherit: false }) {
+        Ok(CallAnswer::Guest { handle, process }) => (handle, process),
+        other => panic!("{other:?}"),
+    };
+    let (first, inner) = (guest_in(&mut scene, outer), scene.job_in(outer));
+    let (second, other) = (guest_in(&mut scene, outer), scene.job_in(scene.boot.job));
+    let koids = |scene: &mut Scene, job| scene.list(job).iter().map(|entry| entry.koid).collect::<Vec<_>>();
+    assert_eq!(koids(&mut scene, outer), [first.1, inner.1, second.1]);
+    assert_eq!(koids(&mut scene, inner.0), []);
+    let root = scene.boot.job;
+    assert_eq!(koids(&mut scene, root), [scene.boot.process, outer_koid, other.1]);
+    // What is listed is opened by a path through the job, with what the list says, and the koid is the cursor.
+    for entry in scene.list(outer) {
+        assert_eq!((entry.name.as_bytes(), entry.cursor), (entry.koid.to_string().as_bytes(), entry.koid.raw()));
+        let opened = scene.open(&std::format!("jobs/{outer_koid}/{}", entry.koid)).unwrap();
+        assert_eq!(scene.info(opened), (entry.koid, entry.object_type, entry.most));
+        scene.call(Call::Close { handle: opened }).unwrap();
+    }
+    let path = std::format!("jobs/{outer_koid}/{}", second.1);
+    let below = std::format!("{path}/{}", first.1);
+    assert_eq!(scene.open(&below).unwrap_err().code(), ErrorCode::WrongType, "a process is no directory");
+    let mute = scene.open_as(&std::format!("jobs/{outer_koid}"), AskedRights::Exactly(Rights::INSPECT)).unwrap();
+    let enumerate = Call::Enumerate { directory: mute, cursor: 0 };
+    assert_eq!(scene.call(enumerate).unwrap_err().code(), ErrorCode::AccessDenied);
+    // What ends is listed no longer, though somebody has a handle to it; a cursor goes on where it was given.
+    for handle in [first.0, inner.0] {
+        scene.call(Call::Kill { handle }).unwrap();
+    }
+    assert_eq!(koids(&mut scene, outer), [second.1]);
+    assert_eq!(scene.open(&std::format!("jobs/{outer_koid}/{}", first.1)).unwrap_err().code(), ErrorCode::NotFound);
+    let after = Call::Enumerate { directory: outer, cursor: inner.1.raw() };
+    let Ok(CallAnswer::Entry(Some(next))) = scene.call(after) else { panic!("one is there") };
+    assert_eq!(next.koid, second.1);
+    scene.call(Call::Close { handle: second.0 }).unwrap();
+    assert_eq!(koids(&mut scene, outer), [second.1], "a guest lives without a handle");
+    scene.end();
+}
+
+#[test]
+fn host_objects_are_listed_by_their_kinds_whichever_job_they_are_in() {
+    let mut scene = Scene::new();
+    let (job, koid) = scene.job_in(scene.boot.job);
+    let image = |kind, id: i64| HostImage::new(kind, b"4".to_vec(), Identity::Ipc { id, key: 0, uid: 0 });
+    let make =
+        |scene: &mut Scene, job, kind, id| scene.core.create_host_object(Time(2), job, image(kind, id), None).unwrap();
+    let root_job = scene.boot.root_job;
+    let first = make(&mut scene, koid, HostKind::SysvSegment, 1);
+    let other = make(&mut scene, root_job, HostKind::SysvQueue, 2);
+    let second = make(&mut scene, root_job, HostKind::SysvSegment, 3);
+    assert_eq!(scene.names("host/sysv-segments"), [first.to_string(), second.to_string()]);
+    assert_eq!(scene.names("host/sysv-queues"), [other.to_string()]);
+    assert!(scene.names("host/processes").is_empty());
+    let opened = scene.open(&std::format!("host/sysv-segments/{first}")).unwrap();
+    let looks = Rights::INSPECT.union(Rights::DUPLICATE).union(Rights::TRANSFER);
+    assert_eq!(scene.info(opened), (first, BuiltIn::HostObject.number(), looks), "of what its type can do");
+    let more = AskedRights::Exactly(looks.union(Rights::MANAGE));
+    let path = std::format!("host/sysv-segments/{first}");
+    assert_eq!(scene.open_as(&path, more).unwrap_err().code(), ErrorCode::AccessDenied);
+    assert_eq!(scene.open(&std::format!("{path}/{first}")).unwrap_err().code(), ErrorCode::WrongType);
+    for path in [std::format!("host/sysv-segments/{other}"), std::format!("host/{first}"), "host/segments/4".into()] {
+        assert_eq!(scene.open(&path).unwrap_err().code(), ErrorCode::NotFound, "{path}");
+    }
+    // The handle keeps it: its job ends, and it goes to the job around.
+    scene.call(Call::Kill { handle: job }).unwrap();
+    while scene.core.go_on() {}
+    assert_eq!(scene.names("host/sysv-segments"), [first.to_string(), second.to_string()]);
+    scene.call(Call::Close { handle: opened }).unwrap();
+    while scene.core.go_on() {}
+    assert_eq!(scene.names("host/sysv-segments"), [second.to_string()]);
+    let Ok(_) = scene.core.close(second) else { panic!("it is its job's alone") };
+    while scene.core.go_on() {}
+    assert!(scene.names("host/sysv-segments").is_empty());
+    scene.end();
+}
+
+/// Neither many objects of other kinds nor many jobs elsewhere are passed: each entry is some looks away.
+#[test]
+fn a_listing_takes_no_longer_for_what_it_does_not_list() {
+    let mut scene = Scene::new();
+    let (first, _) = scene.job_in(scene.boot.job);
+    for _ in 0..2000 {
+        scene.call_alone(Call::CreateJob { job: first });
+        scene.call_alone(Call::Create { what: What::Directory });
+    }
+    let (_, last) = scene.job_in(scene.boot.job);
+    let jobs = scene.open("jobs").unwrap();
+    let cursor = scene.info(first).0.raw();
+    scene.core.listing.looks.set(0);
+    scene.call_alone(Call::Enumerate { directory: jobs, cursor });
+    let looks = scene.core.listing.looks.get();
+    assert!((1..100).contains(&looks), "{looks} looks past 4,000 objects");
+    assert_eq!(scene.list(jobs).last().map(|entry| entry.koid), Some(last));
+    assert_eq!(scene.list(first).len(), 2000);
+    scene.end();
+}
+
+#[test]
 fn a_job_that_nobody_had_ends_with_the_last_handle_that_was_opened() {
     let mut scene = Scene::new();
     let (job, koid) = scene.job_in(scene.boot.job);
@@ -210,7 +316,7 @@ fn a_job_that_nobody_had_ends_with_the_last_handle_that_was_opened() {
 fn nothing_is_named_in_what_looks_up_its_names() {
     let mut scene = Scene::new();
     let own = scene.handle(Call::Create { what: What::Directory }).unwrap();
-    for name in ["types", "jobs"] {
+    for name in ["types", "jobs", "host/fifos"] {
         let opened = scene.open(name).unwrap();
         let (koid, _, rights) = scene.info(opened);
         assert_eq!(rights, SYSTEM_DIRECTORY_RIGHTS);
@@ -247,13 +353,13 @@ fn a_quota_that_leaves_no_room_leaves_nothing_half_made() {
     let boot = core.boot(Time(0)).unwrap();
     let (handle, resource) = (boot.job, Resource::Objects);
     let used = core.usage(boot.root_job, resource).unwrap().used;
-    for more in 0..20 {
+    for more in 0..60 {
         core.call(Time(0), boot.process, Call::SetQuota { handle, resource, limit: used + more }).unwrap();
         let before = core.live();
         let made = core.system_directory(Time(1));
         core.audit().unwrap();
         if made.is_ok() {
-            assert_eq!(more, 3 + BuiltIn::ALL.len() as u64);
+            assert_eq!(more, (4 + HostKind::ALL.len() + BuiltIn::ALL.len()) as u64);
             assert_eq!(core.register::<Own>().err(), Some(RegisterError::NoMemory), "its object has no room");
             core.call(Time(0), boot.process, Call::SetQuota { handle, resource, limit: u64::MAX }).unwrap();
             core.register::<Own>().unwrap();
@@ -264,5 +370,5 @@ fn a_quota_that_leaves_no_room_leaves_nothing_half_made() {
         assert_eq!(made.unwrap_err().code(), ErrorCode::Quota);
         assert_eq!(core.live(), before, "with room for {more}");
     }
-    panic!("ten objects do");
+    panic!("some forty objects do");
 }

@@ -2,7 +2,7 @@
 
 use super::Type;
 use crate::error::CreateError;
-use kobj_abi::LinkKind;
+use kobj_abi::{HostKind, LinkKind};
 use kobj_memory::NoMemory;
 
 // What is asked for
@@ -35,6 +35,8 @@ pub(crate) enum Provider {
     Types,
     /// It lists the living jobs in its own job.
     Jobs,
+    /// It lists the host objects of a kind.
+    Host(HostKind),
 }
 
 /// A directory's state.

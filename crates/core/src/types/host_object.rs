@@ -117,6 +117,11 @@ impl Type for State {
 // Operations
 
 impl State {
+    /// What it is.
+    pub(crate) fn kind(&self) -> HostKind {
+        self.image.kind
+    }
+
     /// Reserves it for the effect that destroys it, which has its image.
     pub(crate) fn reserve(&mut self, ticket: Ticket) {
         self.scrub = Some(ticket);

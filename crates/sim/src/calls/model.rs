@@ -123,7 +123,7 @@ fn needed(object_type: ObjectType, operation: Operation) -> Option<Rights> {
         (Directory, O::Rename) => Rights::MANAGE,
         (Directory, O::Open) => Rights::LOOKUP,
         (Directory, O::OpenOrCreate) => Rights::LOOKUP | Rights::CREATE,
-        (Directory, O::Enumerate) => Rights::ENUMERATE,
+        (Directory | Job, O::Enumerate) => Rights::ENUMERATE,
         (SymbolicLink, O::ReadLink) => Rights::READ,
         (Job, O::CreateJob | O::CreateProcess) => Rights::CREATE_CHILD,
         (Job | Process, O::Kill) => Rights::DESTROY,

@@ -222,6 +222,9 @@ impl Model {
 
     pub(super) fn enumerate(&mut self, process: Koid, directory: RawHandle, cursor: u64) -> Expected {
         let directory = self.look(process, directory, Operation::Enumerate)?.koid;
+        if self.objects[&directory].object_type == ObjectType::Job {
+            return Ok(CallAnswer::Entry(self.inside_after(directory, cursor).map(Box::new)));
+        }
         let after = match cursor {
             0 => 0,
             number => match self.cursors.get(&(directory, number)) {
@@ -249,6 +252,19 @@ impl Model {
             permanent: name.permanent,
             cursor,
         }
+    }
+
+    /// What lives in a job: the jobs and processes, by their koids.
+    fn inside_after(&self, job: Koid, cursor: u64) -> Option<Entry> {
+        let is_listed = |of: ObjectType| matches!(of, ObjectType::Job | ObjectType::Process);
+        let inside = self.objects.iter().filter(|(_, object)| object.owner == Some(job) && !object.dead);
+        let mut listed = inside.filter(|(koid, object)| is_listed(object.object_type) && koid.raw() > cursor);
+        let (koid, Object { object_type, .. }) = listed.next()?;
+        let looks = Rights::DUPLICATE | Rights::TRANSFER | Rights::INSPECT;
+        let most = if *object_type == ObjectType::Job { looks | Rights::ENUMERATE } else { looks };
+        let name = EntryName::new(koid.to_string().as_bytes()).unwrap();
+        let (object_type, cursor) = (object_type.number(), koid.raw());
+        Some(Entry { name, koid: *koid, object_type, most, permanent: false, cursor })
     }
 
     fn anywhere(&mut self, directory: Koid) -> Expected {
