@@ -302,6 +302,9 @@ impl Accounts {
     /// # Errors
     /// [`ChargeError`]; a limit refuses only after the idle credit below it was called back.
     pub fn charge(&mut self, id: AccountId, charge: Charge, credits: &mut impl Credits) -> Result<(), ChargeError> {
+        if self.charge_if_room(id, charge) {
+            return Ok(());
+        }
         if !self.has_room(id, charge) {
             if !self.takes_charges(id) {
                 return Err(ChargeError::Closed);
@@ -311,6 +314,30 @@ impl Accounts {
         }
         self.add(id, None, charge);
         Ok(())
+    }
+
+    /// Charges an account and all around it for handles and bytes, if they have room as it is: no credit is called back, and
+    /// nothing is counted as refused. `false`, and nothing changed, also for a charge of objects.
+    #[inline]
+    pub(crate) fn charge_if_room(&mut self, id: AccountId, charge: Charge) -> bool {
+        let (handles, bytes) = (u64::from(charge.handles), charge.bytes);
+        let mut next = Some(id);
+        while let Some(level) = next {
+            let Some(account) = self.get(level).filter(|account| account.open && charge.objects == 0) else {
+                return false;
+            };
+            if !account.handles.has_room(handles) || !account.bytes.has_room(bytes) {
+                return false;
+            }
+            next = account.around;
+        }
+        next = Some(id);
+        while let Some(account) = next.and_then(|level| self.get_mut(level)) {
+            account.handles.add(handles);
+            account.bytes.add(bytes);
+            next = account.around;
+        }
+        true
     }
 
     /// Whether all levels are open, have what rows the charge needs, and room for it: one look at each, as it mostly is.
@@ -459,10 +486,12 @@ impl Accounts {
         self.accounts.live()
     }
 
+    #[inline]
     fn get(&self, id: AccountId) -> Option<&Account> {
         self.accounts.get(id.0)
     }
 
+    #[inline]
     fn get_mut(&mut self, id: AccountId) -> Option<&mut Account> {
         self.accounts.get_mut(id.0)
     }

@@ -236,6 +236,20 @@ impl Derivations {
         self.leave_if_bare(nodes, node);
     }
 
+    /// The same of a node that can go at once: nothing was derived from it, and nothing else is to be done here first. It is
+    /// gone then, and who paid for it is given. `None`, and nothing changed, if that is not so.
+    pub fn let_go_at_once(&mut self, nodes: &Nodes, node: Place) -> Option<Option<AccountId>> {
+        if self.has_work() || nodes.first_below(node).is_some() {
+            return None;
+        }
+        let parent = nodes.links(node).parent;
+        let charged = self.free(nodes, node);
+        if let Some(parent) = parent {
+            self.leave_if_bare(nodes, parent);
+        }
+        Some(charged)
+    }
+
     fn leave_if_bare(&mut self, nodes: &Nodes, node: Place) {
         if Self::may_go(nodes, node) {
             // No handle is left, so the hint is free for this.

@@ -3,14 +3,14 @@
 //! The tree itself is in [`crate::derivation`]; here its nodes are charged and its work is done: a handle that it wants back
 //! is closed like any other, so the object, the charge and the node lose what it counted in one place.
 
-use crate::account::Charge;
+use crate::account::{AccountId, Charge};
 use crate::call::{CallAnswer, CallError};
 use crate::derivation::{DeriveError, Position, TooManyRevokes, Work};
-use crate::handles::{Caller, Meant};
+use crate::handles::{Caller, HANDLE, Meant};
 use crate::manager::Core;
 use crate::notices::OpenReason;
 use kobj_abi::{AskedRights, Operation, RawHandle};
-use kobj_memory::{Closed, Content, CountError, Hint, Next, Place, Reference, Table, Uncounted};
+use kobj_memory::{Closed, Content, CountError, Hint, Next, Place, Reference, Reserved, Table, Uncounted};
 
 /// What a derivation node is charged: to the process that derives, until the node goes.
 const NODE: Charge = Charge { bytes: 32, ..Charge::NONE };
@@ -19,29 +19,31 @@ const NODE: Charge = Charge { bytes: 32, ..Charge::NONE };
 const SWEEP_PER_UNIT: u32 = 64;
 
 impl Core {
+    #[inline(never)]
     pub(crate) fn call_derive(
         &mut self,
         caller: &Caller,
         handle: RawHandle,
         rights: AskedRights,
-    ) -> Result<RawHandle, CallError> {
-        let meant = self.meant(caller, handle, Operation::Derive)?;
+    ) -> Result<CallAnswer, CallError> {
+        let meant = self.meant_here(caller, handle, Operation::Derive)?;
         let rights = Self::within(meant.object, rights, meant.rights)?;
         if meant.node.is_some_and(|node| self.derivations.is_being_revoked(&self.nodes, node)) {
             return Err(CallError::Revoked { koid: meant.object.koid() });
         }
         self.reserve_notice_of(meant.object)?;
-        let reserved = self.reserve_handle(caller.process, &caller.table)?;
-        let made = self.derive_nodes(caller, &meant).and_then(|(root, node)| match self.count_handle(meant.object) {
-            Ok(()) => Ok((root, node)),
-            Err(error) => {
-                self.discard_nodes(caller, [Some(node), root]);
-                Err(error)
-            }
+        let account = self.guest(caller.process).and_then(|guest| guest.account);
+        let nodes = Charge { bytes: NODE.bytes * (1 + u64::from(meant.node.is_none())), ..NODE };
+        let reserved = self.reserve_derived(caller, account, nodes)?;
+        let made = self.derive_nodes(account, &meant).and_then(|(root, node)| {
+            self.count_handle(meant.object).map(|()| (root, node)).inspect_err(|_| {
+                [Some(node), root].into_iter().flatten().for_each(|node| self.derivations.discard(&self.nodes, node));
+            })
         });
         let (root, node) = match made {
             Ok(nodes) => nodes,
             Err(error) => {
+                self.refund(account, nodes);
                 self.give_back_handle(caller.process, &caller.table, reserved);
                 return Err(error);
             }
@@ -55,15 +57,39 @@ impl Core {
         let derived = caller.table.commit(reserved, content);
         self.notice_opened(caller.process, meant.object, OpenReason::Duplicated);
         self.hint(node, caller.process, &caller.table, derived);
-        Ok(derived)
+        Ok(CallAnswer::Handle(derived))
     }
 
-    /// A node below the handle's, and the handle's own, a root, if it has none yet: charged, or neither of them.
-    fn derive_nodes(&mut self, caller: &Caller, meant: &Meant<'_>) -> Result<(Option<Place>, Place), CallError> {
-        let account = self.guest(caller.process).and_then(|guest| guest.account);
-        let nodes = 1 + u64::from(meant.node.is_none());
-        let charge = Charge { bytes: NODE.bytes * nodes, ..NODE };
-        self.charge(account, charge)?;
+    /// A slot for the handle to come, charged with its nodes. Where there is room for both, which is nearly always, the books
+    /// are gone through once; else one after the other, so that it is the limit that is met first which refuses.
+    fn reserve_derived(
+        &mut self,
+        caller: &Caller,
+        account: Option<AccountId>,
+        nodes: Charge,
+    ) -> Result<Reserved, CallError> {
+        let (process, table) = (caller.process, &*caller.table);
+        let both = Charge { bytes: HANDLE.bytes + nodes.bytes, ..HANDLE };
+        if account.is_none_or(|account| self.accounts.charge_if_room(account, both)) {
+            return self.reserve_paid_by(account, both, process, table);
+        }
+        let reserved = self.reserve_handle(process, table)?;
+        match self.charge(account, nodes) {
+            Ok(()) => Ok(reserved),
+            Err(error) => {
+                self.give_back_handle(process, table, reserved);
+                Err(error)
+            }
+        }
+    }
+
+    /// A node below the handle's, and the handle's own, a root, if it has none yet: both, or neither of them. Their charge is
+    /// the caller's.
+    fn derive_nodes(
+        &mut self,
+        account: Option<AccountId>,
+        meant: &Meant<'_>,
+    ) -> Result<(Option<Place>, Place), CallError> {
         let root = match meant.node {
             Some(_) => Ok(None),
             None => self.derivations.root(&self.nodes, account).map(Some),
@@ -77,22 +103,10 @@ impl Core {
                 }
             })
         });
-        made.map_err(|error| {
-            self.refund(account, charge);
-            match error {
-                DeriveError::Revoked => CallError::Revoked { koid: meant.object.koid() },
-                DeriveError::NoMemory => CallError::NoMemory {},
-            }
+        made.map_err(|error| match error {
+            DeriveError::Revoked => CallError::Revoked { koid: meant.object.koid() },
+            DeriveError::NoMemory => CallError::NoMemory {},
         })
-    }
-
-    /// Takes back what [`Core::derive_nodes`] made, the inner first.
-    fn discard_nodes(&mut self, caller: &Caller, nodes: [Option<Place>; 2]) {
-        let account = self.guest(caller.process).and_then(|guest| guest.account);
-        for node in nodes.into_iter().flatten() {
-            self.derivations.discard(&self.nodes, node);
-            self.refund(account, NODE);
-        }
     }
 
     /// Begins or goes on with taking back what was derived; asked again until it is done.
@@ -136,6 +150,22 @@ impl Core {
         {
             self.derivations.let_go(&self.nodes, node);
         }
+    }
+
+    /// Gives back what a handle was charged that is no more, and counts it off its node. A node that goes with it at once, as
+    /// most do, is given back in the same pass over the books.
+    pub(crate) fn refund_handle(&mut self, payer: Option<AccountId>, node: Option<Place>) {
+        let mut refund = HANDLE;
+        if let Some(node) = node
+            && self.nodes.uncount(node) == Uncounted::Last
+        {
+            match self.derivations.let_go_at_once(&self.nodes, node) {
+                Some(charged) if charged == payer => refund.bytes += NODE.bytes,
+                Some(charged) => self.refund(charged, NODE),
+                None => self.derivations.let_go(&self.nodes, node),
+            }
+        }
+        self.refund(payer, refund);
     }
 
     /// Notes where the handle of a node stands now; if it was closed meanwhile, the hint is an old one.

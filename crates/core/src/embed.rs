@@ -91,8 +91,13 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     #[track_caller]
     pub fn call(&self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         let place = Location::caller();
+        // The answer is made where the caller wants it: each copy would wait for the one before to be written.
+        let step = || self.with(|core| core.call_by(now, process, &call, place));
+        if !matches!(call, Call::Revoke { .. }) {
+            return step();
+        }
         loop {
-            let answer = self.with(|core| core.call_at(now, process, call, place));
+            let answer = step();
             // Others have their turn between two pieces.
             if !matches!(answer, Ok(CallAnswer::GoOn)) {
                 return answer;
@@ -203,8 +208,18 @@ impl<L: Lock, P: Platform> Manager<L, P> {
 
     /// Looks at the core, or does a step that has no method here. Nothing else is done by anybody meanwhile.
     pub fn with<R>(&self, action: impl FnOnce(&mut Core) -> R) -> R {
-        let (result, release, is_told) = self.core.with(|core| (action(core), core.next_release(), core.has_notices()));
-        self.release(release);
+        let (mut release, mut is_told) = (None, false);
+        let result = self.core.with(|core| {
+            let result = action(core);
+            if core.has_releases() {
+                release = core.next_release();
+            }
+            is_told = core.has_notices();
+            result
+        });
+        if release.is_some() {
+            self.release(release);
+        }
         if is_told || self.objects.has_due_hooks() {
             self.run_hooks();
         }

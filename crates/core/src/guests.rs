@@ -23,6 +23,8 @@ use kobj_memory::{Closed, Content, Next, Reference, Shared, Table};
 #[derive(Default)]
 pub(crate) struct Ending {
     first: Option<Reference>,
+    /// How many ends were ever begun: who had a guest in hand sees by it whether that may have ended meanwhile.
+    pub(crate) begun: u64,
 }
 
 impl Ending {
@@ -217,6 +219,8 @@ impl Core {
             guest.next = first.map(Reference::place);
             let account = guest.account;
             self.ending.first = Some(process);
+            self.ending.begun += 1;
+            self.last_table = None;
             if let Some(account) = account {
                 self.close_leases(account);
             }

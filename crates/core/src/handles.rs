@@ -47,11 +47,33 @@ impl Core {
     /// # Errors
     /// [`CallError`]; then nothing changed.
     pub fn call(&mut self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
+        self.do_call(now, process, &call)
+    }
+
+    pub(crate) fn do_call(&mut self, now: Time, process: Koid, call: &Call<'_>) -> Result<CallAnswer, CallError> {
+        let (last, table) = (self.last_process, self.last_table.take());
+        // It is not looked for again, and its table not counted. The table of one that is being ended is not here.
+        if let (Some(last), Some(table)) = (last, table)
+            && last.koid() == process
+            && self.slab.header(last).is_ok_and(|header| header.counts().references() > 0)
+        {
+            return self.call_of(now, Caller { process: last, table }, call);
+        }
         let caller = self.caller(process)?;
-        self.opening = OpenReason::of(&call);
-        self.closing = CloseReason::of(&call);
+        self.last_process = Some(caller.process);
+        self.call_of(now, caller, call)
+    }
+
+    #[inline(always)]
+    fn call_of(&mut self, now: Time, caller: Caller, call: &Call<'_>) -> Result<CallAnswer, CallError> {
+        self.opening = OpenReason::of(call);
+        self.closing = CloseReason::of(call);
+        let ends = self.ending.begun;
         let result = self.dispatch_call(now, &caller, call);
         self.after_call(&caller, &result);
+        if self.ending.begun == ends {
+            self.last_table = Some(caller.table);
+        }
         result
     }
 
@@ -64,9 +86,9 @@ impl Core {
         self.work();
     }
 
-    fn dispatch_call(&mut self, now: Time, caller: &Caller, call: Call<'_>) -> Result<CallAnswer, CallError> {
-        match call {
-            Call::Close { handle } => self.call_close(caller, handle).map(|()| CallAnswer::Done),
+    fn dispatch_call(&mut self, now: Time, caller: &Caller, call: &Call<'_>) -> Result<CallAnswer, CallError> {
+        match *call {
+            Call::Close { handle } => self.call_close(caller, handle),
             Call::Duplicate { handle, rights } => self.call_duplicate(caller, handle, rights).map(CallAnswer::Handle),
             Call::Replace { handle, rights } => self.call_replace(caller, handle, rights).map(CallAnswer::Handle),
             Call::Transfer { handle, process, rights } => {
@@ -88,7 +110,7 @@ impl Core {
                 self.call_rename(caller, directory, from, to).map(|()| CallAnswer::Done)
             }
             Call::Open { directory, path, rights, expected, follow } => {
-                self.call_open(caller, directory, path, rights, expected, follow).map(CallAnswer::Handle)
+                self.call_open(caller, directory, path, rights, expected, follow)
             }
             Call::OpenOrCreate { directory, name, what, rights, exclusive } => {
                 self.call_open_or_create(now, caller, directory, name, what, rights, exclusive)
@@ -107,7 +129,7 @@ impl Core {
             Call::KeptBy { handle } => self.call_kept_by(caller, handle).map(CallAnswer::KeptBy),
             Call::DerivedFrom { handle } => self.call_derived_from(caller, handle).map(CallAnswer::DerivedFrom),
             Call::ReadLink { handle } => self.call_read_link(caller, handle).map(CallAnswer::Target),
-            Call::Derive { handle, rights } => self.call_derive(caller, handle, rights).map(CallAnswer::Handle),
+            Call::Derive { handle, rights } => self.call_derive(caller, handle, rights),
             Call::Revoke { handle } => self.call_revoke(caller, handle),
             Call::SetQuota { handle, resource, limit } => {
                 self.call_set_quota(caller, handle, resource, limit).map(|()| CallAnswer::Done)
@@ -133,6 +155,17 @@ impl Core {
 
     /// What a handle means, if it allows the operation: bad handle, wrong type and access denied in that order.
     pub(crate) fn meant<'t>(
+        &self,
+        caller: &'t Caller,
+        handle: RawHandle,
+        operation: Operation,
+    ) -> Result<Meant<'t>, CallError> {
+        self.meant_here(caller, handle, operation)
+    }
+
+    /// The same for calls of which there are many: what it finds is not handed on through memory.
+    #[inline(always)]
+    pub(crate) fn meant_here<'t>(
         &self,
         caller: &'t Caller,
         handle: RawHandle,
@@ -208,8 +241,19 @@ impl Core {
     /// A slot for a handle to come, which is charged for; refused, the charge goes back.
     fn reserve_charged(&mut self, process: Reference, table: &Table) -> Result<Reserved, CallError> {
         let account = self.guest(process).and_then(|guest| guest.account);
+        self.reserve_paid_by(account, HANDLE, process, table)
+    }
+
+    /// A slot for a handle to come, for which an account is charged; refused, the charge goes back.
+    pub(crate) fn reserve_paid_by(
+        &mut self,
+        account: Option<AccountId>,
+        charge: Charge,
+        process: Reference,
+        table: &Table,
+    ) -> Result<Reserved, CallError> {
         table.reserve().map_err(|error| {
-            self.refund(account, HANDLE);
+            self.refund(account, charge);
             match error {
                 TableError::NoMemory => CallError::NoMemory {},
                 TableError::Full => CallError::TableFull { process: process.koid() },
@@ -269,14 +313,15 @@ impl Core {
         }
     }
 
-    fn call_close(&mut self, caller: &Caller, handle: RawHandle) -> Result<(), CallError> {
+    #[inline(never)]
+    fn call_close(&mut self, caller: &Caller, handle: RawHandle) -> Result<CallAnswer, CallError> {
         match caller.table.close(handle) {
             Ok(Closed::Now(content)) => self.gave_up(caller.process, content),
             // Somebody looks at it this moment: whoever ends the last look hands it over.
             Ok(Closed::Later(_)) => {}
             Err(_) => return Err(CallError::BadHandle { handle }),
         }
-        Ok(())
+        Ok(CallAnswer::Done)
     }
 
     /// A handle of that process is no more: its charge and its reference go.
@@ -288,11 +333,13 @@ impl Core {
     /// The same by the payer of the handle's table, which is there until the last of them is given up: the last look at a
     /// handle may outlive its process.
     fn gave_up_for(&mut self, process: Koid, payer: u32, content: Content) {
-        self.refund(AccountId::from_raw(payer), HANDLE);
-        self.count_off_node(content.node);
+        self.refund_handle(AccountId::from_raw(payer), content.node);
         let place = content.object;
         // A user's object stays until its last-close hook has come due.
         let own = self.slab.at(place).ok().filter(|object| self.body(*object).is_none());
+        if own.is_some_and(|object| !self.is_noticed(object)) && self.slab.drop_one_of_many(place) {
+            return;
+        }
         let kept = own.filter(|object| self.slab.acquire(*object).is_ok());
         let dropped = self.drop_handle(place);
         if let Some(object) = kept {

@@ -24,7 +24,7 @@ use crate::user_type::Registered;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, ObjectType, TypeNumber};
-use kobj_memory::{NoMemory, Nodes, Place, Reference, Slab, Stamp};
+use kobj_memory::{NoMemory, Nodes, Place, Reference, Shared, Slab, Stamp, Table};
 
 /// What bounds a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,9 @@ pub struct Core {
     pub(crate) guests: u32,
     /// Guests whose tables are not empty yet: each knows its seat.
     pub(crate) guest_list: Vec<Reference>,
+    /// Who called last, as long as it lives: most calls come one after another from one process.
+    pub(crate) last_process: Option<Reference>,
+    pub(crate) last_table: Option<Shared<Table>>,
     /// From what handles were derived.
     pub(crate) nodes: Nodes,
     pub(crate) derivations: Derivations,
@@ -166,6 +169,8 @@ impl Core {
             ending: guests::Ending::default(),
             guests: 0,
             guest_list: Vec::new(),
+            last_process: None,
+            last_table: None,
             nodes: Nodes::default(),
             derivations: Derivations::default(),
             seed: limits.seed,
@@ -216,6 +221,9 @@ impl Core {
 
     /// Does left-over work, at most [`Limits::work_per_step`] units: burials first, then killing.
     pub(crate) fn work(&mut self) {
+        if !self.has_work() {
+            return;
+        }
         for _ in 0..self.limits.work_per_step {
             if !self.bury_one() && !self.end_one() && !self.derive_one() && !self.kill_one() {
                 return;
@@ -225,6 +233,7 @@ impl Core {
 
     /// Whether work is left over.
     #[must_use]
+    #[inline]
     pub fn has_work(&self) -> bool {
         self.slab.has_queued() || self.ending.is_busy() || self.derivations.has_work() || self.kill.is_busy()
     }

@@ -376,6 +376,7 @@ impl Core {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn call_open(
         &mut self,
         caller: &Caller,
@@ -384,8 +385,8 @@ impl Core {
         rights: AskedRights,
         expected: Option<TypeNumber>,
         follow: bool,
-    ) -> Result<RawHandle, CallError> {
-        let start = self.meant(caller, directory, Operation::Open)?;
+    ) -> Result<CallAnswer, CallError> {
+        let start = self.meant_here(caller, directory, Operation::Open)?;
         let path = Path::new(path).map_err(|_| CallError::BadPath { bytes: path.len() })?;
         without_reserved(rights)?;
         let ways = Ways {
@@ -397,7 +398,7 @@ impl Core {
         };
         let found = self.names.walk(start.object.place(), start.rights, path, follow, ways);
         let found = found.map_err(|error| self.lost(error, start.object))?;
-        self.open_found(caller, start.object, found.place, rights, found.most, expected)
+        self.open_found(caller, start.object, found.place, rights, found.most, expected).map(CallAnswer::Handle)
     }
 
     /// A handle to what a name means.

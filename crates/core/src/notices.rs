@@ -101,7 +101,7 @@ impl CloseReason {
 }
 
 impl Core {
-    fn is_noticed(&self, object: Reference) -> bool {
+    pub(crate) fn is_noticed(&self, object: Reference) -> bool {
         self.has_open_hooks(self.type_number(object))
     }
 

@@ -34,7 +34,12 @@ impl<T> Default for Pool<T> {
 }
 
 /// Block and place in it.
+#[inline]
 const fn split(id: NonZeroU32) -> (usize, usize) {
+    // Mostly there are few: then the processor need not wait for the logarithm to know the block.
+    if id.get() as usize <= FIRST {
+        return (0, id.get() as usize - 1);
+    }
     let index = id.get() as usize - 1 + FIRST;
     let block = (index / FIRST).ilog2();
     (block as usize, index - (FIRST << block))

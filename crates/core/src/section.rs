@@ -395,6 +395,11 @@ impl Core {
         self.sections.releases.pop_front()
     }
 
+    /// Whether [`Core::next_release`] gives one.
+    pub(crate) fn has_releases(&self) -> bool {
+        !self.sections.releases.is_empty()
+    }
+
     /// Whether an account could be charged: what [`Core::charge`] would say, and nothing is charged or allocated.
     fn may_charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
         let Some(account) = account else { return Ok(()) };

@@ -151,15 +151,32 @@ impl Core {
         call: Call<'_>,
         place: &'static Location<'static>,
     ) -> Result<CallAnswer, CallError> {
-        if !self.tracing.is_on {
-            return self.call(now, process, call);
-        }
+        self.call_by(now, process, &call, place)
+    }
+
+    pub(crate) fn call_by(
+        &mut self,
+        now: Time,
+        process: Koid,
+        call: &Call<'_>,
+        place: &'static Location<'static>,
+    ) -> Result<CallAnswer, CallError> {
+        if self.tracing.is_on { self.call_noted(now, process, call, place) } else { self.do_call(now, process, call) }
+    }
+
+    fn call_noted(
+        &mut self,
+        now: Time,
+        process: Koid,
+        call: &Call<'_>,
+        place: &'static Location<'static>,
+    ) -> Result<CallAnswer, CallError> {
         // A moved handle is in another table then.
-        let receiver = match call {
+        let receiver = match *call {
             Call::Transfer { process: receiver, .. } => self.koid_of(process, receiver),
             _ => None,
         };
-        let answer = self.call(now, process, call);
+        let answer = self.do_call(now, process, call);
         let how = match call {
             Call::Open { .. } => How::Opened,
             Call::Duplicate { .. } => How::Duplicated,

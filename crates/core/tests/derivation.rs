@@ -4,7 +4,7 @@ mod common;
 
 use common::{SAME, Scene, code};
 use kobj_abi::{AskedRights, ErrorCode, ObjectType, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, CallError, Limits, Resource, UNLIMITED};
+use kobj_core::{Call, CallAnswer, CallError, Limits, Resource, UNLIMITED, What};
 
 impl Scene {
     fn derive(&mut self, process: kobj_abi::Koid, handle: RawHandle) -> RawHandle {
@@ -154,5 +154,50 @@ fn a_guest_that_ends_leaves_what_it_derived_for_others_and_no_node_too_many() {
     scene.settle();
     assert_eq!((scene.live(ObjectType::Directory), scene.core.derivation_nodes()), (directories - 1, 0));
     let _unused = to_other;
+    scene.end();
+}
+
+#[test]
+fn of_several_limits_it_is_the_first_that_refuses_to_derive() {
+    let mut scene = Scene::new();
+    let me = scene.boot.process;
+    let [(to_one, one), _] = scene.guests;
+    let made = scene.handle(one, Call::Create { what: What::Directory });
+    let job = scene.info(me, scene.job).unwrap().koid;
+    let used = |scene: &Scene, koid, resource| scene.core.usage(koid, resource).unwrap().used;
+    // The handle finds no room in the job, and its nodes none in the guest: the handle comes first.
+    let (handles, bytes) = (used(&scene, job, Resource::Handles), used(&scene, one, Resource::Bytes));
+    let limit = |handle, resource, limit| Call::SetQuota { handle, resource, limit };
+    scene.call(me, limit(scene.job, Resource::Handles, handles)).unwrap();
+    scene.call(me, limit(to_one, Resource::Bytes, bytes + 24 + 63)).unwrap();
+    let refused = scene.call(one, Call::Derive { handle: made, rights: SAME }).unwrap_err();
+    assert_eq!(refused, CallError::Quota { koid: job, resource: Resource::Handles, limit: handles, used: handles });
+    scene.call(me, limit(scene.job, Resource::Handles, handles + 1)).unwrap();
+    let refused = scene.call(one, Call::Derive { handle: made, rights: SAME }).unwrap_err();
+    let nodes = CallError::Quota { koid: one, resource: Resource::Bytes, limit: bytes + 87, used: bytes + 24 };
+    assert_eq!(refused, nodes);
+    assert_eq!((used(&scene, job, Resource::Handles), used(&scene, one, Resource::Bytes)), (handles, bytes));
+    scene.call(me, limit(to_one, Resource::Bytes, bytes + 88)).unwrap();
+    let derived = scene.derive(one, made);
+    assert_eq!((used(&scene, job, Resource::Handles), used(&scene, one, Resource::Bytes)), (handles + 1, bytes + 88));
+    scene.call(one, Call::Close { handle: derived }).unwrap();
+    assert_eq!((used(&scene, job, Resource::Handles), used(&scene, one, Resource::Bytes)), (handles, bytes + 32));
+    scene.end();
+}
+
+#[test]
+fn a_node_that_goes_with_a_handle_elsewhere_is_given_back_to_who_paid_for_it() {
+    let mut scene = Scene::new();
+    let me = scene.boot.process;
+    let [(to_one, one), _] = scene.guests;
+    let root = scene.directory();
+    let bytes = |scene: &Scene, koid| scene.core.usage(koid, Resource::Bytes).unwrap().used;
+    let (mine, theirs) = (bytes(&scene, me), bytes(&scene, one));
+    let derived = scene.derive(me, root);
+    let moved = scene.handle(me, Call::Transfer { handle: derived, process: to_one, rights: SAME });
+    assert_eq!((bytes(&scene, me), bytes(&scene, one)), (mine + 64, theirs + 24));
+    scene.call(one, Call::Close { handle: moved }).unwrap();
+    assert_eq!((bytes(&scene, me), bytes(&scene, one)), (mine + 32, theirs));
+    scene.call(me, Call::Close { handle: root }).unwrap();
     scene.end();
 }

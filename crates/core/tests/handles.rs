@@ -4,7 +4,7 @@ mod common;
 
 use common::{SAME, Scene, code};
 use kobj_abi::{AskedRights, ErrorCode, ObjectType, Rights};
-use kobj_core::{Call, CallAnswer, CallError, Effect, KillReason, What};
+use kobj_core::{Call, CallAnswer, CallError, Effect, KillReason, Limits, What};
 
 #[test]
 fn an_object_ends_with_its_last_handle_and_a_closed_handle_is_never_valid_again() {
@@ -196,4 +196,24 @@ fn a_job_without_handles_ends_when_it_is_empty() {
     scene.settle();
     assert_eq!(scene.live(ObjectType::Job), 2);
     scene.end();
+}
+
+#[test]
+fn who_is_ended_calls_no_more_though_it_was_the_last_to_call() {
+    for (by_itself, work_per_step) in [(true, 1), (true, 256), (false, 1), (false, 256)] {
+        let mut scene = Scene::with_limits(Limits { seed: 1, work_per_step, ..Limits::default() });
+        let me = scene.boot.process;
+        let [(to_one, one), _] = scene.guests;
+        let itself = scene.core.grant(one, one, SAME).unwrap();
+        assert!(scene.info(one, itself).is_ok());
+        let kill = if by_itself { (one, itself) } else { (me, to_one) };
+        scene.call(kill.0, Call::Kill { handle: kill.1 }).unwrap();
+        assert_eq!(code(scene.info(one, itself)), ErrorCode::Dying);
+        scene.settle();
+        assert_eq!(code(scene.info(one, itself)), ErrorCode::Dying);
+        scene.call(me, Call::Close { handle: to_one }).unwrap();
+        scene.settle();
+        assert!(matches!(scene.info(one, itself), Err(CallError::NoProcess { .. })));
+        scene.end();
+    }
 }

@@ -257,6 +257,12 @@ impl Gate {
         }
     }
 
+    /// The same unless it is the last one: `false` then, or if there is none, and nothing changed.
+    #[inline]
+    pub fn drop_one_of_many(&self) -> bool {
+        self.change(|counts| (counts.handles() > 1).then(|| counts.0 - HANDLE - REFERENCE)).is_ok()
+    }
+
     /// Says that the slab's owner knows the object from now on; `false` if its last reference is gone.
     ///
     /// In the same word as the counts: of a last close and this one comes first, and the other sees it.
@@ -368,6 +374,10 @@ mod tests {
         assert_eq!(gate.release(), Release::None, "a handle's reference goes with the handle alone");
         assert_eq!(gate.add_handle(), AddHandle::Counted);
         assert_eq!((gate.counts().handles(), gate.counts().references()), (2, 2));
+        assert!(gate.drop_one_of_many());
+        assert!(!gate.drop_one_of_many(), "the last one is not given up unseen");
+        assert_eq!((gate.counts().handles(), gate.counts().references()), (1, 1));
+        assert_eq!(gate.add_handle(), AddHandle::Counted);
         assert_eq!(gate.drop_handle().0, DropHandle::Remaining);
         assert_eq!(gate.acquire(tag(1)), Acquire::Counted);
         let (dropped, before) = gate.drop_handle();

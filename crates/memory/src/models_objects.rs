@@ -212,6 +212,27 @@ fn model_two_closes_against_a_release() {
     });
 }
 
+/// The owner closes one of several handles without a reference of its own, and a thread another: one of them is the last one's,
+/// and hears of it while the object is there.
+///
+/// Mutant: the last handle is given up as if there were others.
+#[test]
+fn model_one_of_many_against_a_close() {
+    explore(None, || {
+        let world = World::new();
+        world.make(1, Counts::HANDLED);
+        assert_eq!(world.header.gate.add_handle(), AddHandle::Counted);
+        let closer = {
+            let world = world.clone();
+            thread::spawn(move || u32::from(world.close()))
+        };
+        let last = if world.header.gate.drop_one_of_many() { 0 } else { u32::from(world.close()) };
+        let last = last + closer.join().unwrap();
+        world.reap();
+        assert_eq!((last, world.buried()), (1, 1));
+    });
+}
+
 /// A handle is duplicated by who holds the object while the last one is closed: the type's last-close hook runs once.
 ///
 /// Mutant: `add_handle` does not look whether there is a handle.

@@ -380,6 +380,12 @@ impl<B> Slab<B> {
         self.slot(reference).map_or(AddHandle::NoHandle, |slot| slot.header.gate.add_first_handle())
     }
 
+    /// Gives up a handle, and its reference, on the object at a place that has others; `false`, and nothing changed, if it has not.
+    #[inline]
+    pub fn drop_one_of_many(&mut self, place: Place) -> bool {
+        self.objects.slot(place).is_some_and(|slot| slot.header.gate.drop_one_of_many())
+    }
+
     /// Gives up a handle on the object at a place, and its reference: [`Objects::drop_handle`] in the owner's hands.
     ///
     /// After [`DropHandle::LastHandle`] the handle's reference is one of the owner's: [`Slab::release`] gives it up. After

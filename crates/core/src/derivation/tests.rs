@@ -167,7 +167,7 @@ impl World {
             if self.handles.are_some_late && self.handles.turn.is_multiple_of(3) {
                 self.handles.late.push(node);
             } else {
-                self.tree.let_go(&self.nodes, node);
+                self.let_go(node);
             }
         }
     }
@@ -176,14 +176,22 @@ impl World {
     fn close(&mut self, at: Position) {
         let (node, _) = self.handles.open[&at];
         if self.handles.close(&self.nodes, at) == Uncounted::Last {
-            self.tree.let_go(&self.nodes, node);
+            self.let_go(node);
+        }
+    }
+
+    /// The last handle of a node is gone: the node goes at once if it can, as those do that the manager is told of.
+    fn let_go(&mut self, node: Place) {
+        match self.tree.let_go_at_once(&self.nodes, node) {
+            Some(charged) => self.freed.push(charged.unwrap()),
+            None => self.tree.let_go(&self.nodes, node),
         }
     }
 
     /// Those who come late have come.
     fn come(&mut self) {
         for node in core::mem::take(&mut self.handles.late) {
-            self.tree.let_go(&self.nodes, node);
+            self.let_go(node);
         }
     }
 
