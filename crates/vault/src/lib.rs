@@ -13,6 +13,7 @@ pub mod error;
 pub mod forget;
 pub mod host_log;
 pub mod id;
+pub mod index;
 pub mod key_file;
 pub mod lock;
 pub mod pack;
