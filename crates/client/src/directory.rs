@@ -172,9 +172,11 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::NameExists`], [`Error::AlreadyNamed`], [`Error::BadName`], [`Error::Cycle`], [`Error::TooDeep`],
-    /// [`Error::TooManyRights`], [`Error::AccessDenied`], [`Error::NoMemory`].
+    /// [`Error::TooManyRights`], [`Error::AccessDenied`], [`Error::NoMemory`]; [`Error::OtherProcess`] or
+    /// [`Error::OtherManager`] for a handle in another table.
     #[track_caller]
     pub fn link<T>(&self, name: impl AsRef<[u8]>, object: &Handle<T>, how: Link) -> Result<(), Error> {
+        self.caller().has_in_its_table(object)?;
         let Link { most, permanent } = how;
         let name = name.as_ref();
         let call = Call::Link { directory: self.raw(), name, handle: object.raw(), most, permanent };

@@ -76,9 +76,12 @@ impl Job {
     /// both jobs, with handles of one process.
     ///
     /// # Errors
-    /// [`Error::ChargedElsewhere`], [`Error::Quota`], [`Error::AccessDenied`], [`Error::Dying`].
+    /// [`Error::ChargedElsewhere`], [`Error::Quota`], [`Error::AccessDenied`], [`Error::Dying`]; [`Error::OtherProcess`] or
+    /// [`Error::OtherManager`] for a handle in another table.
     #[track_caller]
     pub fn recharge<T>(&self, object: &Handle<T>, from: &Self) -> Result<(), Error> {
+        self.caller().has_in_its_table(object)?;
+        self.caller().has_in_its_table(from)?;
         self.call(Call::Recharge { handle: object.raw(), from: from.raw(), to: self.raw() }).map(drop)
     }
 

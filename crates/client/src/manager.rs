@@ -22,6 +22,7 @@ use std::backtrace::Backtrace;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The object manager of this program. Clones are the same manager; it ends with the last of them and of all that came from
@@ -93,8 +94,7 @@ impl Builder {
     #[track_caller]
     pub fn build(self) -> Result<Manager, Error> {
         let now = now();
-        // Nobody else gives out koids in the domain of a manager that lives in one process, so any era is its own.
-        let era = Era(u32::try_from(now.0 / 1_000_000).unwrap_or(u32::MAX));
+        let era = next_era(now)?;
         let seed = self.seed.unwrap_or_else(random);
         let limits = Limits { seed, ..Limits::default() };
         let manager = kobj_core::embed::Manager::with_platform(now, era, limits, Linux::default())?;
@@ -105,6 +105,19 @@ impl Builder {
         let table = manager.table(manager.boot().process)?;
         Ok(Manager { inner: Arc::new(Inner { manager, table, mark, is_traced, backtraces }) })
     }
+}
+
+/// The last era that a manager of this process took.
+static LAST_ERA: AtomicU32 = AtomicU32::new(0);
+
+/// An era that no other manager of this process has: the second, or the last era + 1, whichever is more.
+fn next_era(now: Time) -> Result<Era, Error> {
+    let second = u32::try_from(now.0 / 1_000_000).unwrap_or(u32::MAX);
+    // Relaxed: the number alone is shared.
+    let last =
+        LAST_ERA.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(second.max(last.checked_add(1)?)));
+    let last = last.map_err(|_| Error::EraExhausted {})?;
+    Ok(Era(second.max(last + 1)))
 }
 
 /// A number that nobody can foretell: the standard library's hash keys, which the operating system seeds.

@@ -52,6 +52,26 @@ impl Caller {
         Ok(Maker::new(self, self.inner.thread(self.process, key)?))
     }
 
+    /// Refuses what is of another manager: ids and numbers mean nothing across.
+    #[inline]
+    pub(crate) fn is_in_one_manager_with(&self, other: &Self) -> Result<(), Error> {
+        if Arc::ptr_eq(&self.inner, &other.inner) {
+            return Ok(());
+        }
+        Err(Error::OtherManager { process: self.process, other: other.process })
+    }
+
+    /// Refuses a handle in another table than this process's: its number means nothing here, or something else.
+    #[inline]
+    pub(crate) fn has_in_its_table<T>(&self, handle: &Handle<T>) -> Result<(), Error> {
+        let other = handle.caller();
+        self.is_in_one_manager_with(other)?;
+        if self.process == other.process {
+            return Ok(());
+        }
+        Err(Error::OtherProcess { process: self.process, other: other.process })
+    }
+
     pub(crate) fn keep(&self, handle: RawHandle) -> Result<Kept, Error> {
         self.inner.keep(self.process, &self.table, handle)
     }
@@ -124,9 +144,10 @@ impl Caller {
     /// Moves a handle of this process, by its number, to a guest; gives the number that it has there.
     ///
     /// # Errors
-    /// As [`Handle::transfer`]; then the sender's handle is as it was.
+    /// As [`Handle::transfer`]; then the sender's handle is as it was. [`Error::OtherManager`] for a guest of another one.
     #[track_caller]
     pub fn transfer(&self, handle: RawHandle, receiver: &Guest, rights: AskedRights) -> Result<RawHandle, Error> {
+        self.is_in_one_manager_with(receiver.caller())?;
         self.inner.transfer(self.process, handle, receiver.koid(), rights)
     }
 }
@@ -175,10 +196,14 @@ impl Guest {
     /// Gives the guest a handle to what the program has one to, with these rights.
     ///
     /// # Errors
-    /// [`Error::TooManyRights`], [`Error::Quota`], [`Error::Dying`].
+    /// [`Error::TooManyRights`], [`Error::Quota`], [`Error::Dying`], [`Error::OtherManager`]. Nothing was given then.
     #[track_caller]
     pub fn give<T>(&self, handle: &Handle<T>, rights: Rights) -> Result<Handle<T>, Error> {
-        handle.duplicate(rights | Rights::TRANSFER)?.transfer(self)?.replace(rights).map_err(|(_, error)| error)
+        handle.caller().is_in_one_manager_with(self.caller())?;
+        let copy = handle.duplicate(rights | Rights::TRANSFER)?;
+        let raw = copy.caller().transfer(copy.raw(), self, AskedRights::Exactly(rights))?;
+        let _moved = copy.into_raw();
+        Ok(Handle::owned(self.caller.clone(), raw))
     }
 }
 

@@ -22,7 +22,7 @@ fn a_handle_that_was_not_moved_is_as_it_was() -> Result<(), Error> {
     let manager = Manager::embedded()?;
     let (sender, receiver) = (manager.root_job().create_guest()?, manager.root_job().create_guest()?);
     let directory = sender.caller().create_directory()?;
-    let mut refused = |rights| sender.caller().transfer(directory.raw(), &receiver, rights).unwrap_err().code();
+    let refused = |rights| sender.caller().transfer(directory.raw(), &receiver, rights).unwrap_err().code();
     assert_eq!(refused(AskedRights::Exactly(Rights::MAP_WRITE | Rights::DESTROY)), ErrorCode::AccessDenied);
     assert_eq!(refused(AskedRights::Exactly(Rights::from_bits(1 << 15))), ErrorCode::BadArgument);
     receiver.process().set_quota(Resource::Handles, 0)?;

@@ -445,6 +445,12 @@ call_errors! {
     Quota { /** The job or process whose quota it is. */ koid: Koid, /** Of what. */ resource: Resource, /** The limit. */ limit: u64, /** What is in use. */ used: u64 }
         Quota
         => "{koid} may have {limit} {}, {used} are in use; close some, or raise the quota", resource.name();
+    /// Two managers share no objects.
+    OtherManager { /** Who acts. */ process: Koid, /** Whose the other one is, in its own manager. */ other: Koid } BadArgument
+        => "processes {process} and {other} are of two managers, which share nothing; use handles and guests of one manager";
+    /// Both handles of a call are in one table.
+    OtherProcess { /** Who acts. */ process: Koid, /** In whose table the other handle is. */ other: Koid } BadArgument
+        => "the handle is in the table of process {other}, but process {process} acts; transfer it there, or use one of its own";
     /// A forked child has no part in the manager of its parent.
     Forked {} Forked
         => "this process was forked off the manager's and has no part in it; make a manager of its own, or execute another program";

@@ -8,6 +8,7 @@ use crate::account::{AccountId, Credits, Lease as Lent, LeaseId};
 use crate::call::CallError;
 use crate::handles::HANDLE;
 use crate::manager::Core;
+use crate::user_type::{ObjectType, TypeKey};
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, TypeNumber};
 use kobj_memory::{
@@ -126,7 +127,13 @@ impl Core {
     ///
     /// # Errors
     /// [`CallError`]; nothing changed.
-    pub(crate) fn open_lease(&mut self, process: Koid, number: TypeNumber) -> Result<Leased, CallError> {
+    pub(crate) fn lease_for<T: ObjectType>(&mut self, process: Koid, key: &TypeKey<T>) -> Result<Leased, CallError> {
+        self.caller(process)?;
+        self.has_registered(key)?;
+        self.open_lease(process, key.number())
+    }
+
+    fn open_lease(&mut self, process: Koid, number: TypeNumber) -> Result<Leased, CallError> {
         self.end_dropped_leases();
         let caller = self.caller(process)?;
         let job = self.job_of(caller.process)?;

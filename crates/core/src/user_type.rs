@@ -248,6 +248,11 @@ impl Core {
         Ok(TypeKey { state, means: PhantomData })
     }
 
+    /// Refuses the key of another manager, whose number means another type here or none.
+    pub(crate) fn has_registered<T: ObjectType>(&self, key: &TypeKey<T>) -> Result<(), CallError> {
+        if self.slab.gave(&key.state) { Ok(()) } else { Err(CallError::NotRegistered { letters: T::TAG }) }
+    }
+
     fn row(&self, number: TypeNumber) -> Option<&Registered> {
         self.own_types.get(usize::from(number.0.checked_sub(TypeNumber::FIRST_OWN.0)?))
     }
@@ -320,6 +325,7 @@ impl Core {
         let caller = self.caller(process)?;
         let job = self.job_of(caller.process)?;
         let account = self.job(job).and_then(|job| job.account);
+        self.has_registered(key)?;
         let rights = self.row(key.number()).ok_or(CallError::NoMemory {})?.rights;
         if self.issued >= self.limits.koids_per_era {
             return Err(CallError::EraExhausted {});

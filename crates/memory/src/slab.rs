@@ -169,6 +169,12 @@ impl<B> Slab<B> {
         self.create_user_from(key, koid, birth, &mut Some(state))
     }
 
+    /// Whether a key is of a type that is registered here.
+    #[must_use]
+    pub fn gave<S>(&self, key: &StateKey<S>) -> bool {
+        key.slab == self.objects.slab
+    }
+
     /// The same, and takes the state only if it makes the object: for who has a lock that a state's drop must not run under.
     ///
     /// # Errors
@@ -180,7 +186,7 @@ impl<B> Slab<B> {
         birth: &Birth<'_>,
         from: &mut Option<S>,
     ) -> Result<Reference, NoMemory> {
-        if key.slab != self.objects.slab || from.is_none() {
+        if !self.gave(key) || from.is_none() {
             return Err(NoMemory);
         }
         let (place, optional) = self.take_slot(birth)?;

@@ -31,10 +31,11 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// A share of the manager for the calling thread.
     ///
     /// # Errors
-    /// [`CallError::NoProcess`], [`CallError::Dying`], [`CallError::NoMemory`].
+    /// [`CallError::NoProcess`], [`CallError::Dying`], [`CallError::NoMemory`]; [`CallError::NotRegistered`] for a key of
+    /// another manager.
     pub fn thread<T: ObjectType>(&self, process: Koid, key: &TypeKey<T>) -> Result<Thread<'_, L, P, T>, CallError> {
         let (leased, info, is_traced) =
-            self.with(|core| (core.open_lease(process, key.number()), core.type_info(key.number()), core.is_tracing()));
+            self.with(|core| (core.lease_for(process, key), core.type_info(key.number()), core.is_tracing()));
         let rights = info.map_or(Rights::NONE, |info| info.rights);
         Ok(Thread { manager: self, key: *key, rights, leased: leased?, is_traced })
     }
