@@ -21,5 +21,6 @@ pub mod password;
 pub mod prune;
 pub mod repository;
 pub mod snapshot;
+pub mod snapshots;
 pub mod storage;
 pub mod tree;
