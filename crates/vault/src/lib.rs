@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod base64;
+pub mod chunk;
 pub mod compression;
 pub mod config;
 pub mod crypto;

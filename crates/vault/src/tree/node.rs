@@ -2,6 +2,7 @@
 
 use super::go_json::{self, Text};
 use super::time::Time;
+use crate::base64;
 use crate::id::Id;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -371,7 +372,7 @@ fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error
     let Some(text) = <Option<Cow<'de, str>>>::deserialize(from)? else {
         return Ok(None);
     };
-    go_json::from_base64(&text).map(Some).ok_or_else(|| D::Error::custom("bytes that are no base64"))
+    base64::decode(&text, text.len()).map(Some).ok_or_else(|| D::Error::custom("bytes that are no base64"))
 }
 
 fn attributes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Attribute>, D::Error> {
