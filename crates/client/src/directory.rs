@@ -3,9 +3,10 @@
 use crate::handle::{Asked, Typed};
 use crate::process::Caller;
 use crate::{
-    AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, RawHandle, Rights, SymbolicLink, TypeNumber,
+    AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, RawHandle, Rights, Section, SectionOptions,
+    SymbolicLink, TypeNumber,
 };
-use kobj_core::What;
+use kobj_core::{SectionName, What};
 
 /// How an object is named.
 #[derive(Clone, Copy, Debug)]
@@ -238,6 +239,26 @@ impl Directory {
         how: Create,
     ) -> Result<(SymbolicLink, bool), Error> {
         self.open_or_create(name.as_ref(), What::SymbolicLink { target: target.as_ref() }, how)
+    }
+
+    /// A section under a name, as [`Directory::create_directory`]: what is there, of whatever size, or a new one of this. Of two
+    /// who make one at once the second opens the first one's. NT: `NtCreateSection` with `OBJ_OPENIF`; Linux: `shm_open` with
+    /// `O_CREAT`.
+    ///
+    /// # Errors
+    /// As [`Directory::create_directory`] and [`Caller::create_section`].
+    #[track_caller]
+    pub fn create_section(
+        &self,
+        name: impl AsRef<[u8]>,
+        options: impl Into<SectionOptions>,
+        how: Create,
+    ) -> Result<(Section, bool), Error> {
+        let Create { rights, exclusive } = how;
+        let name = SectionName { directory: self.raw(), name: name.as_ref(), rights, exclusive };
+        let caller = self.caller();
+        let made = caller.inner.open_or_create_section(caller.koid(), name, options.into().request())?;
+        Ok((Handle::owned(caller.clone(), made.0), made.1))
     }
 
     #[track_caller]

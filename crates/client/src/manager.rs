@@ -12,8 +12,8 @@ use kobj_core::embed::{Mapped, Thread};
 use kobj_core::image::Time;
 use kobj_core::platform::ViewId;
 use kobj_core::{
-    Call, CallAnswer, Counted, CountedHandle, Effect, KillReason, Limits, ObjectType, SectionRequest, TypeInfo,
-    TypeKey, Unreachable,
+    Call, CallAnswer, Counted, CountedHandle, Effect, KillReason, Limits, ObjectType, SectionName, SectionRequest,
+    TypeInfo, TypeKey, Unreachable,
 };
 use kobj_memory::{Held, Kept, RegisterError, Shared, Table};
 use kobj_platform::fork::ForkMark;
@@ -187,6 +187,21 @@ impl Inner {
         let handle = self.manager.create_section(now(), process, request)?;
         self.note_frames(process, handle);
         Ok(handle)
+    }
+
+    #[track_caller]
+    pub(crate) fn open_or_create_section(
+        &self,
+        process: Koid,
+        name: SectionName<'_>,
+        request: SectionRequest,
+    ) -> Result<(RawHandle, bool), Error> {
+        self.is_own_process()?;
+        let (handle, is_new) = self.manager.open_or_create_section(now(), process, name, request)?;
+        if is_new {
+            self.note_frames(process, handle);
+        }
+        Ok((handle, is_new))
     }
 
     #[inline]

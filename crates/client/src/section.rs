@@ -28,6 +28,10 @@ impl SectionOptions {
     pub const fn lazy(self, lazy: bool) -> Self {
         Self { request: SectionRequest { lazy, ..self.request } }
     }
+
+    pub(crate) const fn request(self) -> SectionRequest {
+        self.request
+    }
 }
 
 impl From<u64> for SectionOptions {

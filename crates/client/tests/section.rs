@@ -1,6 +1,6 @@
 //! Sections on Linux: shared, sealed, refused when they are too large, and gone with their last view.
 
-use kobj::{Access, AskedRights, Error, Manager, Rights, SectionOptions, ViewError};
+use kobj::{Access, AskedRights, Create, Error, Manager, Rights, SectionOptions, ViewError};
 use kobj_memory::RefusingAllocator;
 use std::alloc::{Layout, System};
 use std::cell::Cell;
@@ -34,6 +34,31 @@ fn shmem_bytes() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
     let line = meminfo.lines().find(|line| line.starts_with("Shmem:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_section_is_opened_or_made_under_a_name_in_one_step() {
+    let manager = Manager::embedded().unwrap();
+    let root = manager.root_directory();
+    let new = Create::new().exclusive();
+    let (first, created) = root.create_section("frames", 10_000, new).unwrap();
+    let (second, again) = root.create_section("frames", SectionOptions::new(1), Create::new()).unwrap();
+    assert!(created && !again);
+    assert_eq!(first.koid(), second.koid());
+    assert_eq!(kept(first.koid().unwrap()), (0, 1));
+    first.map(0..10_000, Access::ReadWrite).unwrap().write(0, b"hello").unwrap();
+    let mut bytes = [0; 5];
+    second.map(0..5, Access::Read).unwrap().read(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello");
+    assert!(matches!(root.create_section("frames", 10_000, new), Err(Error::NameExists { .. })));
+    let few = Create::new().rights(Rights::MAP_READ);
+    let (third, _) = root.create_section("frames", 1, few).unwrap();
+    assert!(matches!(third.map(0..1, Access::ReadWrite).map(drop), Err(Error::AccessDenied { .. })));
+    let koid = first.koid().unwrap();
+    drop((first, second, third));
+    assert_eq!(kept(koid), (0, 0), "the name was temporary");
+    assert!(root.create_section("frames", 1, new).unwrap().1);
+    manager.audit().unwrap();
 }
 
 #[test]

@@ -12,7 +12,8 @@ use kobj_core::embed::{Manager, Mapped};
 use kobj_core::image::Time;
 use kobj_core::platform::{Heap, Platform, View};
 use kobj_core::{
-    Boot, Call, CallAnswer, CallError, Core, Effect, Limits, ObjectType, Refused, Resource, SectionRequest, TypeKey,
+    Boot, Call, CallAnswer, CallError, Core, Effect, Limits, ObjectType, Refused, Resource, SectionName,
+    SectionRequest, TypeKey,
 };
 use kobj_memory::{Locked, Spin, SpinLock};
 
@@ -143,6 +144,20 @@ impl Subject for Embedded {
 
     fn create_section(&mut self, process: Koid, size_bytes: u64) -> Result<RawHandle, CallError> {
         let made = self.manager.create_section(self.now, process, SectionRequest { size_bytes, lazy: false });
+        self.settled(made)
+    }
+
+    fn open_or_create_section(
+        &mut self,
+        process: Koid,
+        directory: RawHandle,
+        name: &[u8],
+        size_bytes: u64,
+        exclusive: bool,
+    ) -> Result<(RawHandle, bool), CallError> {
+        let name = SectionName { directory, name, rights: AskedRights::Same, exclusive };
+        let request = SectionRequest { size_bytes, lazy: false };
+        let made = self.manager.open_or_create_section(self.now, process, name, request);
         self.settled(made)
     }
 

@@ -65,6 +65,20 @@ pub trait Subject: Sized {
     /// [`CallError`]: then nothing may have changed.
     fn create_section(&mut self, process: Koid, size_bytes: u64) -> Result<RawHandle, CallError>;
 
+    /// Opens the section that has a name, with all that the name grants, or makes one under it: says with the handle whether it is
+    /// new. With `exclusive` a name that is taken is refused.
+    ///
+    /// # Errors
+    /// [`CallError`]: then nothing may have changed.
+    fn open_or_create_section(
+        &mut self,
+        process: Koid,
+        directory: RawHandle,
+        name: &[u8],
+        size_bytes: u64,
+        exclusive: bool,
+    ) -> Result<(RawHandle, bool), CallError>;
+
     /// Maps a part of a section.
     ///
     /// # Errors

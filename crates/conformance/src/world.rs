@@ -191,6 +191,37 @@ impl<S: Subject> World<S> {
         }
     }
 
+    /// The section under a name, found or made, and whether it is new.
+    #[track_caller]
+    pub fn named_section(
+        &mut self,
+        process: Koid,
+        directory: RawHandle,
+        name: &[u8],
+        size_bytes: u64,
+    ) -> Result<(RawHandle, bool), Failure> {
+        match self.subject.open_or_create_section(process, directory, name, size_bytes, false) {
+            Ok(made) => Ok(made),
+            Err(error) => failure(format_args!("a section of {size_bytes} bytes under a name was refused: {error:?}")),
+        }
+    }
+
+    /// A section under a name that must be refused, whether or not it must be new, and nothing may have changed.
+    #[track_caller]
+    pub fn no_named_section(
+        &mut self,
+        process: Koid,
+        (directory, name): (RawHandle, &[u8]),
+        size_bytes: u64,
+        exclusive: bool,
+        code: ErrorCode,
+    ) -> Outcome {
+        let before = self.books();
+        let made = self.subject.open_or_create_section(process, directory, name, size_bytes, exclusive);
+        same(made.map_err(CallError::code), Err(code))?;
+        same(self.books(), before)
+    }
+
     /// A section that must be refused, and nothing may have changed.
     #[track_caller]
     pub fn no_section(&mut self, process: Koid, size_bytes: u64, code: ErrorCode) -> Outcome {

@@ -39,11 +39,11 @@ impl Naming {
     }
 }
 
-fn checked_name(name: &[u8]) -> Result<Name<'_>, CallError> {
+pub(crate) fn checked_name(name: &[u8]) -> Result<Name<'_>, CallError> {
     Name::new(name).map_err(|_| CallError::BadName { bytes: name.len() })
 }
 
-fn without_reserved(asked: AskedRights) -> Result<(), CallError> {
+pub(crate) fn without_reserved(asked: AskedRights) -> Result<(), CallError> {
     match asked {
         AskedRights::Exactly(asked) if !asked.intersection(Rights::RESERVED).is_empty() => {
             Err(CallError::ReservedRights { asked })
@@ -110,7 +110,7 @@ impl Core {
 
     /// A directory in which names are given and taken. One that looks up what it lists has none of its own: refused whatever
     /// the handle allows.
-    fn naming_in<'t>(
+    pub(crate) fn naming_in<'t>(
         &self,
         caller: &'t Caller,
         directory: RawHandle,
@@ -138,7 +138,7 @@ impl Core {
     }
 
     /// Gives a name that was found to be free and allowed.
-    fn give_name(
+    pub(crate) fn give_name(
         &mut self,
         directory: Reference,
         name: Name<'_>,
@@ -169,7 +169,13 @@ impl Core {
         Ok(())
     }
 
-    fn not_named(&self, error: InsertError, directory: Reference, name: Name<'_>, object: Reference) -> CallError {
+    pub(crate) fn not_named(
+        &self,
+        error: InsertError,
+        directory: Reference,
+        name: Name<'_>,
+        object: Reference,
+    ) -> CallError {
         match error {
             InsertError::NameExists => {
                 let taken = self.names.find(directory.place(), name).and_then(|named| self.koid_at(named.target));
@@ -354,7 +360,7 @@ impl Core {
 
     /// A name in a directory that was destroyed means nothing, though it was not its turn yet to be taken away: takes
     /// such a name of an object, or of a directory above it.
-    fn drop_dead_name(&mut self, place: Place) {
+    pub(crate) fn drop_dead_name(&mut self, place: Place) {
         let mut at = place;
         while let Some(directory) = self.names.name_of(at).map(|named| named.directory) {
             if self.slab.at(directory).is_err() {
@@ -402,7 +408,7 @@ impl Core {
     }
 
     /// A handle to what a name means.
-    fn open_found(
+    pub(crate) fn open_found(
         &mut self,
         caller: &Caller,
         directory: Reference,

@@ -80,12 +80,12 @@ impl Sections {
 #[derive(Debug)]
 #[must_use = "what is neither finished nor refused stays charged for ever"]
 pub struct Opening {
-    object: Reference,
-    process: Koid,
-    table: Shared<Table>,
-    reserved: Reserved,
+    pub(crate) object: Reference,
+    pub(crate) process: Koid,
+    pub(crate) table: Shared<Table>,
+    pub(crate) reserved: Reserved,
     /// Who is charged for the handle, also when the process has ended meanwhile.
-    charged: Option<AccountId>,
+    pub(crate) charged: Option<AccountId>,
 }
 
 impl Opening {
@@ -152,7 +152,7 @@ impl Core {
         begun
     }
 
-    fn open_section(
+    pub(crate) fn open_section(
         &mut self,
         now: Time,
         caller: &Caller,

@@ -5,7 +5,7 @@ use kobj_abi::{AskedRights, Era, ErrorCode, Koid, ObjectType, RawHandle, Rights}
 use kobj_core::embed::{Manager, Mapped};
 use kobj_core::image::Time;
 use kobj_core::platform::{Heap, HeapView, Platform, PlatformError, View, ViewId};
-use kobj_core::{Boot, Call, CallAnswer, CallError, Limits, Resource, SectionRequest};
+use kobj_core::{Boot, Call, CallAnswer, CallError, Limits, Resource, SectionName, SectionRequest, What};
 use kobj_memory::Spin;
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -423,5 +423,130 @@ fn every_refusal_by_a_quota_leaves_nothing() {
         }
         scene.call(me, Call::SetQuota { handle: guest_handle, resource, limit: u64::MAX }).unwrap();
     }
+    scene.end();
+}
+
+// Under a name
+
+impl Scene {
+    fn named(
+        &self,
+        process: Koid,
+        directory: RawHandle,
+        name: &[u8],
+        size_bytes: u64,
+        exclusive: bool,
+    ) -> Result<(RawHandle, bool), CallError> {
+        let name = SectionName { directory, name, rights: SAME, exclusive };
+        let request = SectionRequest { size_bytes, lazy: false };
+        self.checked(self.manager.open_or_create_section(NOW, process, name, request))
+    }
+
+    /// Another handle to the root directory, in a guest's table.
+    fn root_of(&self, guest: Koid) -> RawHandle {
+        let root = self.koid(self.boot.process, self.boot.directory);
+        self.manager.grant(guest, root, SAME).unwrap()
+    }
+
+    fn koid(&self, process: Koid, handle: RawHandle) -> Koid {
+        match self.call(process, Call::HandleInfo { handle }) {
+            Ok(CallAnswer::Info(info)) => info.koid,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_section_is_opened_or_made_under_a_name() {
+    let scene = Scene::new();
+    let guest = scene.guests[0].1;
+    let (me, root, theirs) = (scene.boot.process, scene.boot.directory, scene.root_of(guest));
+    let (first, created) = scene.named(me, root, b"frames", 100, false).unwrap();
+    let (second, again) = scene.named(guest, theirs, b"frames", 7, false).unwrap();
+    assert_eq!((created, again), (true, false));
+    assert_eq!(scene.koid(me, first), scene.koid(guest, second));
+    assert_eq!((scene.live(), scene.counts()), (1, (1, 0)), "one section, of the first one's size");
+    scene.map(guest, second, part(0, 100)).unwrap();
+    let before = scene.all();
+    let taken = scene.koid(me, first);
+    assert_eq!(scene.named(me, root, b"frames", 100, true), Err(CallError::NameExists { koid: taken }));
+    assert_eq!(scene.named(me, root, b"a/b", 100, false), Err(CallError::BadName { bytes: 3 }));
+    assert_eq!(code(scene.named(me, root, b"frames", 0, false)), ErrorCode::BadArgument);
+    assert_eq!(code(scene.named(me, root, b"large", 1 << 40, false)), ErrorCode::NoMemory);
+    assert_eq!(code(scene.named(me, first, b"frames", 1, false)), ErrorCode::WrongType);
+    let directory = scene.handle(me, Call::Create { what: What::Directory });
+    let most = SAME;
+    scene.call(me, Call::Link { directory: root, name: b"inner", handle: directory, most, permanent: false }).unwrap();
+    assert!(matches!(scene.named(me, root, b"inner", 1, false), Err(CallError::UnexpectedType { .. })));
+    scene.call(me, Call::Close { handle: directory }).unwrap();
+    assert_eq!(scene.all(), before);
+    // The name is temporary, and a larger section than there is room for is opened all the same.
+    assert!(!scene.named(me, root, b"frames", 1 << 40, false).unwrap().1);
+    scene.call(me, Call::Kill { handle: scene.guests[0].0 }).unwrap();
+    scene.end();
+}
+
+#[test]
+fn of_two_who_make_a_section_at_once_the_second_opens_the_firsts() {
+    for exclusive in [false, true] {
+        let scene = Scene::new();
+        let (manager, guest) = (scene.manager, scene.guests[0].1);
+        let (me, root, theirs) = (scene.boot.process, scene.boot.directory, scene.root_of(guest));
+        let name = move |directory, exclusive| SectionName { directory, name: b"x", rights: SAME, exclusive };
+        scene.between(move || {
+            let request = SectionRequest { size_bytes: 200, lazy: false };
+            let quicker = manager.open_or_create_section(NOW, guest, name(theirs, true), request);
+            assert!(quicker.unwrap().1, "nobody has it yet");
+        });
+        let slower = scene.named(me, root, b"x", 100, exclusive);
+        scene.settle();
+        assert_eq!((scene.live(), scene.counts()), (1, (1, 0)), "one is left, and its memory");
+        match slower {
+            Ok((handle, created)) => {
+                assert!(!exclusive && !created);
+                scene.map(me, handle, part(0, 200)).unwrap();
+            }
+            Err(error) => assert!(exclusive && error.code() == ErrorCode::NameExists, "{error:?}"),
+        }
+        scene.end();
+    }
+}
+
+#[test]
+fn a_named_section_is_made_whole_or_not_at_all() {
+    let scene = Scene::new();
+    let (guest_handle, guest) = scene.guests[0];
+    let (me, theirs) = (scene.boot.process, scene.root_of(guest));
+    let used = |resource| scene.manager.with(|core| core.usage(guest, resource).unwrap().used);
+    let before = scene.all();
+    for refused in 0..2 {
+        CALLS_LEFT.set(refused);
+        assert!(matches!(scene.named(guest, theirs, b"x", 100, false), Err(CallError::TooManyFiles {})));
+        CALLS_LEFT.set(u32::MAX);
+        assert_eq!(scene.all(), before, "refused at call {refused}");
+    }
+    for resource in [Resource::Handles, Resource::Objects, Resource::Bytes] {
+        let limit = used(resource);
+        scene.call(me, Call::SetQuota { handle: guest_handle, resource, limit }).unwrap();
+        assert_eq!(code(scene.named(guest, theirs, b"x", 8, false)), ErrorCode::Quota, "{resource:?}");
+        assert_eq!((scene.all(), used(resource)), (before, limit));
+        scene.call(me, Call::SetQuota { handle: guest_handle, resource, limit: u64::MAX }).unwrap();
+    }
+    // The directory's handle is closed, or the process ended, between the steps.
+    let manager = scene.manager;
+    scene.between(move || drop(manager.call(NOW, guest, Call::Close { handle: theirs }).unwrap()));
+    assert_eq!(code(scene.named(guest, theirs, b"x", 8, false)), ErrorCode::BadHandle);
+    let theirs = scene.root_of(guest);
+    assert_eq!(scene.all(), before);
+    scene.between(move || {
+        manager.call(NOW, me, Call::Kill { handle: guest_handle }).unwrap();
+        while manager.go_on() {}
+    });
+    assert_eq!(code(scene.named(guest, theirs, b"x", 8, false)), ErrorCode::Dying);
+    scene.settle();
+    assert_eq!((scene.live(), scene.counts()), (0, (0, 0)));
+    let root = scene.boot.directory;
+    let open = Call::Open { directory: root, path: b"x", rights: SAME, expected: None, follow: true };
+    assert_eq!(code(scene.call(me, open)), ErrorCode::NotFound);
     scene.end();
 }

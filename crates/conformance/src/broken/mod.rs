@@ -158,6 +158,8 @@ faults! {
     SectionOfNothing "sections::a_section_has_a_byte",
     /// Where there is too little memory for a section it is made smaller.
     SectionIsCut "sections::larger_than_memory_is_refused",
+    /// A section that is made under a name takes the name from another one.
+    NamedSectionIsReplaced "sections::a_section_is_opened_or_made_under_a_name",
     /// A part that is not within the section is cut.
     PartIsCut "sections::a_part_is_within_the_section",
     /// A bad part is reported before missing rights.
@@ -280,6 +282,24 @@ impl<S: Subject> Subject for Broken<S> {
                 whole.or_else(|_| self.inner.create_section(process, size_bytes.min(4096)))
             }
             _ => self.inner.create_section(process, size_bytes),
+        }
+    }
+
+    fn open_or_create_section(
+        &mut self,
+        process: Koid,
+        directory: RawHandle,
+        name: &[u8],
+        size_bytes: u64,
+        exclusive: bool,
+    ) -> Result<(RawHandle, bool), CallError> {
+        match self.fault {
+            Fault::NamedSectionIsReplaced => {
+                // As who first makes it and then sees to the name.
+                let _taken_away = self.inner.call(process, Call::Unlink { directory, name });
+                self.inner.open_or_create_section(process, directory, name, size_bytes, exclusive)
+            }
+            _ => self.inner.open_or_create_section(process, directory, name, size_bytes, exclusive),
         }
     }
 

@@ -4,7 +4,9 @@ use crate::calls::*;
 use crate::row::rows;
 use crate::world::{holds, same};
 use alloc::vec::Vec;
-use kobj_abi::ErrorCode::{AccessDenied, BadArgument, BadHandle, Dying, NoMemory, Quota, WrongType};
+use kobj_abi::ErrorCode::{
+    AccessDenied, BadArgument, BadHandle, Dying, NameExists, NoMemory, NotFound, Quota, WrongType,
+};
 use kobj_abi::section::Access::{Read, ReadWrite};
 use kobj_abi::section::{Part, ViewError};
 use kobj_abi::{ObjectType, Rights};
@@ -300,5 +302,70 @@ rows! { Sections:
         holds(w.memories() != memories, "a permanent name keeps it")?;
         w.done(me, unlink(root, b"section"))?;
         same(w.memories(), memories)?;
+    }
+
+    /// Under a name: what is there is opened, of whatever size it is, else one is made. [NT ZwCreateSection: OBJ_OPENIF]
+    plain fn a_section_is_opened_or_made_under_a_name(w) {
+        let (me, root) = (w.first, w.root);
+        let guest = w.guest()?;
+        let theirs = w.share(root, guest)?;
+        let (first, created) = w.named_section(me, root, b"section", 100)?;
+        let (second, again) = w.named_section(guest.process, theirs, b"section", GIBIBYTE)?;
+        same((created, again), (true, false))?;
+        same(w.koid(me, first)?, w.koid(guest.process, second)?)?;
+        same(w.memories().0, 1)?;
+        w.map(guest.process, second, (0, 100), ReadWrite)?;
+        let opened = w.gives(me, open(root, b"section"))?;
+        same(w.rights(me, opened)?, ObjectType::Section.default_rights())?;
+    }
+
+    /// A name that is taken is refused if it must be new, or is another type's; nothing is made. [Linux shm_open(3): EEXIST]
+    refusal fn a_taken_name_is_no_new_sections(w) {
+        let (me, root) = (w.first, w.root);
+        let (section, _) = w.named_section(me, root, b"section", 100)?;
+        let _directory = w.named(me, root, b"directory")?;
+        w.no_named_section(me, (root, b"section"), 100, true, NameExists)?;
+        w.no_named_section(me, (root, b"directory"), 100, true, NameExists)?;
+        w.no_named_section(me, (root, b"directory"), 100, false, WrongType)?;
+        w.done(me, unlink(root, b"section"))?;
+        same(w.named_section(me, root, b"section", 100)?.1, true)?;
+        w.done(me, close(section))?;
+    }
+
+    /// The order of refusals is that of any open-or-create: the handle, the name, the size, the name's state, quota and memory.
+    /// [docs/semantics.md: the order of refusals]
+    refusal fn a_named_section_is_refused_in_order(w) {
+        let (me, root) = (w.first, w.root);
+        let looks = w.weaker(me, root, Rights::LOOKUP)?;
+        let makes = w.weaker(me, root, Rights::CREATE)?;
+        w.no_named_section(me, (looks, b"a/b"), 0, false, AccessDenied)?;
+        w.no_named_section(me, (looks, b"a/b"), 0, true, AccessDenied)?;
+        w.no_named_section(me, (makes, b"a"), 100, false, AccessDenied)?;
+        w.no_named_section(me, (w.job, b"a"), 100, false, WrongType)?;
+        w.no_named_section(me, (root, b"a/b"), GIBIBYTE, false, BadArgument)?;
+        let (_section, _) = w.named_section(me, root, b"taken", 100)?;
+        w.no_named_section(me, (root, b"taken"), 0, true, BadArgument)?;
+        w.no_named_section(me, (root, b"taken"), GIBIBYTE, true, NameExists)?;
+        w.no_named_section(me, (root, b"free"), GIBIBYTE, false, NoMemory)?;
+        w.refused(me, open(root, b"free"), NotFound)?;
+        let guest = w.guest()?;
+        let theirs = w.share(root, guest)?;
+        w.done(me, set_quota(guest.handle, Resource::Bytes, 10_000))?;
+        w.no_named_section(guest.process, (theirs, b"free"), GIBIBYTE, false, Quota)?;
+        w.refused(me, open(root, b"free"), NotFound)?;
+    }
+
+    /// The name of a section that was made under it is temporary: it goes with the last handle, and the memory with it.
+    /// [NT ZwCreateSection without OBJ_PERMANENT]
+    order fn a_section_made_under_a_name_goes_with_its_last_handle(w) {
+        let (me, root) = (w.first, w.root);
+        let memories = w.memories();
+        let (section, _) = w.named_section(me, root, b"section", 100)?;
+        let (again, _) = w.named_section(me, root, b"section", 100)?;
+        w.done(me, close(section))?;
+        w.done(me, close(again))?;
+        same(w.memories(), memories)?;
+        w.refused(me, open(root, b"section"), NotFound)?;
+        same(w.named_section(me, root, b"section", 100)?.1, true)?;
     }
 }

@@ -4,6 +4,7 @@ use super::Manager;
 use crate::call::CallError;
 use crate::image::Time;
 use crate::manager::Core;
+use crate::named_section::{NamedOpening, SectionName};
 use crate::platform::{Platform, ViewId};
 use crate::section::Release;
 use crate::trace::{How, Trace};
@@ -50,6 +51,48 @@ impl<L: Lock, P: Platform> Manager<L, P> {
             Ok(handle)
         });
         if made.is_ok() && finished.is_err() {
+            self.platform.destroy_memory(koid);
+        }
+        finished
+    }
+
+    /// Opens the section that has a name, or makes one under it, in one step for all others: says with the handle whether it is
+    /// new. Of two who make one at once the second opens the first one's. NT: `NtCreateSection` with `OBJ_OPENIF`; Linux:
+    /// `shm_open` with `O_CREAT`.
+    ///
+    /// # Errors
+    /// As of any open-or-create: [`CallError::NameExists`] if it must be new, [`CallError::UnexpectedType`],
+    /// [`CallError::TooManyRights`], ...; and as [`Manager::create_section`]. Nothing changed then.
+    #[track_caller]
+    pub fn open_or_create_section(
+        &self,
+        now: Time,
+        process: Koid,
+        name: SectionName<'_>,
+        request: Request,
+    ) -> Result<(RawHandle, bool), CallError> {
+        let place = Location::caller();
+        let room = self.platform.take_room(request.size_bytes);
+        let begun = self.with(|core| {
+            let begun = core.begin_named_section(now, process, name, request, room)?;
+            if let NamedOpening::Found(handle) = &begun {
+                core.note(process, *handle, Trace { place, at: now, how: How::Opened });
+            }
+            Ok::<_, CallError>(begun)
+        })?;
+        let opening = match begun {
+            NamedOpening::Found(handle) => return Ok((handle, false)),
+            NamedOpening::Making(opening) => opening,
+        };
+        let koid = opening.koid();
+        let made = self.platform.create_memory(koid, request.size_bytes, request.lazy);
+        let finished = self.with(|core| {
+            let (handle, is_new) = core.finish_named_section(opening, name, request, made)?;
+            let how = if is_new { How::Created } else { How::Opened };
+            core.note(process, handle, Trace { place, at: now, how });
+            Ok((handle, is_new))
+        });
+        if made.is_ok() && !matches!(finished, Ok((_, true))) {
             self.platform.destroy_memory(koid);
         }
         finished
