@@ -34,7 +34,11 @@ const STEPS: [(&str, &str, Step); 16] = [
     ("deny", "licences, duplicate and unwanted dependencies, sources", steps::deny),
     ("docs", "documentation, warnings as errors", steps::docs),
     ("doctests", "examples in the documentation", steps::doctests),
-    ("loom", "interleavings of memory's atomics: all within a bound by loom, random ones by shuttle", steps::loom),
+    (
+        "loom",
+        "interleavings of atomics and of the manager: within a bound by loom, random ones by shuttle",
+        steps::loom,
+    ),
     ("address", "memory's and core's unit tests under AddressSanitizer", steps::address),
     ("valgrind", "memory's and core's unit tests under valgrind", steps::valgrind),
     ("fuzz", "every fuzz target for a short time", steps::fuzz),

@@ -60,6 +60,7 @@ fn runs(test: &str) -> Result<Vec<Run>, String> {
     Ok(match test {
         "models" => vec![run(Some("loom"), &models), run(Some("shuttle"), &models)],
         "loom" => vec![run(Some("loom"), &models)],
+        "manager" => vec![run(Some("loom"), &["--release", "--package", "kobj-core", "--lib", "embed::models"])],
         "memory" => vec![run(None, &["--package", "kobj-memory", "--lib"])],
         "core" => vec![run(None, &["--package", "kobj-core", "--lib"])],
         "calls" => vec![run(None, &["--package", "kobj-core", "--test", "*"])],

@@ -214,21 +214,24 @@ impl Core {
             return (end < self.slab.used()).then_some(Position { table: end, index: 0 });
         };
         let index = if place == from.table { from.index } else { 0 };
-        let (index, node) = match table.next_from(index, SWEEP_PER_UNIT) {
-            Next::Found(pin) => (pin.index(), pin.node()),
-            Next::GoOn(index) => return Some(Position { table: place, index }),
-            Next::End => return Some(next_table(place)),
+        let (node, next) = match table.next_from(index, SWEEP_PER_UNIT) {
+            Next::Found(pin) => {
+                (pin.node().map(|node| (pin.index(), node)), Position { table: place, index: pin.index() + 1 })
+            }
+            Next::GoOn(index) => (None, Position { table: place, index }),
+            Next::End => (None, next_table(place)),
         };
-        if let Some(node) = node.filter(|node| self.nodes.is_revoked(*node))
+        if let Some((index, node)) = node.filter(|(_, node)| self.nodes.is_revoked(*node))
             && let Some(Closed::Now(content)) = table.close_of(index, node)
         {
             self.gave_up(process, content);
         }
-        // The look may have been the last at a handle that its process closed meanwhile: nobody else is told of that.
+        // The look, also one that found nothing, may have been the last at a handle that its process closed meanwhile: nobody
+        // else is told of that.
         while let Some(content) = table.take_closed() {
             self.gave_up(process, content);
         }
-        Some(Position { table: place, index: index + 1 })
+        Some(next)
     }
 
     /// How many derivation nodes there are.

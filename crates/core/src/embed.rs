@@ -4,6 +4,8 @@
 //! where there is an operating system, one that spins on bare metal. Nothing of the embedder's runs under it.
 
 mod lookup;
+#[cfg(all(test, loom))]
+mod models;
 mod sections;
 mod thread;
 
@@ -22,9 +24,12 @@ use crate::trace::{How, Trace};
 use crate::unreachable::Search;
 use crate::user_type::{ObjectType, Refused, TypeInfo, TypeKey, run_due_hook, tell};
 use core::panic::Location;
+#[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, Ordering};
 use kobj_abi::{AskedRights, Era, Koid, RawHandle};
 use kobj_memory::{Lock, Locked, Objects, RegisterError, Shared};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering};
 
 /// The object manager, for threads: all of it takes `&self`.
 pub struct Manager<L: Lock, P: Platform = Heap> {
@@ -37,8 +42,9 @@ pub struct Manager<L: Lock, P: Platform = Heap> {
 }
 
 /// Those who run hooks at once, at most. A hook, or the end of a state, may call the manager, which runs what is due then; past
-/// this many the rest is left to those who are at it, so that a chain of states that end each other needs no deep stack.
-const RUNNERS_MOST: u32 = 32;
+/// this many the rest is left to those who are at it, so that a chain of states that end each other needs no deep stack. Models
+/// have few threads.
+const RUNNERS_MOST: u32 = if cfg!(loom) { 1 } else { 32 };
 
 /// One who runs hooks, also while a hook unwinds.
 struct Runner<'a>(&'a AtomicU32);
@@ -228,17 +234,14 @@ impl<L: Lock, P: Platform> Manager<L, P> {
 
     /// Runs the hooks that are due, outside the lock, and what comes of them. A hook may call the manager.
     ///
-    /// Whoever leaves work to others put it on its list before it looked at their number, and whoever ends looks at the lists
-    /// again after it has counted itself off (all in one order, SeqCst): so nothing that was left is missed.
+    /// Everybody looks at the lists again after it has counted itself off, and leaves what it finds there only to those who are
+    /// counted then, and look again later than it (all in one order, SeqCst): so nothing that was left is missed.
     fn run_hooks(&self) {
         loop {
             let others = self.runners.fetch_add(1, Ordering::SeqCst);
             let runner = Runner(&self.runners);
-            if others >= RUNNERS_MOST {
-                return;
-            }
-            while self.tell_next() || run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number)))
-            {
+            let may_run = others < RUNNERS_MOST;
+            while may_run && self.run_next_hook() {
                 while self.core.with(Core::go_on) {}
                 self.release(self.core.with(Core::next_release));
             }
@@ -246,7 +249,15 @@ impl<L: Lock, P: Platform> Manager<L, P> {
             if !self.objects.has_due_hooks() && !self.core.with(|core| core.has_notices()) {
                 return;
             }
+            // Not by `others`: those may have been about to leave too, each for the other.
+            if !may_run && self.runners.fetch_add(0, Ordering::SeqCst) >= RUNNERS_MOST {
+                return;
+            }
         }
+    }
+
+    fn run_next_hook(&self) -> bool {
+        self.tell_next() || run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number)))
     }
 
     /// Tells a type of a handle that came or went; `false` if nothing is to be told.

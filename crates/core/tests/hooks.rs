@@ -1,18 +1,17 @@
-//! Hooks and drops of users' states that panic, call the manager, or race; looks and handles that outlive their process: each
-//! hook runs once, nothing of the user's runs under the lock, and every charge comes back.
+//! Hooks and drops of users' states that panic or call the manager (those that race have models); looks and handles that outlive
+//! their process: each hook runs once, nothing of the user's runs under the lock, and every charge comes back.
 
-use kobj_abi::{AskedRights, Era, ErrorCode, Koid, RawHandle, Rights};
+use kobj_abi::{Era, ErrorCode, Koid, RawHandle, Rights};
 use kobj_core::embed::Manager;
 use kobj_core::image::Time;
 use kobj_core::{Call, CallAnswer, Limits, Notice, ObjectType, Resource};
-use kobj_memory::{Lock, Locked, Spin};
+use kobj_memory::Spin;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 const NOW: Time = Time(0);
-const SAME: AskedRights = AskedRights::Same;
 
 fn manager() -> Manager<Spin> {
     Manager::new(NOW, Era(7), Limits { seed: 1, ..Limits::default() }).unwrap()
@@ -205,65 +204,6 @@ fn a_type_that_panics_when_told_of_a_handle_is_counted_and_its_object_ends() {
         core.audit().unwrap();
         assert_eq!(core.panicked_hooks(), 1);
     });
-}
-
-/// A lock that is slow to come by: others' hooks run before whoever waits for it gets in.
-struct Late;
-
-struct Around<T>(std::sync::Mutex<T>);
-
-impl Lock for Late {
-    type Around<T: Send> = Around<T>;
-}
-
-impl<T: Send> Locked<T> for Around<T> {
-    fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
-    }
-
-    fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
-        (0..40).for_each(|_| std::hint::spin_loop());
-        action(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
-
-#[test]
-fn the_last_close_hook_runs_once_when_a_thread_and_a_call_close_at_once() {
-    const ROUNDS: u64 = 3000;
-    let manager: Manager<Late> = Manager::new(NOW, Era(7), Limits { seed: 1, ..Limits::default() }).unwrap();
-    let key = manager.register::<Logged>().unwrap();
-    let process = manager.boot().process;
-    let log = Arc::new(Log::default());
-    // The handle that the other one closes, and the round that it has done.
-    let (handed, done) = (AtomicU64::new(0), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for round in 1..=ROUNDS {
-                let other = loop {
-                    match RawHandle::from_raw(handed.swap(0, Ordering::Acquire)) {
-                        Some(other) => break other,
-                        None => std::thread::yield_now(),
-                    }
-                };
-                manager.call(NOW, process, Call::Close { handle: other }).unwrap();
-                done.store(round, Ordering::Release);
-            }
-        });
-        let mut thread = manager.thread(process, &key).unwrap();
-        for round in 1..=ROUNDS {
-            let handle = thread.create(NOW, log.clone()).unwrap();
-            let other = thread.duplicate(NOW, handle, SAME).unwrap();
-            handed.store(other.raw(), Ordering::Release);
-            // Each round a little later than the one before, over the whole of the other's call.
-            (0..round % 300).for_each(|_| std::hint::spin_loop());
-            thread.close(NOW, handle).unwrap();
-            while done.load(Ordering::Acquire) != round {
-                std::thread::yield_now();
-            }
-        }
-    });
-    while manager.go_on() {}
-    assert_eq!((log.closed.load(Ordering::Relaxed), log.destroyed.load(Ordering::Relaxed)), (ROUNDS, ROUNDS));
 }
 
 #[test]

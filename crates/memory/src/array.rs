@@ -1,6 +1,10 @@
 //! An array that grows without moving what it holds, and a pool of places over it: one owner, every allocation fallible.
 
-use crate::buckets::{Buckets, Zeroed};
+#[cfg(any(loom, shuttle))]
+use crate::TryPush;
+#[cfg(not(any(loom, shuttle)))]
+use crate::buckets::Buckets;
+use crate::buckets::Zeroed;
 use crate::{NoMemory, Place};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -12,7 +16,37 @@ struct Cell<T>(UnsafeCell<MaybeUninit<T>>);
 
 // SAFETY: zeroes must be a value, without a drop: any bytes are a `MaybeUninit`, which is never dropped. Another field
 // would break it.
-unsafe impl<T> Zeroed for Cell<T> {}
+unsafe impl<T> Zeroed for Cell<T> {
+    #[cfg(any(loom, shuttle))]
+    fn zeroed() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+}
+
+/// What one owner has is no threads' meeting place: models spare themselves the steps of buckets that grow under others' eyes.
+#[cfg(any(loom, shuttle))]
+struct Buckets<T>(alloc::vec::Vec<alloc::boxed::Box<T>>);
+
+#[cfg(any(loom, shuttle))]
+impl<T> Default for Buckets<T> {
+    fn default() -> Self {
+        Self(alloc::vec::Vec::new())
+    }
+}
+
+#[cfg(any(loom, shuttle))]
+impl<T: Zeroed> Buckets<T> {
+    fn get(&self, index: u32) -> Option<&T> {
+        self.0.get(index as usize).map(|entry| &**entry)
+    }
+
+    fn grow_to(&mut self, index: u32) -> Result<(), NoMemory> {
+        while self.0.len() <= index as usize {
+            self.0.try_push(crate::fallible::try_box(T::zeroed())?)?;
+        }
+        Ok(())
+    }
+}
 
 /// Entries of `T` by place, the first at index 0. Growing never copies an entry, so the longest step is one allocation,
 /// whose memory the kernel zeroes when it is touched.
@@ -251,7 +285,7 @@ impl<T> Pool<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use alloc::rc::Rc;

@@ -20,7 +20,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-#[cfg(not(any(loom, shuttle)))]
 mod array;
 mod buckets;
 // Models use a part of it.
@@ -32,7 +31,6 @@ mod handle_entry;
 mod handle_table;
 #[cfg_attr(any(loom, shuttle), allow(dead_code))]
 mod header;
-#[cfg(not(any(loom, shuttle)))]
 mod lease;
 mod lock;
 #[cfg(all(test, any(loom, shuttle)))]
@@ -42,20 +40,16 @@ mod models_objects;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models_table;
 mod nodes;
-#[cfg(not(any(loom, shuttle)))]
 mod objects;
 mod place;
 mod reaper;
 mod refusing;
 mod shared;
-#[cfg(not(any(loom, shuttle)))]
 mod slab;
 mod slot_list;
-#[cfg(not(any(loom, shuttle)))]
 mod state;
 mod sync;
 
-#[cfg(not(any(loom, shuttle)))]
 pub use array::{Array, Pool};
 pub use buckets::NoMemory;
 pub use credit::Totals;
@@ -64,17 +58,13 @@ pub use gate::{Acquire, AddHandle, Counts, DropHandle, Gate, Release, Stamp};
 pub use handle_entry::Content;
 pub use handle_table::{BadHandle, Closed, Next, Pin, PinError, Released, Reserved, Slots, Table, TableError};
 pub use header::{Birth, Header, HeaderMut};
-#[cfg(not(any(loom, shuttle)))]
 pub use lease::{Burial, KoidRange, LEASED_OBJECT_BYTES, Lease, LeaseBook, LeaseError, LeasePlace, Unused};
 pub use lock::{Lock, Locked, Spin, SpinLock};
 pub use nodes::{CountError, Hint, NodeError, NodeLinks, Nodes, Uncounted};
-#[cfg(not(any(loom, shuttle)))]
 pub use objects::{AcquireError, Dropped, Ended, Finished, Held, Kept, Objects, Reference, Stale};
 pub use place::Place;
 pub use reaper::Reaper;
 pub use refusing::RefusingAllocator;
 pub use shared::Shared;
-#[cfg(not(any(loom, shuttle)))]
 pub use slab::{Buried, Slab};
-#[cfg(not(any(loom, shuttle)))]
 pub use state::{RegisterError, StateKey};

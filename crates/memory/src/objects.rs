@@ -72,11 +72,17 @@ pub(crate) struct Slot {
     pub(crate) room: UnsafeCell<Room>,
 }
 
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<Slot>() == 128, "an object is two cache lines");
 
 // SAFETY: zeroes must be a value, without a drop: they are a free slot's header and bytes that nobody reads. A field
 // with a niche, or one that owns, would break it.
-unsafe impl Zeroed for Slot {}
+unsafe impl Zeroed for Slot {
+    #[cfg(any(loom, shuttle))]
+    fn zeroed() -> Self {
+        Self { header: Header::default(), room: UnsafeCell::new(Room([MaybeUninit::zeroed(); STATE_BYTES])) }
+    }
+}
 
 // SAFETY: threads that share a slot must not race for its body. It is written by who has the sole right to the slot (who
 // took it from a free list, before the tag; who was told `Last`, behind it) and by the unique owner of the `Slab`, whose
@@ -154,7 +160,7 @@ impl fmt::Debug for Objects {
 
 impl Objects {
     pub(crate) fn new() -> Self {
-        static SLABS: AtomicU64 = AtomicU64::new(1);
+        static SLABS: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(1);
         Self {
             slots: Buckets::default(),
             used: AtomicU32::new(0),

@@ -624,7 +624,7 @@ impl<B> Drop for Slab<B> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use crate::Held;

@@ -57,11 +57,12 @@ pub(crate) fn doctests(_: &mut Context) -> Result<Outcome, String> {
     one(shell::cargo(&["test", "--locked", "--workspace", "--doc", "--quiet"]))
 }
 
-/// The models of memory's atomics, twice. Optimised, since each of them is run many thousand times.
+/// The models of memory's atomics, twice, and those of the manager. Optimised, since each of them is run many thousand times.
 pub(crate) fn loom(_: &mut Context) -> Result<Outcome, String> {
-    for checker in ["loom", "shuttle"] {
-        let mut command = shell::cargo(&["test", "--locked", "--release", "--package", "kobj-memory", "--target-dir"]);
-        command.args(["target/loom", "--quiet", "--tests"]).env("RUSTFLAGS", format!("--cfg {checker}"));
+    const MEMORY: [&str; 3] = ["--package", "kobj-memory", "--tests"];
+    for (checker, what) in [("loom", MEMORY), ("shuttle", MEMORY), ("loom", ["--package", "kobj-core", "--lib"])] {
+        let mut command = shell::cargo(&["test", "--locked", "--release", "--target-dir", "target/loom", "--quiet"]);
+        command.args(what).args(["--", "models"]).env("RUSTFLAGS", format!("--cfg {checker}"));
         command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
         shell::run_tests(&mut command)?;
     }
