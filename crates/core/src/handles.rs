@@ -270,6 +270,10 @@ impl Core {
 
     /// Counts one handle more of an object that is held; from 0 only a new or a permanent one has more again.
     pub(crate) fn count_handle(&mut self, object: Reference) -> Result<(), CallError> {
+        let most = self.limits.handles_per_object.max(1);
+        if most < u32::MAX && self.handles_to(object) >= most {
+            return Err(CallError::TooManyReferences { koid: object.koid() });
+        }
         match self.slab.add_first_handle(object) {
             AddHandle::Counted => Ok(()),
             AddHandle::NoHandle | AddHandle::Full => Err(CallError::TooManyReferences { koid: object.koid() }),

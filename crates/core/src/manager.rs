@@ -35,13 +35,29 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Koids given out in one era.
     pub koids_per_era: u32,
+    /// Slots of one process's handle table, and numbers that each gives out, as a power of two from 2 to 32: used up, it
+    /// is retired.
+    pub table_slots: u32,
+    /// See there.
+    pub generation_bits: u32,
+    /// Handles to one object from which calls make no more, at least 1. Beyond, as for handles that threads make by their
+    /// leases, the object's counter is the bound.
+    pub handles_per_object: u32,
     /// Where the masks of handle tables and the hash of names come from: random in the field, printed in simulation.
     pub seed: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { work_per_step: 256, name_bytes: 4096, koids_per_era: u32::MAX, seed: 0 }
+        Self {
+            work_per_step: 256,
+            name_bytes: 4096,
+            koids_per_era: u32::MAX,
+            table_slots: Table::SLOTS_MOST,
+            generation_bits: 32,
+            handles_per_object: u32::MAX,
+            seed: 0,
+        }
     }
 }
 

@@ -168,6 +168,14 @@ impl Core {
         usage.ok_or_else(|| self.wrong_type(object, ObjectType::Job).into())
     }
 
+    /// How many slots of a living guest's handle table are used up: no handle is ever given there again.
+    ///
+    /// # Errors
+    /// [`CallError::NoProcess`], [`CallError::Dying`].
+    pub fn retired_slots(&self, process: Koid) -> Result<u32, CallError> {
+        self.caller(process).map(|caller| caller.table.retired())
+    }
+
     /// What ended jobs and guests have left to a living job or guest.
     ///
     /// # Errors

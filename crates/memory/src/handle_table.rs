@@ -57,7 +57,7 @@ impl fmt::Display for PinError {
 pub enum TableError {
     /// The allocator refused.
     NoMemory,
-    /// Every index is in use or retired.
+    /// Every slot that it may have is in use or retired.
     Full,
 }
 
@@ -71,9 +71,7 @@ impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoMemory => NoMemory.fmt(f),
-            Self::Full => {
-                f.write_str("the handle table is full: each of its 2^32 slots is in use or retired; close some")
-            }
+            Self::Full => f.write_str("the handle table is full: each of its slots is in use or retired; close some"),
         }
     }
 }
@@ -177,6 +175,7 @@ struct Slack {
 pub struct Table {
     mask: u64,
     last_generation: u32,
+    slots_most: u32,
     payer: AtomicU32,
     entries: Buckets<Entry>,
     slack: Slack,
@@ -190,8 +189,8 @@ const fn position(index: u32) -> u32 {
 }
 
 impl Table {
-    /// The most slots.
-    const MOST: u32 = Buckets::<Entry>::MOST;
+    /// The most slots that any table has.
+    pub const SLOTS_MOST: u32 = Buckets::<Entry>::MOST;
 
     /// An empty table; `mask` is random, of the embedder's source. Allocates nothing.
     #[must_use]
@@ -202,9 +201,16 @@ impl Table {
     /// The same with fewer generations, for tests that use them up: 2^`bits`, and `bits` from 2 to 32.
     #[must_use]
     pub fn with_generation_bits(mask: u64, bits: u32) -> Self {
-        let last_generation = u32::MAX >> (32 - bits.clamp(2, 32));
+        Self::with_bounds(mask, bits, Self::SLOTS_MOST)
+    }
+
+    /// The same with so many slots at most, each of which gives out 2^`generation_bits` numbers.
+    #[must_use]
+    pub fn with_bounds(mask: u64, generation_bits: u32, slots_most: u32) -> Self {
+        let last_generation = u32::MAX >> (32 - generation_bits.clamp(2, 32));
+        let slots_most = slots_most.min(Self::SLOTS_MOST);
         let payer = AtomicU32::new(0);
-        Self { mask, last_generation, payer, entries: Buckets::default(), slack: Slack::default() }
+        Self { mask, last_generation, slots_most, payer, entries: Buckets::default(), slack: Slack::default() }
     }
 
     /// Notes who is charged for the handles, by a number of the embedder's.
@@ -270,7 +276,7 @@ impl Table {
     fn take_fresh(&self) -> Result<u32, TableError> {
         let mut used = load_32(&self.slack.used, Ordering::Relaxed);
         loop {
-            if used >= Self::MOST {
+            if used >= self.slots_most {
                 return Err(TableError::Full);
             }
             self.entries.grow_to(position(used))?;

@@ -3,8 +3,10 @@
 //! The seed is printed; `KOBJ_SIM_SEED=N` runs it again, `KOBJ_SIM_COMMANDS=N` sets how many calls are made.
 
 use kobj_abi::{Era, Koid, ObjectType, RawHandle};
-use kobj_core::{Call, CallAnswer, CallError, Effect, Resource, Tally, Why};
-use kobj_sim::calls::{Driven, Generator, Manager, Model, Seen, Start, Step, World, replay, shrink};
+use kobj_core::{Call, CallAnswer, CallError, Effect, Resource, Tally, Usage, Why};
+use kobj_memory::RefusingAllocator;
+use kobj_sim::calls::{Bounds, Driven, Generator, Manager, Model, Seen, Start, Step, World, refuse, replay, shrink};
+use std::alloc::System;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 type Reply = Result<CallAnswer, CallError>;
+
+#[global_allocator]
+static ALLOCATOR: RefusingAllocator<System> = RefusingAllocator::new(System, refuse);
 
 const CALLS_PER_CASE: u64 = 800;
 
@@ -64,9 +69,8 @@ impl Share {
     }
 }
 
-/// Every kind of reply that calls can have here. Without an allocator that refuses there is memory for all, and tables and
-/// counters are too large to be filled; `Revoked` comes in the middle of left-over work alone.
-const REPLIES: [&str; 36] = [
+/// Every kind of reply that calls can have here. `Revoked` comes in the middle of left-over work alone.
+const REPLIES: [&str; 39] = [
     "Done",
     "Handle",
     "Opened",
@@ -103,6 +107,9 @@ const REPLIES: [&str; 36] = [
     "ChargedElsewhere",
     "NotAGuest",
     "EraExhausted",
+    "NoMemory",
+    "TableFull",
+    "TooManyReferences",
 ];
 
 thread_local! {
@@ -129,12 +136,12 @@ fn whole<T>(of: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 /// Makes a script up by a seed, step by step.
 fn make_up<M: Manager>(
-    koids_most: u32,
+    bounds: Bounds,
     mut generator: Generator,
     script: &mut Vec<Step>,
     share: &mut Share,
 ) -> Result<(), String> {
-    let mut world = World::<M>::new(koids_most);
+    let mut world = World::<M>::new(bounds);
     for _ in 0..CALLS_PER_CASE {
         let Some(step) = generator.step(&world) else { break };
         script.push(step.clone());
@@ -158,11 +165,22 @@ fn seed(name: &str) -> u64 {
 }
 
 /// A script that fails, cut down, as Rust that can be kept.
-fn report<M: Manager>(koids_most: u32, script: &[Step]) -> String {
-    let fails = |script: &[Step]| whole(|| replay::<M>(koids_most, script)?.finish());
+fn report<M: Manager>(bounds: Bounds, script: &[Step]) -> String {
+    let fails = |script: &[Step]| whole(|| replay::<M>(bounds, script)?.finish());
     let script = shrink(script, |script| fails(script).is_err());
     let lines: String = script.iter().map(|step| format!("        {step:?},\n")).collect();
-    format!("{}\n    agrees({koids_most}, &[\n{lines}    ]);", fails(&script).err().unwrap_or_default())
+    format!("{}\n    agrees({bounds:?}, &[\n{lines}    ]);", fails(&script).err().unwrap_or_default())
+}
+
+/// Bounds of a script: small ones are reached.
+fn bounds(seed: u64) -> Bounds {
+    let vary = seed / 16;
+    match seed % 16 {
+        0 => Bounds { koids: 30 + (vary % 64) as u32, ..Bounds::NONE },
+        1 => Bounds { slots: 8 + (vary % 16) as u32, generation_bits: 2 + (vary / 16 % 4) as u32, ..Bounds::NONE },
+        2 => Bounds { handles_per_object: 2 + (vary % 4) as u32, ..Bounds::NONE },
+        _ => Bounds::NONE,
+    }
 }
 
 fn run<M: Manager>(name: &str, calls: u64) -> Share {
@@ -172,9 +190,9 @@ fn run<M: Manager>(name: &str, calls: u64) -> Share {
     let mut seed = first;
     while share.calls < calls {
         let mut script = Vec::new();
-        let koids_most = if seed.is_multiple_of(16) { 30 + (seed / 16 % 64) as u32 } else { u32::MAX };
-        if let Err(why) = whole(|| make_up::<M>(koids_most, Generator::new(seed), &mut script, &mut share)) {
-            panic!("{name}: KOBJ_SIM_SEED={seed}: {why}\ncut down: {}", report::<M>(koids_most, &script));
+        let bounds = bounds(seed);
+        if let Err(why) = whole(|| make_up::<M>(bounds, Generator::new(seed), &mut script, &mut share)) {
+            panic!("{name}: KOBJ_SIM_SEED={seed}: {why}\ncut down: {}", report::<M>(bounds, &script));
         }
         seed = seed.wrapping_add(1);
     }
@@ -186,7 +204,7 @@ fn run<M: Manager>(name: &str, calls: u64) -> Share {
 struct Faulty<const FAULT: u8>(Model);
 
 impl<const FAULT: u8> Manager for Faulty<FAULT> {
-    fn start(koids_most: u32) -> (Self, Start) {
+    fn start(bounds: Bounds) -> (Self, Start) {
         let koid = |counter| Koid::new(Era(7), counter).unwrap();
         let handle = |raw| RawHandle::from_raw(raw).unwrap();
         let start = Start {
@@ -197,13 +215,13 @@ impl<const FAULT: u8> Manager for Faulty<FAULT> {
             own_handle: handle(3),
             outsider: koid(4),
             outsider_handle: handle(4),
-            koids_most,
+            bounds,
             sizes: BTreeMap::new(),
         };
         (Self(Model::new(start.clone())), start)
     }
 
-    fn call(&mut self, process: Koid, call: Call<'_>) -> Reply {
+    fn call(&mut self, process: Koid, call: Call<'_>, _: Option<u32>) -> Reply {
         match (FAULT, call) {
             // Nothing is done, and it is said that it was.
             (1, Call::Revoke { handle }) => {
@@ -239,8 +257,12 @@ impl<const FAULT: u8> Manager for Faulty<FAULT> {
         self.0.effects()
     }
 
-    fn usage(&self, koid: Koid, resource: Resource) -> Option<(u64, u64)> {
-        Some((Model::used_of(&self.0.used(), koid, resource), self.0.limit(koid, resource)))
+    fn usage(&self, koid: Koid, resource: Resource) -> Option<Usage> {
+        Some(self.0.usage(&self.0.used(), koid, resource))
+    }
+
+    fn retired(&self, process: Koid) -> Option<u32> {
+        Some(self.0.retired(process))
     }
 
     fn nodes(&self) -> u32 {
@@ -264,9 +286,9 @@ impl<const FAULT: u8> Manager for Faulty<FAULT> {
 fn shown<const FAULT: u8>(mut seeds: Range<u64>) -> Option<Vec<Step>> {
     seeds.find_map(|seed| {
         let mut script = Vec::new();
-        let made_up = make_up::<Faulty<FAULT>>(u32::MAX, Generator::new(seed), &mut script, &mut Share::default());
+        let made_up = make_up::<Faulty<FAULT>>(Bounds::NONE, Generator::new(seed), &mut script, &mut Share::default());
         made_up.err()?;
-        Some(shrink(&script, |script| replay::<Faulty<FAULT>>(u32::MAX, script).is_err()))
+        Some(shrink(&script, |script| replay::<Faulty<FAULT>>(Bounds::NONE, script).is_err()))
     })
 }
 
@@ -298,8 +320,8 @@ fn calls_in_the_middle_of_left_over_work_keep_the_balance() {
     for seed in first..first + 180 {
         let mut script = Vec::new();
         let generator = if seed % 4 == 0 { Generator::new(seed) } else { Generator::deriving(seed) };
-        make_up::<Driven<1_000_000>>(u32::MAX, generator, &mut script, &mut Share::default()).unwrap();
-        let mut world = World::<Driven<1, false>>::new(u32::MAX);
+        make_up::<Driven<1_000_000>>(Bounds::NONE, generator, &mut script, &mut Share::default()).unwrap();
+        let mut world = World::<Driven<1, false>>::new(Bounds::NONE);
         for step in &script {
             if let Some(reply) = world.run_alone(step).unwrap() {
                 share.note(step, &reply);

@@ -5,14 +5,14 @@ use kobj_sim::calls::Ask::*;
 use kobj_sim::calls::Asked::*;
 use kobj_sim::calls::Make::*;
 use kobj_sim::calls::Ref::*;
-use kobj_sim::calls::{Driven, Step, replay, step, text};
+use kobj_sim::calls::{Bounds, Driven, Step, replay, step, text};
 
-const MANY: u32 = u32::MAX;
+const MANY: Bounds = Bounds::NONE;
 
-/// In a manager that gives out so many ids.
-fn agrees(koids_most: u32, script: &[Step]) {
-    replay::<Driven<1_000_000>>(koids_most, script).and_then(|world| world.finish()).unwrap();
-    replay::<Driven<1>>(koids_most, script).and_then(|world| world.finish()).unwrap();
+/// In a manager with these bounds.
+fn agrees(bounds: Bounds, script: &[Step]) {
+    replay::<Driven<1_000_000>>(bounds, script).and_then(|world| world.finish()).unwrap();
+    replay::<Driven<1>>(bounds, script).and_then(|world| world.finish()).unwrap();
 }
 
 /// The killer stood on the inner job when that went to the job around, went with it, and ended what was there.
@@ -72,7 +72,7 @@ fn a_directory_that_outlived_its_job_takes_permanent_names() {
 #[test]
 fn a_quota_is_reported_before_ids_that_have_run_out() {
     agrees(
-        5,
+        Bounds { koids: 5, ..MANY },
         &[
             step(1, 0, Create(Directory)),
             step(2, 0, SetQuota(Myself, Objects, 1)),

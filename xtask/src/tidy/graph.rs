@@ -32,7 +32,7 @@ const ROOMS: [Room; 16] = [
     room("kobj", &["kobj-abi", "kobj-core", "kobj-memory", "kobj-platform"], &[], true),
     room("kobj-vault", &["kobj-abi", "kobj-platform"], &[], true),
     room("kobj-cli", &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform", "kobj-vault"], &[], true),
-    room("kobj-sim", &["kobj-abi", "kobj-core"], &[], true),
+    room("kobj-sim", &["kobj-abi", "kobj-core"], &["kobj-memory"], true),
     room("kobj-conformance", &["kobj-abi", "kobj-memory", "kobj-core"], &[], true),
     room("kobj-e2e", &[], &["kobj-abi", "kobj-core", "kobj-host", "kobj-platform", "kobj-vault"], true),
     room(

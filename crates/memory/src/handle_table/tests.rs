@@ -146,6 +146,20 @@ fn generations_are_used_up_and_the_slot_is_retired() {
 }
 
 #[test]
+fn a_table_has_no_more_slots_than_it_may() {
+    let table = Table::with_bounds(MASK, 2, 2);
+    let [first, _second] = [7, 8].map(|object| table.open(content(object)).unwrap());
+    assert_eq!(table.open(content(9)), Err(TableError::Full));
+    let mut handle = first;
+    for _ in 1..4 {
+        assert_eq!(table.close(handle), Ok(Closed::Now(content(if handle == first { 7 } else { 9 }))));
+        handle = table.open(content(9)).unwrap();
+    }
+    assert_eq!(table.close(handle), Ok(Closed::Now(content(9))));
+    assert_eq!((table.open(content(9)), table.retired(), table.used()), (Err(TableError::Full), 1, 2));
+}
+
+#[test]
 fn a_slot_is_retired_whichever_way_its_last_handle_ends() {
     let table = Table::with_generation_bits(MASK, 2);
     let mut slots = Slots::default();
@@ -278,7 +292,7 @@ fn growing_moves_no_entry_and_a_sweep_meets_all() {
 #[test]
 fn a_full_table_says_so() {
     let table = Table::new(MASK);
-    table.slack.used.store(Table::MOST, Ordering::Relaxed);
+    table.slack.used.store(Table::SLOTS_MOST, Ordering::Relaxed);
     assert_eq!(table.open(content(7)), Err(TableError::Full));
     // The bucket of the last index would take 48 GiB: the refusal takes no slot, whatever the allocator says.
     table.slack.used.store(0, Ordering::Relaxed);

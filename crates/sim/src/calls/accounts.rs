@@ -1,57 +1,67 @@
 //! The model's quotas: who pays for what, counted anew whenever it is asked.
 
-use super::model::{Expected, Model, Refusable};
+use super::model::{Model, Refusable};
 use kobj_abi::{Koid, ObjectType, Operation, RawHandle};
-use kobj_core::{BadHandlePolicy, CallAnswer, CallError, Effect, KillReason, Resource, UNLIMITED};
+use kobj_core::{BadHandlePolicy, CallError, Effect, KillReason, Resource, UNLIMITED, Usage};
 use std::collections::BTreeMap;
+use std::iter::successors;
 
 /// Bytes of a handle, of a derivation node, of a permanent name.
 const HANDLE_BYTES: u64 = 24;
 const NODE_BYTES: u64 = 32;
 const NAME_BYTES: u64 = 64 + 256;
 
+/// What an account remembers of a resource.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meter {
+    pub(super) limit: u64,
+    pub(super) peak: u64,
+    pub(super) refused: u64,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { limit: UNLIMITED, peak: 0, refused: 0 }
+    }
+}
+
 /// The account of a job or process; it stays when that has ended, for what is still charged to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) around: Option<Koid>,
-    pub(super) limits: BTreeMap<Resource, u64>,
+    pub(super) meters: BTreeMap<Resource, Meter>,
 }
 
-/// What is charged at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bill {
-    object: Option<ObjectType>,
-    handles: u64,
-    bytes: u64,
-}
+/// What is charged at once, in the order in which limits are looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Bill(Vec<(Resource, u64)>);
 
 impl Bill {
-    pub(super) const HANDLE: Self = Self { object: None, handles: 1, bytes: HANDLE_BYTES };
-    pub(super) const NAME: Self = Self { object: None, handles: 0, bytes: NAME_BYTES };
-
-    pub(super) const fn nodes(count: u64) -> Self {
-        Self { object: None, handles: 0, bytes: NODE_BYTES * count }
+    pub(super) fn handle() -> Self {
+        Self(vec![(Resource::Handles, 1), (Resource::Bytes, HANDLE_BYTES)])
     }
 
-    fn amounts(self) -> impl Iterator<Item = (Resource, u64)> {
-        let objects = self.object.map(|of| [(Resource::Objects, 1), (Resource::ObjectsOf(of.number()), 1)]);
-        let rest = [(Resource::Handles, self.handles), (Resource::Bytes, self.bytes)];
-        objects.into_iter().flatten().chain(rest).filter(|(_, more)| *more > 0)
+    pub(super) fn names(count: u64) -> Self {
+        Self(vec![(Resource::Bytes, NAME_BYTES * count)])
+    }
+
+    pub(super) fn nodes(count: u64) -> Self {
+        Self(vec![(Resource::Bytes, NODE_BYTES * count)])
     }
 }
 
 /// How much each account has of each resource, with all inside it.
 pub type Used = BTreeMap<Koid, BTreeMap<Resource, u64>>;
 
-fn add(used: &mut Used, account: Koid, amounts: impl Iterator<Item = (Resource, u64)>) {
+fn add(used: &mut Used, account: Koid, amounts: impl IntoIterator<Item = (Resource, u64)>) {
     let used = used.entry(account).or_default();
-    amounts.for_each(|(resource, more)| *used.entry(resource).or_default() += more);
+    amounts.into_iter().for_each(|(resource, more)| *used.entry(resource).or_default() += more);
 }
 
 impl Model {
     pub(super) fn object_bill(&self, object_type: ObjectType, target: &[u8]) -> Bill {
         let bytes = self.start().sizes.get(&object_type).copied().unwrap_or(0) + target.len() as u64;
-        Bill { object: Some(object_type), handles: 0, bytes }
+        Bill(vec![(Resource::Objects, 1), (Resource::ObjectsOf(object_type.number()), 1), (Resource::Bytes, bytes)])
     }
 
     /// What each account has, those of ended jobs and processes among them.
@@ -60,63 +70,76 @@ impl Model {
         let objects =
             self.objects.values().filter_map(|it| Some((it.payer?, self.object_bill(it.object_type, &it.target))));
         let kept = self.names.iter().filter(|name| name.permanent);
-        let names = kept.filter_map(|name| Some((self.objects[&name.directory].payer?, Bill::NAME)));
+        let names = kept.filter_map(|name| Some((self.objects[&name.directory].payer?, Bill::names(1))));
         let nodes = self.nodes.values().map(|node| (node.payer, Bill::nodes(1)));
-        let handles =
-            self.tables.iter().flat_map(|(process, table)| table.handles.iter().map(|_| (*process, Bill::HANDLE)));
+        let handles = self.every_handle().map(|(process, ..)| (process, Bill::handle()));
         let mut used = Used::new();
         for (payer, bill) in objects.chain(names).chain(nodes).chain(handles) {
-            add(&mut used, payer, bill.amounts());
+            add(&mut used, payer, bill.0);
         }
         // What is inside is younger than what is around it.
         for (koid, account) in self.accounts.iter().rev() {
             if let (Some(around), Some(inner)) = (account.around, used.get(koid).cloned()) {
-                add(&mut used, around, inner.into_iter());
+                add(&mut used, around, inner);
             }
         }
         used
     }
 
-    /// How much an account has of one resource.
+    /// What must be said of a resource of a job or process that has so much.
     #[must_use]
-    pub fn used_of(used: &Used, koid: Koid, resource: Resource) -> u64 {
-        used.get(&koid).and_then(|used| used.get(&resource)).copied().unwrap_or(0)
+    pub fn usage(&self, used: &Used, koid: Koid, resource: Resource) -> Usage {
+        let used = used.get(&koid).and_then(|used| used.get(&resource)).copied().unwrap_or(0);
+        let meter = self.accounts.get(&koid).and_then(|account| account.meters.get(&resource));
+        let Meter { limit, peak, refused } = meter.copied().unwrap_or_default();
+        Usage { used, limit, peak, refused }
+    }
+
+    pub(super) fn meter(&mut self, koid: Koid, resource: Resource) -> &mut Meter {
+        self.accounts.get_mut(&koid).unwrap().meters.entry(resource).or_default()
     }
 
     pub(super) fn around(&self, account: Koid) -> impl Iterator<Item = Koid> + '_ {
-        std::iter::successors(Some(account), |account| self.accounts[account].around)
+        successors(Some(account), |account| self.accounts[account].around)
     }
 
-    /// Whether all this can be charged, one after the other; which of them cannot, and why.
-    pub(super) fn afford_all(&self, bills: &[(Koid, Bill)]) -> Result<(), (usize, CallError)> {
-        let is_limited =
-            |(payer, _): &(Koid, Bill)| self.around(*payer).any(|it| !self.accounts[&it].limits.is_empty());
-        if !bills.iter().any(is_limited) {
-            return Ok(());
-        }
+    /// Charges all this, one after the other, and nothing of what follows one that is refused. What is made of it is the
+    /// caller's: here only the most that there was stays, and that a limit refused.
+    pub(super) fn afford(&mut self, bills: &[(Koid, Bill)]) -> Refusable<()> {
         let mut used = self.used();
-        for (at, (payer, bill)) in bills.iter().enumerate() {
-            for koid in self.around(*payer) {
-                self.has_room(koid, &used, *bill).map_err(|error| (at, error))?;
-            }
-            self.around(*payer).for_each(|koid| add(&mut used, koid, bill.amounts()));
+        for (payer, bill) in bills {
+            let levels: Vec<Koid> = self.around(*payer).collect();
+            self.charge(&mut used, &levels, bill)?;
         }
         Ok(())
     }
 
-    pub(super) fn afford(&self, bills: &[(Koid, Bill)]) -> Refusable<()> {
-        self.afford_all(bills).map_err(|(_, error)| error)
-    }
-
-    fn has_room(&self, koid: Koid, used: &Used, bill: Bill) -> Refusable<()> {
-        for (resource, more) in bill.amounts() {
-            let Some(limit) = self.accounts[&koid].limits.get(&resource).copied() else { continue };
-            let used = Self::used_of(used, koid, resource);
-            if used + more > limit {
-                return Err(CallError::Quota { koid, resource, limit, used });
+    fn charge(&mut self, used: &mut Used, levels: &[Koid], bill: &Bill) -> Refusable<()> {
+        for koid in levels.iter().copied() {
+            for (resource, more) in bill.0.iter().copied() {
+                let Usage { used, limit, .. } = self.usage(used, koid, resource);
+                if used + more > limit {
+                    self.meter(koid, resource).refused += 1;
+                    return Err(CallError::Quota { koid, resource, limit, used });
+                }
+            }
+        }
+        for koid in levels.iter().copied() {
+            add(used, koid, bill.0.clone());
+            for (resource, _) in bill.0.iter().copied() {
+                let now = self.usage(used, koid, resource).used;
+                let meter = self.meter(koid, resource);
+                meter.peak = meter.peak.max(now);
             }
         }
         Ok(())
+    }
+
+    /// Notes that there is what there is.
+    pub(super) fn note_peaks(&mut self) {
+        for (koid, amounts) in self.used() {
+            amounts.into_iter().for_each(|(resource, now)| self.meter(koid, resource).peak = now);
+        }
     }
 
     /// Who pays for a permanent name in that directory: its payer or, if that has ended, who is around it.
@@ -126,22 +149,20 @@ impl Model {
         self.around(payer).find(lives).unwrap()
     }
 
-    pub(super) fn set_quota(&mut self, process: Koid, handle: RawHandle, resource: Resource, limit: u64) -> Expected {
-        let koid = self.look(process, handle, Operation::SetQuota)?.koid;
+    pub(super) fn set_quota(&mut self, handle: RawHandle, resource: Resource, limit: u64) -> Refusable<()> {
+        let koid = self.look(handle, Operation::SetQuota)?.koid;
         self.is_alive(koid)?;
         if self.objects[&koid].object_type == ObjectType::Process {
             self.is_living_guest(koid)?;
         }
-        let limits = &mut self.accounts.get_mut(&koid).unwrap().limits;
-        limits.insert(resource, limit);
-        limits.retain(|_, limit| *limit != UNLIMITED);
-        Ok(CallAnswer::Done)
+        self.meter(koid, resource).limit = limit;
+        Ok(())
     }
 
-    pub(super) fn recharge(&mut self, process: Koid, handle: RawHandle, from: RawHandle, to: RawHandle) -> Expected {
-        let koid = self.look(process, handle, Operation::Recharge)?.koid;
-        let from = self.look(process, from, Operation::MoveCharge)?.koid;
-        let to = self.look(process, to, Operation::MoveCharge)?.koid;
+    pub(super) fn recharge(&mut self, handle: RawHandle, from: RawHandle, to: RawHandle) -> Refusable<()> {
+        let koid = self.look(handle, Operation::Recharge)?.koid;
+        let from = self.look(from, Operation::MoveCharge)?.koid;
+        let to = self.look(to, Operation::MoveCharge)?.koid;
         let object = &self.objects[&koid];
         if matches!(object.object_type, ObjectType::Job | ObjectType::Process) {
             return Err(CallError::StandsInItsJob { koid });
@@ -151,23 +172,14 @@ impl Model {
         }
         self.is_alive(to)?;
         let payers: Vec<Koid> = self.around(object.payer.unwrap()).collect();
+        let levels: Vec<Koid> = self.around(to).take_while(|level| !payers.contains(level)).collect();
         let names = self.names.iter().filter(|name| name.directory == koid && name.permanent).count() as u64;
         let mut bill = self.object_bill(object.object_type, &object.target);
-        bill.bytes += names * NAME_BYTES;
-        let used = self.used();
-        for level in self.around(to).take_while(|level| !payers.contains(level)) {
-            self.has_room(level, &used, bill)?;
-        }
+        bill.0[2].1 += names * NAME_BYTES;
+        self.charge(&mut self.used(), &levels, &bill)?;
         let object = self.objects.get_mut(&koid).unwrap();
         (object.payer, object.owner) = (Some(to), Some(to));
-        Ok(CallAnswer::Done)
-    }
-
-    pub(super) fn set_policy(&mut self, process: Koid, job: RawHandle, policy: BadHandlePolicy) -> Expected {
-        let koid = self.look(process, job, Operation::SetPolicy)?.koid;
-        self.is_alive(koid)?;
-        self.policies.insert(koid, policy);
-        Ok(CallAnswer::Done)
+        Ok(())
     }
 
     /// What follows a bad handle, as the innermost job says that says anything.

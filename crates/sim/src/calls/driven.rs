@@ -1,11 +1,12 @@
 //! The core as it is compared with the model.
 
+use super::memory::with_given;
 use super::model::Expected;
-use super::world::{Manager, Seen, SeenName, Start};
+use super::world::{Bounds, Manager, Seen, SeenName, Start};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType, RawHandle};
 use kobj_core::image::Time;
 use kobj_core::types::process;
-use kobj_core::{Call, CallAnswer, Core, Effect, Limits, Outcome, Resource, Tally, Why};
+use kobj_core::{Call, CallAnswer, Core, Effect, Limits, Outcome, Resource, Tally, Usage, Why};
 
 /// The core, which does at most so many units of left-over work in a step. `WHOLE`, it is asked until none is left.
 #[derive(Debug)]
@@ -15,8 +16,16 @@ pub struct Driven<const WORK_PER_STEP: u32, const WHOLE: bool = true> {
 }
 
 impl<const WORK_PER_STEP: u32, const WHOLE: bool> Manager for Driven<WORK_PER_STEP, WHOLE> {
-    fn start(koids_per_era: u32) -> (Self, Start) {
-        let limits = Limits { work_per_step: WORK_PER_STEP, seed: 0x6b6f_626a, koids_per_era, ..Limits::default() };
+    fn start(bounds: Bounds) -> (Self, Start) {
+        let limits = Limits {
+            work_per_step: WORK_PER_STEP,
+            seed: 0x6b6f_626a,
+            koids_per_era: bounds.koids,
+            table_slots: bounds.slots,
+            generation_bits: bounds.generation_bits,
+            handles_per_object: bounds.handles_per_object,
+            ..Limits::default()
+        };
         let mut core = Core::with_limits(Era(7), limits);
         let boot = core.boot(Time(0)).unwrap();
         let own_handle = core.grant(boot.process, boot.process, AskedRights::Same).unwrap();
@@ -35,16 +44,19 @@ impl<const WORK_PER_STEP: u32, const WHOLE: bool> Manager for Driven<WORK_PER_ST
             own_handle,
             outsider,
             outsider_handle,
-            koids_most: koids_per_era,
+            bounds,
             sizes,
         };
         (Self { core, now: Time(0) }, start)
     }
 
-    fn call(&mut self, process: Koid, call: Call<'_>) -> Expected {
+    fn call(&mut self, process: Koid, call: Call<'_>, mut given: Option<u32>) -> Expected {
         self.now.0 += 1;
         loop {
-            let reply = self.core.call(self.now, process, call);
+            let reply = match given.take() {
+                Some(given) => with_given(given, || self.core.call(self.now, process, call)),
+                None => self.core.call(self.now, process, call),
+            };
             while WHOLE && self.core.go_on() {}
             if !WHOLE || reply != Ok(CallAnswer::GoOn) {
                 return reply;
@@ -81,8 +93,12 @@ impl<const WORK_PER_STEP: u32, const WHOLE: bool> Manager for Driven<WORK_PER_ST
         Some(self.core.job_balance(job).ok()?.of(object_type).live)
     }
 
-    fn usage(&self, koid: Koid, resource: Resource) -> Option<(u64, u64)> {
-        self.core.usage(koid, resource).ok().map(|usage| (usage.used, usage.limit))
+    fn usage(&self, koid: Koid, resource: Resource) -> Option<Usage> {
+        self.core.usage(koid, resource).ok()
+    }
+
+    fn retired(&self, process: Koid) -> Option<u32> {
+        self.core.retired_slots(process).ok()
     }
 
     fn nodes(&self) -> u32 {

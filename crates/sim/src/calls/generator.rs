@@ -1,6 +1,6 @@
 //! Scripts made up at random from a seed: calls that mostly mean something, and a third that must be refused.
 
-use super::model::{Handle, Model};
+use super::model::Handle;
 use super::script::{Ask, Asked, Cursor, Make, Policy, Ref, Step, Text, repeat, text};
 use super::world::{Manager, World};
 use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
@@ -123,7 +123,8 @@ impl Generator {
             ask = self.ask(world, caller);
         }
         self.given.push(self.last);
-        Some(Step { id: self.last, who, ask })
+        let given = self.percent(4).then(|| self.below(6) as u32);
+        Some(Step { id: self.last, who, ask, given })
     }
 
     /// How often each call is made up, by theme.
@@ -182,7 +183,7 @@ impl Generator {
         use ObjectType::{Job, Process};
         let crowded = world.model.handles_of(caller).count() > 60 || world.model.all().len() > 150;
         let kind = self.kind(crowded);
-        let wrong = self.percent(16);
+        let wrong = self.percent(11);
         match kind {
             Kind::Close => Ask::Close(self.any(world, caller, wrong)),
             Kind::Duplicate => {
@@ -346,7 +347,8 @@ impl Generator {
         let (handle, held) = self.handle(world, caller, &[Job, Process], Rights::MANAGE, wrong);
         let directories = Resource::ObjectsOf(Directory.number());
         let resource = [Resource::Objects, directories, Resource::Handles, Resource::Bytes][self.below(4)];
-        let used = held.map_or(1, |held| Model::used_of(&world.model.used(), held.koid, resource));
+        let model = &world.model;
+        let used = held.map_or(1, |held| model.usage(&model.used(), held.koid, resource).used);
         let more = self.below(if resource == Resource::Bytes { 3000 } else { 12 }) as u64;
         let limit = match self.below(12) {
             0..=5 => UNLIMITED,

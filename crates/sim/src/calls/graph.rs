@@ -6,7 +6,7 @@ use kobj_core::{CallAnswer, Holder, Keeper, Why};
 use std::collections::BTreeSet;
 
 impl Model {
-    fn holders_of(&self, koid: Koid) -> Vec<Holder> {
+    pub(super) fn holders_of(&self, koid: Koid) -> Vec<Holder> {
         let hold = |(process, table): (&Koid, &super::model::Table)| {
             let rights: Vec<Rights> =
                 table.handles.values().filter(|handle| handle.koid == koid).map(|handle| handle.rights).collect();
@@ -57,27 +57,9 @@ impl Model {
     }
 
     /// Some shortest chain is as good as another: what was told is expected, if it is one.
-    pub(super) fn why(&self, process: Koid, handle: RawHandle, told: Option<&Why>) -> Expected {
-        let koid = self.look(process, handle, Operation::Why)?.koid;
-        let told = told.filter(|told| self.is_shortest(koid, told)).cloned();
+    pub(super) fn why(&self, handle: RawHandle) -> Expected {
+        let koid = self.look(handle, Operation::Why)?.koid;
+        let told = self.told.why.clone().filter(|told| self.is_shortest(koid, told));
         Ok(CallAnswer::Why(told.unwrap_or_else(|| self.shortest(koid))))
-    }
-
-    pub(super) fn holders(&self, process: Koid, handle: RawHandle) -> Expected {
-        let koid = self.look(process, handle, Operation::Holders)?.koid;
-        Ok(CallAnswer::Holders(self.holders_of(koid)))
-    }
-
-    pub(super) fn kept_by(&self, process: Koid, handle: RawHandle) -> Expected {
-        let koid = self.look(process, handle, Operation::KeptBy)?.koid;
-        Ok(CallAnswer::KeptBy(self.keepers_of(koid)))
-    }
-
-    /// Who made the nodes above the handle's, the nearest first.
-    pub(super) fn derived_from(&self, process: Koid, handle: RawHandle) -> Expected {
-        let node = self.look(process, handle, Operation::DerivedFrom)?.node;
-        let above = |node: &u32| self.nodes[node].parent;
-        let from = std::iter::successors(node.as_ref().and_then(above), above);
-        Ok(CallAnswer::DerivedFrom(from.map(|node| self.nodes[&node].payer).collect()))
     }
 }

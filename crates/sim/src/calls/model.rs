@@ -8,7 +8,8 @@ use super::accounts::{Account, Bill};
 use super::world::Start;
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights};
 use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Tally, Why};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::iter::successors;
 
 /// A node of the derivation tree.
 #[derive(Clone, Copy, Debug)]
@@ -32,14 +33,16 @@ pub(super) struct Handle {
 }
 
 /// A process's handles, and all values that ever were handles there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     pub(super) handles: BTreeMap<RawHandle, Handle>,
-    pub(super) ever: HashSet<RawHandle>,
+    ever: HashSet<RawHandle>,
+    /// How many handles each slot has had. A value's low half says in which slot it is.
+    slots: BTreeMap<u32, u64>,
 }
 
 /// An object that lives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) object_type: ObjectType,
     /// The job that it is in.
@@ -66,7 +69,7 @@ pub(super) struct Name {
 }
 
 /// What the manager chose in the reply to the call under way. Where it says nothing the model chooses.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) handle: Option<RawHandle>,
     /// The object and the cursor of an entry.
@@ -77,11 +80,10 @@ pub(super) struct Told {
 }
 
 /// The reference model.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
     start: Option<Start>,
-    /// The first directory.
-    pub(super) root: Option<Koid>,
+    caller: Option<Koid>,
     issued: u32,
     pub(super) objects: BTreeMap<Koid, Object>,
     pub(super) tables: BTreeMap<Koid, Table>,
@@ -102,10 +104,8 @@ pub struct Model {
     pub(super) complaint: Option<String>,
 }
 
-pub(super) type Expected = Result<CallAnswer, CallError>;
-/// A job or process, if there is one.
-type Owner = Option<Koid>;
 pub(super) type Refusable<T> = Result<T, CallError>;
+pub(super) type Expected = Refusable<CallAnswer>;
 
 /// What an operation needs, as the semantics table says; `None` where the type has no such operation.
 fn needed(object_type: ObjectType, operation: Operation) -> Option<Rights> {
@@ -149,26 +149,29 @@ impl Model {
     /// A model of a manager that has just begun.
     #[must_use]
     pub fn new(start: Start) -> Self {
-        let mut model = Self { start: Some(start.clone()), ..Self::default() };
-        let job = model.new_object(ObjectType::Job, None, None, &[]);
-        let guest = model.new_object(ObjectType::Process, Some(job), Some(job), &[]);
-        let directory = model.new_object(ObjectType::Directory, Some(job), Some(job), &[]);
-        let outsider = model.new_object(ObjectType::Process, Some(job), Some(job), &[]);
-        model.objects.get_mut(&directory).unwrap().held = true;
-        model.root = Some(directory);
-        model.accounts.remove(&outsider);
-        assert_eq!((job, guest, outsider), (start.job, start.guest, start.outsider), "ids are given out in order");
-        model.tables.insert(guest, Table::default());
+        let mut model = Self { start: Some(start.clone()), caller: Some(start.guest), ..Self::default() };
+        let types = [ObjectType::Job, ObjectType::Process, ObjectType::Directory, ObjectType::Process];
         let handles = [start.job_handle, start.own_handle, start.directory_handle, start.outsider_handle];
-        for (koid, value) in [job, guest, directory, outsider].into_iter().zip(handles) {
+        for (of, value) in types.into_iter().zip(handles) {
+            let job = model.objects.keys().next().copied();
+            let koid = model.new_object(of, job, job, &[]);
+            model.objects.get_mut(&koid).unwrap().held = true;
+            model.tables.entry(start.guest).or_default();
             model.told.handle = Some(value);
-            model.open_handle(guest, koid, full(model.objects[&koid].object_type));
+            model.enter(start.guest, Handle { koid, rights: full(of), inheritable: false, node: None });
         }
+        model.accounts.remove(&start.outsider);
+        model.note_peaks();
         model
     }
 
     pub(super) fn start(&self) -> &Start {
         self.start.as_ref().unwrap()
+    }
+
+    /// Who makes the call under way.
+    pub(super) fn caller(&self) -> Koid {
+        self.caller.unwrap()
     }
 
     /// Does a call.
@@ -179,74 +182,99 @@ impl Model {
         match self.objects.get(&process) {
             None => return Err(CallError::NoProcess { process }),
             Some(object) if object.dead => return Err(CallError::Dying { koid: process }),
-            Some(_) => {}
+            Some(_) => self.caller = Some(process),
         }
-        let result = self.do_call(process, call);
+        let result = self.do_call(call);
         if let Err(CallError::BadHandle { handle }) = result {
             self.used_bad_handle(process, handle);
         }
         result
     }
 
-    fn do_call(&mut self, process: Koid, call: &Call<'_>) -> Expected {
+    fn do_call(&mut self, call: &Call<'_>) -> Expected {
         match *call {
-            Call::SetQuota { handle, resource, limit } => self.set_quota(process, handle, resource, limit),
-            Call::SetBadHandlePolicy { job, policy } => self.set_policy(process, job, policy),
-            Call::Recharge { handle, from, to } => self.recharge(process, handle, from, to),
-            Call::Close { handle } => self.close(process, handle),
-            Call::Duplicate { handle, rights } => self.duplicate(process, handle, rights),
-            Call::Replace { handle, rights } => self.replace(process, handle, rights),
-            Call::Derive { handle, rights } => self.derive(process, handle, rights),
-            Call::Revoke { handle } => self.revoke(process, handle),
-            Call::Transfer { handle, process: to, rights } => self.transfer(process, handle, to, rights),
-            Call::HandleInfo { handle } => self.handle_info(process, handle),
-            Call::SetInheritable { handle, inheritable } => self.set_inheritable(process, handle, inheritable),
-            Call::Create { what } => self.create(process, what),
-            Call::CreateJob { job } => self.create_job(process, job),
-            Call::CreateGuest { job, inherit } => self.create_guest(process, job, inherit),
-            Call::Kill { handle } => self.kill(process, handle),
-            Call::Link { directory, name, handle, most, permanent } => {
-                self.link((process, directory), name, handle, most, permanent)
+            Call::Close { handle } => {
+                self.handle(handle)?;
+                self.end_handle(self.caller(), handle);
             }
-            Call::Unlink { directory, name } => self.unlink(process, directory, name),
-            Call::Rename { directory, from, to } => self.rename(process, directory, from, to),
+            Call::Duplicate { handle, rights } => return self.duplicate(handle, rights),
+            Call::Replace { handle, rights } => return self.replace(handle, rights),
+            Call::Derive { handle, rights } => return self.derive(handle, rights),
+            Call::Revoke { handle } => self.revoke(handle)?,
+            Call::Transfer { handle, process, rights } => return self.transfer(handle, process, rights),
+            Call::HandleInfo { handle } => return self.handle_info(handle),
+            Call::SetInheritable { handle, inheritable } => {
+                self.handle(handle)?;
+                self.own().get_mut(&handle).unwrap().inheritable = inheritable;
+            }
+            Call::Create { what } => return self.create(what),
+            Call::CreateJob { job } => return self.create_job(job),
+            Call::CreateGuest { job, inherit } => return self.create_guest(job, inherit),
+            Call::SetQuota { handle, resource, limit } => self.set_quota(handle, resource, limit)?,
+            Call::SetBadHandlePolicy { job, policy } => {
+                let job = self.living_job(job, Operation::SetPolicy)?;
+                self.policies.insert(job, policy);
+            }
+            Call::Recharge { handle, from, to } => self.recharge(handle, from, to)?,
+            Call::Kill { handle } => self.kill(handle)?,
+            Call::Link { directory, name, handle, most, permanent } => {
+                self.link(directory, name, handle, most, permanent)?;
+            }
+            Call::Unlink { directory, name } => self.unlink(directory, name)?,
+            Call::Rename { directory, from, to } => self.rename(directory, from, to)?,
             Call::Open { directory, path, rights, expected, follow } => {
-                self.open((process, directory), path, rights, expected, follow)
+                return self.open(directory, path, rights, expected, follow);
             }
             Call::OpenOrCreate { directory, name, what, rights, exclusive } => {
-                self.open_or_create((process, directory), name, what, rights, exclusive)
+                return self.open_or_create(directory, name, what, rights, exclusive);
             }
-            Call::Enumerate { directory, cursor } => self.enumerate(process, directory, cursor),
-            Call::SetPermanent { handle, permanent } => self.set_permanent(process, handle, permanent),
-            Call::ReadLink { handle } => self.read_link(process, handle),
-            Call::Why { handle } => self.why(process, handle, self.told.why.as_ref()),
-            Call::Holders { handle } => self.holders(process, handle),
-            Call::KeptBy { handle } => self.kept_by(process, handle),
-            Call::DerivedFrom { handle } => self.derived_from(process, handle),
+            Call::Enumerate { directory, cursor } => return self.enumerate(directory, cursor),
+            Call::SetPermanent { handle, permanent } => self.set_permanent(handle, permanent)?,
+            Call::ReadLink { handle } => {
+                let koid = self.look(handle, Operation::ReadLink)?.koid;
+                return Ok(CallAnswer::Target(self.objects[&koid].target.clone()));
+            }
+            Call::Why { handle } => return self.why(handle),
+            Call::Holders { handle } => {
+                return Ok(CallAnswer::Holders(self.holders_of(self.look(handle, Operation::Holders)?.koid)));
+            }
+            Call::KeptBy { handle } => {
+                return Ok(CallAnswer::KeptBy(self.keepers_of(self.look(handle, Operation::KeptBy)?.koid)));
+            }
+            Call::DerivedFrom { handle } => {
+                let node = self.look(handle, Operation::DerivedFrom)?.node;
+                let from = node.into_iter().flat_map(|node| self.nodes_above(node));
+                return Ok(CallAnswer::DerivedFrom(from.map(|node| self.nodes[&node].payer).collect()));
+            }
         }
+        Ok(CallAnswer::Done)
     }
 
     // Looking.
 
-    pub(super) fn handle(&self, process: Koid, handle: RawHandle) -> Refusable<Handle> {
-        self.tables[&process].handles.get(&handle).copied().ok_or(CallError::BadHandle { handle })
+    /// The caller's handles.
+    fn own(&mut self) -> &mut BTreeMap<RawHandle, Handle> {
+        let caller = self.caller();
+        &mut self.tables.get_mut(&caller).unwrap().handles
+    }
+
+    fn handle(&self, handle: RawHandle) -> Refusable<Handle> {
+        self.tables[&self.caller()].handles.get(&handle).copied().ok_or(CallError::BadHandle { handle })
     }
 
     pub(super) fn allows(&self, koid: Koid, rights: Rights, operation: Operation) -> Refusable<()> {
         let object_type = self.objects[&koid].object_type;
-        match needed(object_type, operation) {
-            None => Err(CallError::WrongType { koid, found: object_type.number(), operation }),
-            Some(needed) if needed.bits() & !rights.bits() == 0 => Ok(()),
-            Some(needed) => Err(CallError::AccessDenied {
-                koid,
-                operation,
-                missing: Rights::from_bits(needed.bits() & !rights.bits()),
-            }),
+        let Some(needed) = needed(object_type, operation) else {
+            return Err(CallError::WrongType { koid, found: object_type.number(), operation });
+        };
+        match Rights::from_bits(needed.bits() & !rights.bits()) {
+            Rights::NONE => Ok(()),
+            missing => Err(CallError::AccessDenied { koid, operation, missing }),
         }
     }
 
-    pub(super) fn look(&self, process: Koid, handle: RawHandle, operation: Operation) -> Refusable<Handle> {
-        let found = self.handle(process, handle)?;
+    pub(super) fn look(&self, handle: RawHandle, operation: Operation) -> Refusable<Handle> {
+        let found = self.handle(handle)?;
         self.allows(found.koid, found.rights, operation)?;
         Ok(found)
     }
@@ -271,12 +299,17 @@ impl Model {
         }
     }
 
-    pub(super) fn handle_count(&self, koid: Koid) -> u32 {
-        self.tables.values().flat_map(|table| table.handles.values()).filter(|handle| handle.koid == koid).count()
-            as u32
+    /// All handles, with whose they are.
+    pub(super) fn every_handle<'a>(&'a self) -> impl Iterator<Item = (Koid, RawHandle, Handle)> + 'a {
+        let of = |table: &'a Table| table.handles.iter().map(|(value, handle)| (*value, *handle));
+        self.tables.iter().flat_map(move |(process, table)| of(table).map(|(value, handle)| (*process, value, handle)))
     }
 
-    pub(super) fn reference_count(&self, koid: Koid) -> u32 {
+    pub(super) fn handle_count(&self, koid: Koid) -> u32 {
+        self.every_handle().filter(|(_, _, handle)| handle.koid == koid).count() as u32
+    }
+
+    fn reference_count(&self, koid: Koid) -> u32 {
         let kept_by_its_job = self.objects[&koid].held;
         let kept_by_name = self.names.iter().any(|name| name.koid == koid && name.permanent);
         self.handle_count(koid) + u32::from(kept_by_its_job) + u32::from(kept_by_name)
@@ -291,44 +324,85 @@ impl Model {
         if self.tables.contains_key(&koid) { Ok(()) } else { Err(CallError::NotAGuest { koid }) }
     }
 
-    /// Whether one object more can have an id.
-    pub(super) fn has_id(&self) -> Refusable<()> {
-        if self.issued < self.start().koids_most { Ok(()) } else { Err(CallError::EraExhausted {}) }
+    /// Slots of a process's table that have had all the handles that they can have.
+    #[must_use]
+    pub fn retired(&self, process: Koid) -> u32 {
+        let table = &self.tables[&process];
+        let numbers = 1_u64 << self.start().bounds.generation_bits;
+        let is_used = |slot: u32| table.handles.keys().any(|value| value.raw() as u32 == slot);
+        table.slots.iter().filter(|(slot, had)| **had == numbers && !is_used(**slot)).count() as u32
     }
 
     // Making and ending.
 
-    pub(super) fn new_object(&mut self, of: ObjectType, owner: Owner, payer: Owner, target: &[u8]) -> Koid {
+    /// Whether one object more can have an id.
+    pub(super) fn has_id(&self) -> Refusable<()> {
+        if self.issued < self.start().bounds.koids { Ok(()) } else { Err(CallError::EraExhausted {}) }
+    }
+
+    pub(super) fn new_object(
+        &mut self,
+        object_type: ObjectType,
+        owner: Option<Koid>,
+        payer: Option<Koid>,
+        target: &[u8],
+    ) -> Koid {
         self.issued += 1;
         let koid = Koid::new(self.start().job.era(), self.issued).unwrap();
-        let held = matches!(of, ObjectType::Job | ObjectType::Process);
+        let held = matches!(object_type, ObjectType::Job | ObjectType::Process);
         if held {
-            self.accounts.insert(koid, Account { around: owner, limits: BTreeMap::new() });
+            self.accounts.insert(koid, Account { around: owner, meters: BTreeMap::new() });
         }
-        let object = Object { object_type: of, owner, payer, held, dead: false, target: target.to_vec() };
-        self.objects.insert(koid, object);
-        let tally = self.books.entry(of).or_default();
+        self.objects.insert(koid, Object { object_type, owner, payer, held, dead: false, target: target.to_vec() });
+        let tally = self.books.entry(object_type).or_default();
         tally.created += 1;
         tally.live += 1;
         tally.peak = tally.peak.max(tally.live);
         koid
     }
 
+    /// A slot and the charge for one handle more.
+    pub(super) fn reserve(&mut self, process: Koid) -> Refusable<()> {
+        self.afford(&[(process, Bill::handle())])?;
+        self.has_slot(process)
+    }
+
+    fn has_slot(&self, process: Koid) -> Refusable<()> {
+        let taken = self.tables[&process].handles.len() as u32 + self.retired(process);
+        if taken < self.start().bounds.slots { Ok(()) } else { Err(CallError::TableFull { process }) }
+    }
+
+    fn is_countable(&self, koid: Koid) -> Refusable<()> {
+        let is_countable = self.handle_count(koid) < self.start().bounds.handles_per_object;
+        if is_countable { Ok(()) } else { Err(CallError::TooManyReferences { koid }) }
+    }
+
+    /// Makes a handle, if there is room for it.
+    pub(super) fn give(&mut self, process: Koid, handle: Handle) -> Expected {
+        self.reserve(process)?;
+        self.is_countable(handle.koid)?;
+        Ok(CallAnswer::Handle(self.enter(process, handle)))
+    }
+
+    /// Makes a handle that has nothing to do with another one.
+    pub(super) fn give_new(&mut self, koid: Koid, rights: Rights) -> Refusable<RawHandle> {
+        match self.give(self.caller(), Handle { koid, rights, inheritable: false, node: None })? {
+            CallAnswer::Handle(handle) => Ok(handle),
+            _ => unreachable!(),
+        }
+    }
+
     /// Enters a handle under the value that the manager gave.
-    pub(super) fn new_handle(&mut self, process: Koid, handle: Handle) -> RawHandle {
+    fn enter(&mut self, process: Koid, handle: Handle) -> RawHandle {
         self.chosen += 1;
         let value = self.told.handle.take().unwrap_or(RawHandle::from_raw(self.chosen << 32).unwrap());
         let table = self.tables.get_mut(&process).unwrap();
         if !table.ever.insert(value) {
             self.complaint = Some(format!("{value} was given before"));
         }
+        *table.slots.entry(value.raw() as u32).or_default() += 1;
         table.handles.insert(value, handle);
         value
-    }
-
-    /// Enters a handle that has nothing to do with another one.
-    pub(super) fn open_handle(&mut self, process: Koid, koid: Koid, rights: Rights) -> RawHandle {
-        self.new_handle(process, Handle { koid, rights, inheritable: false, node: None })
     }
 
     /// A handle's end: what it alone kept goes.
@@ -376,41 +450,63 @@ impl Model {
 
     // Handles.
 
-    fn close(&mut self, process: Koid, handle: RawHandle) -> Expected {
-        self.handle(process, handle)?;
-        self.end_handle(process, handle);
-        Ok(CallAnswer::Done)
+    fn duplicate(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
+        let from = self.look(handle, Operation::Duplicate)?;
+        let rights = Self::part(from.koid, asked, from.rights)?;
+        self.give(self.caller(), Handle { rights, inheritable: false, ..from })
     }
 
-    fn duplicate(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
-        let from = self.look(process, handle, Operation::Duplicate)?;
+    /// The new handle takes the place of the old one: it is not charged, but both are there for a moment.
+    fn replace(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
+        let from = self.look(handle, Operation::Replace)?;
         let rights = Self::part(from.koid, asked, from.rights)?;
-        self.afford(&[(process, Bill::HANDLE)])?;
-        Ok(CallAnswer::Handle(self.new_handle(process, Handle { rights, inheritable: false, ..from })))
+        self.has_slot(self.caller())?;
+        self.is_countable(from.koid)?;
+        self.own().remove(&handle);
+        Ok(CallAnswer::Handle(self.enter(self.caller(), Handle { rights, ..from })))
     }
 
-    fn replace(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
-        let from = self.look(process, handle, Operation::Replace)?;
+    fn transfer(&mut self, handle: RawHandle, to: RawHandle, asked: AskedRights) -> Expected {
+        let from = self.look(handle, Operation::Transfer)?;
+        let receiver = self.look(to, Operation::Receive)?.koid;
         let rights = Self::part(from.koid, asked, from.rights)?;
-        self.tables.get_mut(&process).unwrap().handles.remove(&handle);
-        Ok(CallAnswer::Handle(self.new_handle(process, Handle { rights, ..from })))
+        self.is_living_guest(receiver)?;
+        if receiver != self.caller() {
+            self.afford(&[(receiver, Bill::handle())])?;
+        }
+        self.has_slot(receiver)?;
+        self.is_countable(from.koid)?;
+        self.own().remove(&handle);
+        Ok(CallAnswer::Handle(self.enter(receiver, Handle { rights, inheritable: false, ..from })))
     }
 
-    fn derive(&mut self, process: Koid, handle: RawHandle, asked: AskedRights) -> Expected {
-        let from = self.look(process, handle, Operation::Derive)?;
+    fn handle_info(&self, handle: RawHandle) -> Expected {
+        let Handle { koid, rights, inheritable, node } = self.handle(handle)?;
+        let object_type = self.objects[&koid].object_type.number();
+        let derived = node.is_some_and(|node| self.nodes[&node].parent.is_some());
+        Ok(CallAnswer::Info(HandleInfo { koid, object_type, rights, inheritable, derived }))
+    }
+
+    fn derive(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
+        let (caller, from) = (self.caller(), self.look(handle, Operation::Derive)?);
         let rights = Self::part(from.koid, asked, from.rights)?;
-        let nodes = 1 + u64::from(from.node.is_none());
-        self.afford(&[(process, Bill::HANDLE), (process, Bill::nodes(nodes))])?;
-        let parent = from.node.unwrap_or_else(|| self.new_node(None, process));
-        self.tables.get_mut(&process).unwrap().handles.get_mut(&handle).unwrap().node = Some(parent);
-        let node = self.new_node(Some(parent), process);
+        let both = [(caller, Bill::handle()), (caller, Bill::nodes(1 + u64::from(from.node.is_none())))];
+        // Charged at once where there is room for both, else the slot is looked for before the nodes are paid.
+        let at_once = if self.clone().afford(&both).is_ok() { 2 } else { 1 };
+        self.afford(&both[..at_once])?;
+        self.has_slot(caller)?;
+        self.afford(&both)?;
+        self.is_countable(from.koid)?;
+        let parent = from.node.unwrap_or_else(|| self.new_node(None));
+        self.own().get_mut(&handle).unwrap().node = Some(parent);
+        let node = self.new_node(Some(parent));
         let derived = Handle { rights, node: Some(node), inheritable: false, ..from };
-        Ok(CallAnswer::Handle(self.new_handle(process, derived)))
+        Ok(CallAnswer::Handle(self.enter(caller, derived)))
     }
 
-    fn new_node(&mut self, parent: Option<u32>, payer: Koid) -> u32 {
+    fn new_node(&mut self, parent: Option<u32>) -> u32 {
         self.last_node += 1;
-        self.nodes.insert(self.last_node, Node { parent, payer });
+        self.nodes.insert(self.last_node, Node { parent, payer: self.caller() });
         self.last_node
     }
 
@@ -418,8 +514,7 @@ impl Model {
     fn settle_nodes(&mut self, from: Option<u32>) {
         let mut at = from;
         while let Some(node) = at {
-            let has_handle =
-                self.tables.values().flat_map(|table| table.handles.values()).any(|handle| handle.node == Some(node));
+            let has_handle = self.every_handle().any(|(_, _, handle)| handle.node == Some(node));
             if has_handle || self.nodes.values().any(|other| other.parent == Some(node)) {
                 return;
             }
@@ -427,65 +522,20 @@ impl Model {
         }
     }
 
-    fn is_below(&self, node: u32, above: u32) -> bool {
-        let mut at = self.nodes[&node].parent;
-        while let Some(parent) = at {
-            if parent == above {
-                return true;
-            }
-            at = self.nodes[&parent].parent;
-        }
-        false
+    /// The nodes above one, the nearest first.
+    fn nodes_above(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        successors(self.nodes[&node].parent, |node| self.nodes[node].parent)
     }
 
-    fn revoke(&mut self, process: Koid, handle: RawHandle) -> Expected {
-        let from = self.look(process, handle, Operation::Revoke)?;
-        let Some(top) = from.node else { return Ok(CallAnswer::Done) };
-        let below: BTreeSet<u32> = self.nodes.keys().copied().filter(|node| self.is_below(*node, top)).collect();
-        let mut ends = Vec::new();
-        for (process, table) in &self.tables {
-            let taken =
-                table.handles.iter().filter(|(_, handle)| handle.node.is_some_and(|node| below.contains(&node)));
-            ends.extend(taken.map(|(value, _)| (*process, *value)));
-        }
-        for (process, value) in ends {
-            self.end_handle(process, value);
-        }
-        Ok(CallAnswer::Done)
-    }
-
-    fn transfer(&mut self, process: Koid, handle: RawHandle, to: RawHandle, asked: AskedRights) -> Expected {
-        let from = self.look(process, handle, Operation::Transfer)?;
-        let receiver = self.look(process, to, Operation::Receive)?.koid;
-        let rights = Self::part(from.koid, asked, from.rights)?;
-        self.is_living_guest(receiver)?;
-        if receiver != process {
-            self.afford(&[(receiver, Bill::HANDLE)])?;
-        }
-        self.tables.get_mut(&process).unwrap().handles.remove(&handle);
-        Ok(CallAnswer::Handle(self.new_handle(receiver, Handle { rights, inheritable: false, ..from })))
-    }
-
-    fn handle_info(&mut self, process: Koid, handle: RawHandle) -> Expected {
-        let Handle { koid, rights, inheritable, node } = self.handle(process, handle)?;
-        let object_type = self.objects[&koid].object_type.number();
-        let derived = node.is_some_and(|node| self.nodes[&node].parent.is_some());
-        Ok(CallAnswer::Info(HandleInfo { koid, object_type, rights, inheritable, derived }))
-    }
-
-    fn set_inheritable(&mut self, process: Koid, handle: RawHandle, inheritable: bool) -> Expected {
-        self.handle(process, handle)?;
-        self.tables.get_mut(&process).unwrap().handles.get_mut(&handle).unwrap().inheritable = inheritable;
-        Ok(CallAnswer::Done)
-    }
-
-    /// Whether what it takes to make that, with a handle, is there.
-    pub(super) fn may_make(&self, process: Koid, object_type: ObjectType, target: &[u8]) -> Refusable<()> {
-        self.afford(&[(process, Bill::HANDLE), (process, self.object_bill(object_type, target))])?;
-        self.has_id()
-    }
-
-    pub(super) fn make(&mut self, process: Koid, object_type: ObjectType, target: &[u8]) -> Koid {
-        self.new_object(object_type, self.objects[&process].owner, Some(process), target)
+    fn revoke(&mut self, handle: RawHandle) -> Refusable<()> {
+        let Some(top) = self.look(handle, Operation::Revoke)?.node else { return Ok(()) };
+        let is_below = |node: u32| self.nodes_above(node).any(|above| above == top);
+        let taken: Vec<(Koid, RawHandle)> = self
+            .every_handle()
+            .filter(|(_, _, handle)| handle.node.is_some_and(is_below))
+            .map(|(process, value, _)| (process, value))
+            .collect();
+        taken.into_iter().for_each(|(process, value)| self.end_handle(process, value));
+        Ok(())
     }
 }

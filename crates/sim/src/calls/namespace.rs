@@ -1,38 +1,38 @@
 //! The model's names and its jobs: the second half of [`super::model`].
 
 use super::accounts::Bill;
-use super::model::{Expected, Handle, Model, Name, Object, full};
+use super::model::{Expected, Handle, Model, Name, Object, Refusable, full};
 use kobj_abi::{AskedRights as Asked, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
 use kobj_core::{CallAnswer, CallError, Effect, Entry, EntryName, KillReason, What};
+use std::iter::successors;
 
 /// Levels of jobs below the first, of directories below one, symbolic links on a path.
 const JOBS_DEEP: u8 = 32;
 const DIRECTORIES_DEEP: u8 = 64;
 const LINKS_MOST: u32 = 32;
 
-/// Who asks, and by which handle to a directory.
-type At = (Koid, RawHandle);
-type Wanted = Option<TypeNumber>;
-
 fn is_name(name: &[u8]) -> bool {
     (1..=255).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0) && name != b"." && name != b".."
 }
 
-fn name_of(name: &[u8]) -> Result<(), CallError> {
+fn name_of(name: &[u8]) -> Refusable<()> {
     if is_name(name) { Ok(()) } else { Err(CallError::BadName { bytes: name.len() }) }
 }
 
-fn names_of(path: &[u8]) -> Option<Vec<&[u8]>> {
-    let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-    (path.len() <= 4096 && names.iter().all(|name| is_name(name))).then_some(names)
+/// What a path or a symbolic link leads to: so many directories up, then names.
+fn path_of(path: &[u8]) -> Refusable<(usize, Vec<&[u8]>)> {
+    let all: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let up = all.iter().take_while(|name| **name == b"..").count();
+    let is_path = path.len() <= 4096 && all[up..].iter().all(|name| is_name(name));
+    if is_path { Ok((up, all[up..].to_vec())) } else { Err(CallError::BadPath { bytes: path.len() }) }
 }
 
-/// What a symbolic link leads to: so many directories up, then names.
-fn target_of(target: &[u8]) -> Option<(usize, Vec<&[u8]>)> {
-    let all: Vec<&[u8]> = target.split(|byte| *byte == b'/').collect();
-    let up = all.iter().take_while(|name| **name == b"..").count();
-    let down = all[up..].to_vec();
-    (target.len() <= 4096 && down.iter().all(|name| is_name(name))).then_some((up, down))
+/// The type of what is to be made and its target, if that is right.
+fn checked(what: What<'_>) -> Refusable<(ObjectType, &[u8])> {
+    match what {
+        What::SymbolicLink { target } => path_of(target).map(|_| (ObjectType::SymbolicLink, target)),
+        What::Directory => Ok((ObjectType::Directory, &[])),
+    }
 }
 
 impl Model {
@@ -48,22 +48,23 @@ impl Model {
 
     /// The directories above one, the nearest first.
     pub(super) fn above(&self, directory: Koid) -> Vec<Koid> {
-        let mut above = Vec::new();
-        let mut at = directory;
-        while let Some(name) = self.name_of(at) {
-            above.push(name.directory);
-            at = name.directory;
-        }
-        above
+        let next = |koid: &Koid| self.name_of(*koid).map(|name| name.directory);
+        successors(next(&directory), next).collect()
     }
 
     /// How many levels of directories there are from this object down.
     fn levels(&self, koid: Koid) -> usize {
-        if self.objects[&koid].object_type != ObjectType::Directory {
+        if self.type_of(koid) != ObjectType::Directory {
             return 0;
         }
         let inside = self.names.iter().filter(|entry| entry.directory == koid);
         1 + inside.map(|entry| self.levels(entry.koid)).max().unwrap_or(0)
+    }
+
+    /// Refuses that many levels more in a directory.
+    fn has_depth(&self, directory: Koid, levels: usize) -> Refusable<()> {
+        let is_deep = levels > 0 && self.above(directory).len() + levels > usize::from(DIRECTORIES_DEEP);
+        if is_deep { Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP }) } else { Ok(()) }
     }
 
     fn add_name(&mut self, directory: Koid, name: &[u8], koid: Koid, most: Rights, permanent: bool) {
@@ -72,74 +73,68 @@ impl Model {
         self.names.push(Name { directory, name: name.to_vec(), koid, most, permanent, serial });
     }
 
-    pub(super) fn link(&mut self, at: At, name: &[u8], handle: RawHandle, most: Asked, keep: bool) -> Expected {
-        let ((process, directory), permanent) = (at, keep);
-        let directory = self.look(process, directory, Operation::Link)?.koid;
-        let operation = if permanent { Operation::NamePermanently } else { Operation::Name };
-        let object = self.look(process, handle, operation)?;
+    pub(super) fn link(&mut self, at: RawHandle, name: &[u8], of: RawHandle, most: Asked, keep: bool) -> Refusable<()> {
+        let directory = self.look(at, Operation::Link)?.koid;
+        let operation = if keep { Operation::NamePermanently } else { Operation::Name };
+        let Handle { koid, rights, .. } = self.look(of, operation)?;
         name_of(name)?;
-        let most = Self::part(object.koid, most, object.rights)?;
-        if Some(object.koid) == self.root {
-            return Err(CallError::RootDirectory { koid: object.koid });
+        let most = Self::part(koid, most, rights)?;
+        // Of directories the manager keeps the first one alone.
+        if self.type_of(koid) == ObjectType::Directory && self.objects[&koid].held {
+            return Err(CallError::RootDirectory { koid });
         }
         if let Some(other) = self.named(directory, name) {
             return Err(CallError::NameExists { koid: other.koid });
         }
-        if self.name_of(object.koid).is_some() {
-            return Err(CallError::AlreadyNamed { koid: object.koid });
+        if self.name_of(koid).is_some() {
+            return Err(CallError::AlreadyNamed { koid });
         }
-        let above = self.above(directory);
-        if object.koid == directory || above.contains(&object.koid) {
-            return Err(CallError::Cycle { koid: object.koid });
+        if koid == directory || self.above(directory).contains(&koid) {
+            return Err(CallError::Cycle { koid });
         }
-        // The deepest directory in it has `above`, `directory` and all levels but its own above it.
-        let levels = self.levels(object.koid);
-        if above.len() + levels > usize::from(DIRECTORIES_DEEP) && levels > 0 {
-            return Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP });
+        self.has_depth(directory, self.levels(koid))?;
+        if keep {
+            self.afford(&[(self.payer_of_names(directory), Bill::names(1))])?;
         }
-        if permanent {
-            self.afford(&[(self.payer_of_names(directory), Bill::NAME)])?;
-        }
-        self.add_name(directory, name, object.koid, most, permanent);
-        Ok(CallAnswer::Done)
+        self.add_name(directory, name, koid, most, keep);
+        Ok(())
     }
 
-    pub(super) fn unlink(&mut self, process: Koid, directory: RawHandle, name: &[u8]) -> Expected {
-        let directory = self.look(process, directory, Operation::Unlink)?.koid;
+    pub(super) fn unlink(&mut self, directory: RawHandle, name: &[u8]) -> Refusable<()> {
+        let directory = self.look(directory, Operation::Unlink)?.koid;
         name_of(name)?;
         let koid = self.named(directory, name).ok_or(CallError::NotFound { directory })?.koid;
-        self.names.retain(|entry| entry.koid != koid);
-        self.settle(koid);
-        Ok(CallAnswer::Done)
+        self.lose_name(koid);
+        Ok(())
     }
 
-    pub(super) fn rename(&mut self, process: Koid, directory: RawHandle, from: &[u8], to: &[u8]) -> Expected {
-        let directory = self.look(process, directory, Operation::Rename)?.koid;
+    fn lose_name(&mut self, koid: Koid) {
+        self.names.retain(|entry| entry.koid != koid);
+        self.settle(koid);
+    }
+
+    pub(super) fn rename(&mut self, directory: RawHandle, from: &[u8], to: &[u8]) -> Refusable<()> {
+        let directory = self.look(directory, Operation::Rename)?.koid;
         name_of(from)?;
         name_of(to)?;
         let koid = self.named(directory, from).ok_or(CallError::NotFound { directory })?.koid;
         if let Some(other) = self.named(directory, to).filter(|other| other.koid != koid) {
             return Err(CallError::NameExists { koid: other.koid });
         }
-        let entry = self.names.iter_mut().find(|entry| entry.koid == koid).unwrap();
-        entry.name = to.to_vec();
-        Ok(CallAnswer::Done)
+        self.names.iter_mut().find(|entry| entry.koid == koid).unwrap().name = to.to_vec();
+        Ok(())
     }
 
     /// What is at the end of the names.
-    fn walk(&self, start: Koid, names: &[&[u8]], follow: bool) -> Result<Koid, CallError> {
-        let mut left: Vec<Vec<u8>> = names.iter().rev().map(|name| name.to_vec()).collect();
+    fn walk(&self, start: Koid, names: &[&[u8]], follow: bool) -> Refusable<Koid> {
+        let mut left: Vec<&[u8]> = names.iter().rev().copied().collect();
         let mut at = start;
         let mut links = 0;
         while let Some(name) = left.pop() {
-            if self.objects[&at].object_type != ObjectType::Directory {
-                let found = self.objects[&at].object_type.number();
-                return Err(CallError::WrongType { koid: at, found, operation: Operation::Open });
-            }
-            if at != start {
-                self.allows(at, self.name_of(at).unwrap().most, Operation::Open)?;
-            }
-            let koid = self.named(at, &name).ok_or(CallError::NotFound { directory: at })?.koid;
+            // The handle that it starts from was looked at before.
+            let granted = if at == start { Rights::LOOKUP } else { self.name_of(at).unwrap().most };
+            self.allows(at, granted, Operation::Open)?;
+            let koid = self.named(at, name).ok_or(CallError::NotFound { directory: at })?.koid;
             let object = &self.objects[&koid];
             if object.object_type != ObjectType::SymbolicLink || (left.is_empty() && !follow) {
                 at = koid;
@@ -149,228 +144,190 @@ impl Model {
             if links > LINKS_MOST {
                 return Err(CallError::LinkLoop { directory: start });
             }
-            let (up, down) = target_of(&object.target).unwrap();
+            let (up, down) = path_of(&object.target)?;
             for _ in 0..up {
                 if at == start {
                     return Err(CallError::AboveStart { directory: start });
                 }
                 at = self.name_of(at).unwrap().directory;
             }
-            left.extend(down.into_iter().rev().map(<[u8]>::to_vec));
+            left.extend(down.into_iter().rev());
         }
         Ok(at)
     }
 
-    pub(super) fn open(&mut self, at: At, path: &[u8], asked: Asked, of: Wanted, follow: bool) -> Expected {
-        let (process, directory) = at;
-        let start = self.look(process, directory, Operation::Open)?;
-        let names = names_of(path).ok_or(CallError::BadPath { bytes: path.len() })?;
+    pub(super) fn open(
+        &mut self,
+        directory: RawHandle,
+        path: &[u8],
+        asked: Asked,
+        of: Option<TypeNumber>,
+        follow: bool,
+    ) -> Expected {
+        let start = self.look(directory, Operation::Open)?;
+        let (0, names) = path_of(path)? else { return Err(CallError::BadPath { bytes: path.len() }) };
         Self::meant(asked)?;
         let koid = self.walk(start.koid, &names, follow)?;
-        let found = self.objects[&koid].object_type.number();
+        let found = self.type_of(koid).number();
         if let Some(expected) = of.filter(|expected| *expected != found) {
             return Err(CallError::UnexpectedType { koid, found, expected });
         }
         let most = if koid == start.koid { start.rights } else { self.name_of(koid).unwrap().most };
         let rights = Self::part(koid, asked, most)?;
-        self.afford(&[(process, Bill::HANDLE)])?;
-        Ok(CallAnswer::Handle(self.open_handle(process, koid, rights)))
+        self.give_new(koid, rights).map(CallAnswer::Handle)
     }
 
-    pub(super) fn open_or_create(&mut self, at: At, name: &[u8], what: What<'_>, asked: Asked, new: bool) -> Expected {
-        let (process, directory) = at;
+    pub(super) fn open_or_create(
+        &mut self,
+        directory: RawHandle,
+        name: &[u8],
+        what: What<'_>,
+        asked: Asked,
+        new: bool,
+    ) -> Expected {
         let operation = if new { Operation::CreateNew } else { Operation::OpenOrCreate };
-        let directory = self.look(process, directory, operation)?.koid;
+        let directory = self.look(directory, operation)?.koid;
         name_of(name)?;
-        let (object_type, target) = Self::checked(what)?;
+        let (object_type, target) = checked(what)?;
         Self::meant(asked)?;
-        let Some(entry) = self.named(directory, name).cloned() else {
+        let Some(Name { koid, most, .. }) = self.named(directory, name).cloned() else {
             let rights = Self::part(directory, asked, full(object_type))?;
-            if object_type == ObjectType::Directory && self.above(directory).len() >= usize::from(DIRECTORIES_DEEP) {
-                return Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP });
-            }
-            self.may_make(process, object_type, target)?;
-            let koid = self.make(process, object_type, target);
+            self.has_depth(directory, usize::from(object_type == ObjectType::Directory))?;
+            let koid = self.make(object_type, target)?;
             self.add_name(directory, name, koid, rights, false);
-            let handle = self.open_handle(process, koid, rights);
-            return Ok(CallAnswer::Opened { handle, created: true });
+            return Ok(CallAnswer::Opened { handle: self.give_new(koid, rights)?, created: true });
         };
-        let koid = entry.koid;
-        if new {
-            return Err(CallError::NameExists { koid });
+        let (found, expected) = (self.type_of(koid).number(), object_type.number());
+        match new {
+            true => return Err(CallError::NameExists { koid }),
+            false if found != expected => return Err(CallError::UnexpectedType { koid, found, expected }),
+            false => {}
         }
-        let (found, expected) = (self.objects[&koid].object_type.number(), object_type.number());
-        if found != expected {
-            return Err(CallError::UnexpectedType { koid, found, expected });
-        }
-        let rights = Self::part(koid, asked, entry.most)?;
-        self.afford(&[(process, Bill::HANDLE)])?;
-        let handle = self.open_handle(process, koid, rights);
-        Ok(CallAnswer::Opened { handle, created: false })
+        let rights = Self::part(koid, asked, most)?;
+        Ok(CallAnswer::Opened { handle: self.give_new(koid, rights)?, created: false })
     }
 
-    /// The type of what is to be made and its target, if that is right.
-    fn checked(what: What<'_>) -> Result<(ObjectType, &[u8]), CallError> {
-        match what {
-            What::SymbolicLink { target } if target_of(target).is_none() => {
-                Err(CallError::BadPath { bytes: target.len() })
-            }
-            What::SymbolicLink { target } => Ok((ObjectType::SymbolicLink, target)),
-            What::Directory => Ok((ObjectType::Directory, &[])),
-        }
-    }
-
-    pub(super) fn enumerate(&mut self, process: Koid, directory: RawHandle, cursor: u64) -> Expected {
-        let directory = self.look(process, directory, Operation::Enumerate)?.koid;
-        if self.objects[&directory].object_type == ObjectType::Job {
+    /// An entry as it is listed; its cursor is what the manager says, if that was not said of another one. A number that
+    /// the manager never gave may mean any place in the list.
+    pub(super) fn enumerate(&mut self, directory: RawHandle, cursor: u64) -> Expected {
+        let directory = self.look(directory, Operation::Enumerate)?.koid;
+        if self.is_job(directory) {
             return Ok(CallAnswer::Entry(self.inside_after(directory, cursor).map(Box::new)));
         }
-        let after = match cursor {
-            0 => 0,
-            number => match self.cursors.get(&(directory, number)) {
-                Some(serial) => *serial,
-                // A number that the manager never gave may mean any place in the list.
-                None => return self.anywhere(directory),
-            },
+        let after = if cursor == 0 { Some(0) } else { self.cursors.get(&(directory, cursor)).copied() };
+        let told = self.told.entry;
+        let is_next = |entry: &&Name| match after {
+            Some(serial) => entry.serial > serial,
+            None => told.is_some_and(|(koid, _)| koid == entry.koid),
         };
-        let next = self.names.iter().find(|entry| entry.directory == directory && entry.serial > after).cloned();
-        Ok(CallAnswer::Entry(next.map(|next| self.entry(&next).into())))
-    }
-
-    /// An entry as it is listed; its cursor is what the manager says, if that was not said of another one.
-    fn entry(&mut self, name: &Name) -> Entry {
-        let cursor = self.told.entry.map_or(name.serial, |(_, cursor)| cursor);
-        let known = *self.cursors.entry((name.directory, cursor)).or_insert(name.serial);
-        if known != name.serial || cursor == 0 {
+        let inside = self.names.iter().filter(|entry| entry.directory == directory);
+        let Some(next) = inside.clone().find(is_next).cloned() else { return Ok(CallAnswer::Entry(None)) };
+        let cursor = told.map_or(next.serial, |(_, cursor)| cursor);
+        let known = *self.cursors.entry((directory, cursor)).or_insert(next.serial);
+        if known != next.serial || cursor == 0 {
             self.complaint = Some(format!("cursor {cursor} was said of another entry, or means the beginning"));
         }
-        Entry {
-            name: EntryName::new(&name.name).unwrap(),
-            koid: name.koid,
-            object_type: self.objects[&name.koid].object_type.number(),
-            most: name.most,
-            permanent: name.permanent,
-            cursor,
-        }
+        let name = EntryName::new(&next.name).unwrap();
+        let Name { koid, most, permanent, .. } = next;
+        let object_type = self.type_of(koid).number();
+        Ok(CallAnswer::Entry(Some(Entry { name, koid, object_type, most, permanent, cursor }.into())))
     }
 
     /// What lives in a job: the jobs and processes, by their koids.
-    fn inside_after(&self, job: Koid, cursor: u64) -> Option<Entry> {
-        let is_listed = |of: ObjectType| matches!(of, ObjectType::Job | ObjectType::Process);
+    fn inside_after(&self, job: Koid, after: u64) -> Option<Entry> {
+        let is_listed = |koid: &Koid| self.is_job(*koid) || self.type_of(*koid) == ObjectType::Process;
         let inside = self.objects.iter().filter(|(_, object)| object.owner == Some(job) && !object.dead);
-        let mut listed = inside.filter(|(koid, object)| is_listed(object.object_type) && koid.raw() > cursor);
-        let (koid, Object { object_type, .. }) = listed.next()?;
+        let koid = inside.map(|(koid, _)| *koid).filter(is_listed).find(|koid| koid.raw() > after)?;
         let looks = Rights::DUPLICATE | Rights::TRANSFER | Rights::INSPECT;
-        let most = if *object_type == ObjectType::Job { looks | Rights::ENUMERATE } else { looks };
+        let most = if self.is_job(koid) { looks | Rights::ENUMERATE } else { looks };
         let name = EntryName::new(koid.to_string().as_bytes()).unwrap();
-        let (object_type, cursor) = (object_type.number(), koid.raw());
-        Some(Entry { name, koid: *koid, object_type, most, permanent: false, cursor })
+        let object_type = self.type_of(koid).number();
+        Some(Entry { name, koid, object_type, most, permanent: false, cursor: koid.raw() })
     }
 
-    fn anywhere(&mut self, directory: Koid) -> Expected {
-        let is_told = |entry: &&Name| self.told.entry.is_some_and(|(koid, _)| koid == entry.koid);
-        let there = self.names.iter().find(|entry| entry.directory == directory && is_told(entry)).cloned();
-        Ok(CallAnswer::Entry(there.map(|there| self.entry(&there).into())))
-    }
-
-    pub(super) fn set_permanent(&mut self, process: Koid, handle: RawHandle, permanent: bool) -> Expected {
-        let koid = self.look(process, handle, Operation::SetPermanent)?.koid;
-        let Some(entry) = self.names.iter().position(|entry| entry.koid == koid) else {
-            return Err(CallError::NotNamed { koid });
-        };
-        if permanent && !self.names[entry].permanent {
-            self.afford(&[(self.payer_of_names(self.names[entry].directory), Bill::NAME)])?;
+    pub(super) fn set_permanent(&mut self, handle: RawHandle, permanent: bool) -> Refusable<()> {
+        let koid = self.look(handle, Operation::SetPermanent)?.koid;
+        let place = self.names.iter().position(|entry| entry.koid == koid).ok_or(CallError::NotNamed { koid })?;
+        if permanent && !self.names[place].permanent {
+            self.afford(&[(self.payer_of_names(self.names[place].directory), Bill::names(1))])?;
         }
-        self.names[entry].permanent = permanent;
-        Ok(CallAnswer::Done)
-    }
-
-    pub(super) fn read_link(&self, process: Koid, handle: RawHandle) -> Expected {
-        let koid = self.look(process, handle, Operation::ReadLink)?.koid;
-        Ok(CallAnswer::Target(self.objects[&koid].target.clone()))
+        self.names[place].permanent = permanent;
+        Ok(())
     }
 
     // Jobs and processes.
 
-    pub(super) fn create(&mut self, process: Koid, what: What<'_>) -> Expected {
-        let (object_type, target) = Self::checked(what)?;
-        self.may_make(process, object_type, target)?;
-        let koid = self.make(process, object_type, target);
-        Ok(CallAnswer::Handle(self.open_handle(process, koid, full(object_type))))
+    /// Makes an object for the caller, if there is room for it and a handle to it.
+    fn make(&mut self, object_type: ObjectType, target: &[u8]) -> Refusable<Koid> {
+        let caller = self.caller();
+        self.may_make(caller, self.object_bill(object_type, target))?;
+        Ok(self.new_object(object_type, self.objects[&caller].owner, Some(caller), target))
     }
 
-    fn jobs_around(&self, job: Koid) -> Vec<Koid> {
-        let mut around = vec![job];
-        while let Some(outer) = self.objects[around.last().unwrap()].owner {
-            around.push(outer);
-        }
-        around
+    fn may_make(&mut self, payer: Koid, bill: Bill) -> Refusable<()> {
+        self.reserve(self.caller())?;
+        self.afford(&[(self.caller(), Bill::handle()), (payer, bill)])?;
+        self.has_id()
     }
 
-    fn open_job(&self, process: Koid, job: RawHandle, operation: Operation) -> Result<Koid, CallError> {
-        let job = self.look(process, job, operation)?.koid;
+    pub(super) fn create(&mut self, what: What<'_>) -> Expected {
+        let (object_type, target) = checked(what)?;
+        let koid = self.make(object_type, target)?;
+        self.give_new(koid, full(object_type)).map(CallAnswer::Handle)
+    }
+
+    pub(super) fn living_job(&self, job: RawHandle, operation: Operation) -> Refusable<Koid> {
+        let job = self.look(job, operation)?.koid;
         self.is_alive(job).map(|()| job)
     }
 
-    pub(super) fn create_job(&mut self, process: Koid, job: RawHandle) -> Expected {
-        let job = self.open_job(process, job, Operation::CreateJob)?;
-        if self.jobs_around(job).len() > usize::from(JOBS_DEEP) {
+    pub(super) fn create_job(&mut self, job: RawHandle) -> Expected {
+        let job = self.living_job(job, Operation::CreateJob)?;
+        if self.around(job).count() > usize::from(JOBS_DEEP) {
             return Err(CallError::TooDeep { koid: job, most: JOBS_DEEP });
         }
-        self.afford(&[(process, Bill::HANDLE), (job, self.object_bill(ObjectType::Job, &[]))])?;
-        self.has_id()?;
+        self.may_make(job, self.object_bill(ObjectType::Job, &[]))?;
         let koid = self.new_object(ObjectType::Job, Some(job), Some(job), &[]);
-        Ok(CallAnswer::Handle(self.open_handle(process, koid, full(ObjectType::Job))))
+        self.give_new(koid, full(ObjectType::Job)).map(CallAnswer::Handle)
     }
 
-    pub(super) fn create_guest(&mut self, process: Koid, job: RawHandle, inherit: bool) -> Expected {
-        let job = self.open_job(process, job, Operation::CreateProcess)?;
+    pub(super) fn create_guest(&mut self, job: RawHandle, inherit: bool) -> Expected {
+        let job = self.living_job(job, Operation::CreateProcess)?;
         let (told, (mut order, values)) = (self.told.handle.take(), std::mem::take(&mut self.told.inherited));
+        let own = &self.tables[&self.caller()].handles;
         if order.is_empty() {
-            order = self.tables[&process].handles.keys().copied().collect();
+            order = own.keys().copied().collect();
         }
-        let handles = order.iter().filter_map(|value| self.tables[&process].handles.get(value).copied());
+        let handles = order.iter().filter_map(|value| own.get(value).copied());
         let inherited: Vec<Handle> = handles.filter(|handle| inherit && handle.inheritable).collect();
-        // The new guest's account is inside the job's, and has no limits of its own.
-        let mut bills = vec![(job, self.object_bill(ObjectType::Process, &[]))];
-        bills.extend(inherited.iter().map(|_| (job, Bill::HANDLE)));
-        bills.push((process, Bill::HANDLE));
-        let afforded = self.afford_all(&bills);
-        if let Err((0, error)) = afforded {
-            return Err(error);
-        }
+        self.afford(&[(job, self.object_bill(ObjectType::Process, &[]))])?;
         self.has_id()?;
-        let koid = self.new_object(ObjectType::Process, Some(job), Some(job), &[]);
-        self.tables.insert(koid, Default::default());
-        if let Err((_, error)) = afforded {
-            // It was made, and is no more: its koid is spent.
-            self.kill_process(koid, None);
-            return Err(error);
-        }
+        let process = self.new_object(ObjectType::Process, Some(job), Some(job), &[]);
+        self.tables.insert(process, Default::default());
         let mut values = values.into_iter();
-        for handle in inherited {
+        let given = inherited.into_iter().try_for_each(|handle| {
             self.told.handle = values.next();
-            self.new_handle(koid, handle);
-        }
+            self.give(process, handle).map(drop)
+        });
         self.told.handle = told;
-        let handle = self.open_handle(process, koid, full(ObjectType::Process));
-        Ok(CallAnswer::Guest { handle, process: koid })
+        match given.and_then(|()| self.give_new(process, full(ObjectType::Process))) {
+            Ok(handle) => Ok(CallAnswer::Guest { handle, process }),
+            Err(error) => {
+                // It was made, and is no more: its koid is spent.
+                self.kill_process(process, None);
+                Err(error)
+            }
+        }
     }
 
-    pub(super) fn kill(&mut self, process: Koid, handle: RawHandle) -> Expected {
-        let koid = self.look(process, handle, Operation::Kill)?.koid;
-        if self.objects[&koid].object_type == ObjectType::Process {
-            if let Err(error @ CallError::NotAGuest { .. }) = self.is_living_guest(koid) {
-                return Err(error);
-            }
-            self.kill_process(koid, Some(KillReason::Killed));
-            return Ok(CallAnswer::Done);
+    pub(super) fn kill(&mut self, handle: RawHandle) -> Refusable<()> {
+        let koid = self.look(handle, Operation::Kill)?.koid;
+        match (self.type_of(koid), self.objects[&koid].owner) {
+            (ObjectType::Process, _) if koid == self.start().outsider => Err(CallError::NotAGuest { koid }),
+            (ObjectType::Process, _) => Ok(self.kill_process(koid, Some(KillReason::Killed))),
+            (_, None) => Err(CallError::RootJob { koid }),
+            (_, Some(_)) => Ok(self.kill_job(koid)),
         }
-        if self.objects[&koid].owner.is_none() {
-            return Err(CallError::RootJob { koid });
-        }
-        self.kill_job(koid);
-        Ok(CallAnswer::Done)
     }
 
     pub(super) fn kill_process(&mut self, koid: Koid, reason: Option<KillReason>) {
@@ -387,50 +344,43 @@ impl Model {
         self.settle(koid);
     }
 
-    /// What is in a job, that in inner jobs first.
+    /// What is in a job, that in inner jobs before these.
     fn inside(&self, job: Koid) -> Vec<Koid> {
-        let own: Vec<Koid> =
-            self.objects.iter().filter(|(_, object)| object.owner == Some(job)).map(|(koid, _)| *koid).collect();
-        let is_job = |koid: &&Koid| self.objects[koid].object_type == ObjectType::Job;
-        let inner: Vec<Koid> = own.iter().filter(is_job).flat_map(|inner| self.inside(*inner)).collect();
-        [inner, own].concat()
+        let own = self.objects.iter().filter(|(_, object)| object.owner == Some(job)).map(|(koid, _)| *koid);
+        let with_inner = |koid: Koid| if self.is_job(koid) { self.inside(koid) } else { Vec::new() };
+        own.flat_map(|koid| [with_inner(koid), vec![koid]].concat()).collect()
+    }
+
+    fn is_job(&self, koid: Koid) -> bool {
+        self.type_of(koid) == ObjectType::Job
     }
 
     /// First all guests in it end, then all else, the inner first; what somebody has a handle to goes to the job around.
     fn kill_job(&mut self, koid: Koid) {
-        let all = self.inside(koid);
-        for object in all.iter().chain([&koid]) {
-            let object = self.objects.get_mut(object).unwrap();
-            object.dead |= object.object_type == ObjectType::Job;
+        let all = [self.inside(koid), vec![koid]].concat();
+        let (jobs, others): (Vec<Koid>, Vec<Koid>) = all.into_iter().partition(|koid| self.is_job(*koid));
+        for job in &jobs {
+            self.objects.get_mut(job).unwrap().dead = true;
         }
-        for object in &all {
-            if self.objects.get(object).is_some_and(|object| object.object_type == ObjectType::Process) {
-                self.kill_process(*object, Some(KillReason::JobKilled));
+        for koid in others {
+            if self.objects.get(&koid).is_some_and(|object| object.object_type == ObjectType::Process) {
+                self.kill_process(koid, Some(KillReason::JobKilled));
             }
         }
-        self.empty_job(koid);
-        self.names.retain(|name| name.koid != koid);
+        for job in jobs {
+            // It may have ended with the last guest in it.
+            let Some(around) = self.objects.get(&job).map(|job| job.owner) else { continue };
+            let is_in = |(_, object): &(&Koid, &Object)| object.owner == Some(job);
+            let left: Vec<Koid> = self.objects.iter().filter(is_in).map(|(koid, _)| *koid).collect();
+            for koid in left {
+                let Some(object) = self.objects.get_mut(&koid) else { continue };
+                (object.owner, object.held) = (around, false);
+                self.lose_name(koid);
+            }
+        }
         if let Some(job) = self.objects.get_mut(&koid) {
             job.held = false;
-        }
-        self.settle(koid);
-    }
-
-    fn empty_job(&mut self, job: Koid) {
-        // It may have ended with the last guest in it.
-        let Some(around) = self.objects.get(&job).map(|job| job.owner) else { return };
-        let is_in = |(_, object): &(&Koid, &Object)| object.owner == Some(job);
-        let jobs = |(_, object): &(&Koid, &Object)| object.object_type == ObjectType::Job;
-        let inner: Vec<Koid> = self.objects.iter().filter(is_in).filter(jobs).map(|(koid, _)| *koid).collect();
-        for inner in inner {
-            self.empty_job(inner);
-        }
-        let left: Vec<Koid> = self.objects.iter().filter(is_in).map(|(koid, _)| *koid).collect();
-        for koid in left {
-            self.names.retain(|name| name.koid != koid);
-            let Some(object) = self.objects.get_mut(&koid) else { continue };
-            (object.owner, object.held) = (around, false);
-            self.settle(koid);
+            self.lose_name(koid);
         }
     }
 }

@@ -16,17 +16,29 @@ pub struct Step {
     pub who: u32,
     /// The call.
     pub ask: Ask,
+    /// How many allocations it is given before one is refused, if it would be done with memory; none: all.
+    pub given: Option<u32>,
 }
 
 /// A step, as scripts write it.
 #[must_use]
 pub fn step(id: u32, who: u32, ask: Ask) -> Step {
-    Step { id, who, ask }
+    Step { id, who, ask, given: None }
+}
+
+/// The step with so few allocations.
+#[must_use]
+pub fn short(given: u32, step: Step) -> Step {
+    Step { given: Some(given), ..step }
 }
 
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step({}, {}, {:?})", self.id, self.who, self.ask)
+        let Self { id, who, ask, given } = self;
+        match given {
+            Some(given) => write!(f, "short({given}, step({id}, {who}, {ask:?}))"),
+            None => write!(f, "step({id}, {who}, {ask:?})"),
+        }
     }
 }
 

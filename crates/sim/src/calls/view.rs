@@ -1,9 +1,9 @@
 //! How the model is compared, and what it shows so that calls can be made up that mean something.
 
 use super::model::{Expected, Handle, Model, Object, Told};
-use super::world::{Seen, SeenName};
+use super::world::{Manager, RESOURCES, Seen, SeenName};
 use kobj_abi::{Koid, LinkKind, ObjectType, RawHandle};
-use kobj_core::{Call, CallAnswer, Effect, EntryName, Keeper, Resource, Tally, UNLIMITED, Why};
+use kobj_core::{Call, CallAnswer, Effect, EntryName, Keeper, Tally, Why};
 use std::collections::BTreeMap;
 
 impl Model {
@@ -40,6 +40,36 @@ impl Model {
             None if expected == *reply => Ok(()),
             None => Err(format!("{call:?} of {process}: expected {expected:?}, got {reply:?}")),
         }
+    }
+
+    /// Takes note of a call that was refused for want of memory, and would have been done else. Nothing is to have changed
+    /// but what cannot be taken back: an id may be spent on what was made and went again, and charges that were taken back
+    /// may show in the peaks, up to where the whole call would have brought them.
+    ///
+    /// # Errors
+    /// What changed beyond that.
+    pub(super) fn no_memory(&mut self, process: Koid, call: &Call<'_>, seen: &impl Manager) -> Result<(), String> {
+        let mut done = self.clone();
+        done.told = Told::default();
+        let _as_it_would_be = done.answer(process, call);
+        for object_type in ObjectType::ALL {
+            if seen.tally(object_type).created > self.tally(object_type).created {
+                let koid = self.new_object(object_type, None, None, &[]);
+                self.objects.get_mut(&koid).unwrap().held = false;
+                self.settle(koid);
+            }
+        }
+        for koid in self.owners() {
+            for resource in RESOURCES {
+                let peak = seen.usage(koid, resource).map_or(0, |usage| usage.peak);
+                let meter = self.meter(koid, resource);
+                if !(meter.peak..=done.meter(koid, resource).peak).contains(&peak) {
+                    return Err(format!("{call:?} of {process}: the peak of {resource:?} of {koid} is {peak}"));
+                }
+                meter.peak = peak;
+            }
+        }
+        Ok(())
     }
 
     /// Whether that chain keeps the object, and is as short as any.
@@ -163,12 +193,6 @@ impl Model {
     #[must_use]
     pub fn node_count(&self) -> u32 {
         self.nodes.len() as u32
-    }
-
-    /// The limits of a job or process.
-    #[must_use]
-    pub fn limit(&self, koid: Koid, resource: Resource) -> u64 {
-        self.accounts[&koid].limits.get(&resource).copied().unwrap_or(UNLIMITED)
     }
 
     /// The jobs and processes that live.

@@ -3,8 +3,26 @@
 use super::model::{Expected, Model};
 use super::script::{Ask, Cursor, Ref, Step};
 use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
-use kobj_core::{Call, CallAnswer, Effect, EntryName, Resource, Tally, Why};
+use kobj_core::{Call, CallAnswer, CallError, Effect, EntryName, Resource, Tally, Usage, Why};
 use std::collections::BTreeMap;
+
+/// Bounds that are reached in a script where they are small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Ids that are given out.
+    pub koids: u32,
+    /// Slots of each handle table.
+    pub slots: u32,
+    /// A slot has 2 to this power handles, one after the other.
+    pub generation_bits: u32,
+    /// Handles to one object at the same time.
+    pub handles_per_object: u32,
+}
+
+impl Bounds {
+    /// As large as they can be.
+    pub const NONE: Self = Self { koids: u32::MAX, slots: u32::MAX, generation_bits: 32, handles_per_object: u32::MAX };
+}
 
 /// What a manager begins with: a first job, a guest in it, and that guest's handles to both.
 #[derive(Clone, Debug)]
@@ -23,8 +41,8 @@ pub struct Start {
     pub outsider: Koid,
     /// See there.
     pub outsider_handle: RawHandle,
-    /// How many ids there are.
-    pub koids_most: u32,
+    /// What there is of ids, slots and counts.
+    pub bounds: Bounds,
     /// Bytes that an object of each type is charged, what is kept out of line apart.
     pub sizes: BTreeMap<ObjectType, u64>,
 }
@@ -58,15 +76,16 @@ pub struct SeenName {
 }
 
 /// Resources whose use is compared.
-const RESOURCES: [Resource; 4] =
+pub(super) const RESOURCES: [Resource; 4] =
     [Resource::Objects, Resource::ObjectsOf(ObjectType::Directory.number()), Resource::Handles, Resource::Bytes];
 
 /// What is compared with the model.
 pub trait Manager: Sized {
-    /// A new one, which gives out so many ids.
-    fn start(koids_most: u32) -> (Self, Start);
-    /// Does a call and all that it leaves to be done.
-    fn call(&mut self, process: Koid, call: Call<'_>) -> Expected;
+    /// A new one with these bounds.
+    fn start(bounds: Bounds) -> (Self, Start);
+    /// Does a call and all that it leaves to be done. Of its allocations the one after so many given is refused, if so
+    /// many are said.
+    fn call(&mut self, process: Koid, call: Call<'_>, given: Option<u32>) -> Expected;
     /// What an object looks like, if it lives.
     fn seen(&self, koid: Koid) -> Option<Seen>;
     /// The books of a type.
@@ -77,8 +96,10 @@ pub trait Manager: Sized {
     fn handles(&self, process: Koid) -> Vec<RawHandle>;
     /// What the embedder was told since this was asked last.
     fn effects(&mut self) -> Vec<Effect>;
-    /// What a living job or process has of a resource with all in it, and its limit.
-    fn usage(&self, koid: Koid, resource: Resource) -> Option<(u64, u64)>;
+    /// What a living job or process has of a resource with all in it, had at most, may have, and was refused.
+    fn usage(&self, koid: Koid, resource: Resource) -> Option<Usage>;
+    /// Slots of a living guest's table that are used up.
+    fn retired(&self, process: Koid) -> Option<u32>;
     /// How many derivation nodes there are.
     fn nodes(&self) -> u32;
     /// What keeps an object.
@@ -104,10 +125,10 @@ pub struct World<M> {
 }
 
 impl<M: Manager> World<M> {
-    /// A new manager that gives out so many ids, and a model of it.
+    /// A new manager with these bounds, and a model of it.
     #[must_use]
-    pub fn new(koids_most: u32) -> Self {
-        let (manager, start) = M::start(koids_most);
+    pub fn new(bounds: Bounds) -> Self {
+        let (manager, start) = M::start(bounds);
         let mut world = Self {
             manager,
             model: Model::new(start.clone()),
@@ -154,12 +175,20 @@ impl<M: Manager> World<M> {
     pub fn run(&mut self, step: &Step) -> Result<Option<Expected>, String> {
         let Some(process) = self.guests.get(&step.who).copied() else { return Ok(None) };
         let call = step.ask.call(|of| self.value(of), |at| self.cursor(at));
-        let reply = self.manager.call(process, call);
-        let listed = match reply {
-            Ok(CallAnswer::Guest { process: new, .. }) => (self.manager.handles(process), self.manager.handles(new)),
+        let given = step.given.filter(|_| self.model.clone().answer(process, &call).is_ok());
+        let reply = self.manager.call(process, call, given);
+        // In which order a guest inherits also says at which of them it is refused.
+        let listed = match (&call, &reply) {
+            (Call::CreateGuest { .. }, Ok(CallAnswer::Guest { process: new, .. })) => {
+                (self.manager.handles(process), self.manager.handles(*new))
+            }
+            (Call::CreateGuest { .. }, _) => (self.manager.handles(process), Vec::new()),
             _ => Default::default(),
         };
-        let checked = self.model.check(process, &call, &reply, listed);
+        let checked = match (given, &reply) {
+            (Some(_), Err(CallError::NoMemory {})) => self.model.no_memory(process, &call, &self.manager),
+            _ => self.model.check(process, &call, &reply, listed),
+        };
         checked.map_err(|difference| format!("step {}: {difference}", step.id))?;
         self.note(step, &reply);
         self.compare().map_err(|difference| format!("after step {} ({:?}): {difference}", step.id, step.ask))?;
@@ -181,7 +210,7 @@ impl<M: Manager> World<M> {
     pub fn run_alone(&mut self, step: &Step) -> Result<Option<Expected>, String> {
         let Some(process) = self.guests.get(&step.who).copied() else { return Ok(None) };
         let call = step.ask.call(|of| self.value(of), |at| self.cursor(at));
-        let reply = self.manager.call(process, call);
+        let reply = self.manager.call(process, call, None);
         self.note(step, &reply);
         self.manager.audit().map_err(|difference| format!("after step {}: {difference}", step.id))?;
         Ok(Some(reply))
@@ -233,7 +262,7 @@ impl<M: Manager> World<M> {
         let used = self.model.used();
         for koid in self.model.owners() {
             for resource in RESOURCES {
-                let expected = (Model::used_of(&used, koid, resource), self.model.limit(koid, resource));
+                let expected = self.model.usage(&used, koid, resource);
                 same(|| format!("{resource:?} of {koid}"), self.manager.usage(koid, resource), Some(expected))?;
             }
         }
@@ -241,9 +270,11 @@ impl<M: Manager> World<M> {
             let mut found = self.manager.handles(process);
             found.sort_unstable();
             same(|| format!("handles of {process}"), &found, &handles)?;
+            let retired = self.model.retired(process);
+            same(|| format!("used up slots of {process}"), self.manager.retired(process), Some(retired))?;
             for handle in handles {
                 let call = Call::HandleInfo { handle };
-                let reply = self.manager.call(process, call);
+                let reply = self.manager.call(process, call, None);
                 self.model.check(process, &call, &reply, Default::default())?;
             }
         }
@@ -283,12 +314,12 @@ fn same<T: PartialEq + std::fmt::Debug>(what: impl Fn() -> String, found: T, exp
     if found == expected { Ok(()) } else { Err(format!("{}: {found:?}, expected {expected:?}", what())) }
 }
 
-/// Runs a script from the start, in a manager that gives out so many ids.
+/// Runs a script from the start, in a manager with these bounds.
 ///
 /// # Errors
 /// The first difference.
-pub fn replay<M: Manager>(koids_most: u32, script: &[Step]) -> Result<World<M>, String> {
-    let mut world = World::new(koids_most);
+pub fn replay<M: Manager>(bounds: Bounds, script: &[Step]) -> Result<World<M>, String> {
+    let mut world = World::new(bounds);
     for step in script {
         world.run(step)?;
     }
@@ -327,6 +358,11 @@ pub fn shrink(script: &[Step], fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
         if fails(&without) { script = without } else { at += 1 }
     }
     for at in 0..script.len() {
+        let mut simpler = script.clone();
+        simpler[at].given = None;
+        if fails(&simpler) {
+            script = simpler;
+        }
         for plain in plainer(&script[at].ask) {
             let mut simpler = script.clone();
             simpler[at].ask = plain;
