@@ -123,7 +123,7 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Box<dyn std::er
     }
     if options.wants(GROUP, "by-hand/pass") {
         let rights = Rights::READ | Rights::TRANSFER;
-        let ours = || drop(number.duplicate(rights).and_then(|copy| copy.transfer(&other)).expect("no quota"));
+        let ours = || drop(number.duplicate(rights).and_then(|copy| Ok(copy.transfer(&other)?)).expect("no quota"));
         let theirs = || {
             let copy = hand_one.duplicate(hand_number, hand::READ | hand::TRANSFER).expect("all rights");
             let passed = host.transfer(&hand_one, copy, &hand_other).expect("may be moved");

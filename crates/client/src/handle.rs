@@ -51,8 +51,8 @@ impl<T> fmt::Debug for Handle<T> {
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
         if self.owned {
-            // A process that is gone has no handles left to close.
-            let _gone_already = self.caller.call(Call::Close { handle: self.raw });
+            // It may be gone: with its process, taken back, or closed by its number.
+            self.caller.inner.give_up(self.caller.process, self.raw);
         }
     }
 }
@@ -156,7 +156,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// [`Error::TooManyRights`]: then the handle is as it was, and is given back with the error.
     #[track_caller]
-    pub fn replace(mut self, rights: impl Into<Asked>) -> Result<Self, (Self, Error)> {
+    pub fn replace(mut self, rights: impl Into<Asked>) -> Result<Self, GivenBack<T>> {
         match self.call(Call::Replace { handle: self.raw, rights: rights.into().0 }) {
             Ok(CallAnswer::Handle(raw)) => {
                 self.raw = raw;
@@ -164,9 +164,9 @@ impl<T> Handle<T> {
             }
             Ok(_) => {
                 let error = Error::BadHandle { handle: self.raw };
-                Err((self, error))
+                Err(GivenBack { handle: self, error })
             }
-            Err(error) => Err((self, error)),
+            Err(error) => Err(GivenBack { handle: self, error }),
         }
     }
 
@@ -174,13 +174,17 @@ impl<T> Handle<T> {
     /// Zircon: a channel write.
     ///
     /// # Errors
-    /// [`Error::AccessDenied`], [`Error::Quota`] of the receiver, [`Error::Dying`]: then nothing has moved, and the handle is
-    /// closed by its drop. Use [`Caller::transfer`] to keep it.
+    /// [`Error::AccessDenied`], [`Error::Quota`] of the receiver, [`Error::Dying`], [`Error::OtherManager`]: then nothing has
+    /// moved, and the handle is given back with the error. `?` takes the error alone and closes the handle.
     #[track_caller]
-    pub fn transfer(mut self, receiver: &Guest) -> Result<Self, Error> {
-        let raw = self.caller.transfer(self.raw, receiver, AskedRights::Same)?;
-        self.owned = false;
-        Ok(Self::owned(receiver.caller().clone(), raw))
+    pub fn transfer(mut self, receiver: &Guest) -> Result<Self, GivenBack<T>> {
+        match self.caller.transfer(self.raw, receiver, AskedRights::Same) {
+            Ok(raw) => {
+                self.owned = false;
+                Ok(Self::owned(receiver.caller().clone(), raw))
+            }
+            Err(error) => Err(GivenBack { handle: self, error }),
+        }
     }
 
     /// Whether guests that are made with `inherit` get an equal.
@@ -308,18 +312,49 @@ impl Handle<types::Any> {
     /// The handle with its type.
     ///
     /// # Errors
-    /// [`Error::WrongType`] if the object is of another one; the handle is closed then.
+    /// [`Error::UnexpectedType`] if the object is of another one, [`Error::NotRegistered`], and as [`Handle::info`]: then the
+    /// handle is as it was, and is given back with the error.
     #[track_caller]
-    pub fn into_typed<T: Typed>(mut self) -> Result<Handle<T>, Error> {
-        let info = self.info()?;
-        let expected = self.caller.inner.expected::<T>()?;
-        if expected.is_some_and(|number| number != info.object_type) {
-            let operation = Operation::HandleInfo;
-            return Err(Error::WrongType { koid: info.koid, found: info.object_type, operation });
+    pub fn into_typed<T: Typed>(mut self) -> Result<Handle<T>, GivenBack<types::Any>> {
+        if let Err(error) = self.caller.means::<T>(self.raw) {
+            return Err(GivenBack { handle: self, error });
         }
         let typed = Handle { caller: self.caller.clone(), raw: self.raw, owned: self.owned, means: PhantomData };
         self.owned = false;
         Ok(typed)
+    }
+}
+
+/// A handle that is as it was, since what was to become of it was refused. `?` turns it into the error alone; the handle is
+/// closed then, as every one that is dropped.
+pub struct GivenBack<T> {
+    /// The handle.
+    pub handle: Handle<T>,
+    /// Why it was refused.
+    pub error: Error,
+}
+
+impl<T> fmt::Debug for GivenBack<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GivenBack").field("handle", &self.handle).field("error", &self.error).finish()
+    }
+}
+
+impl<T> fmt::Display for GivenBack<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for GivenBack<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl<T> From<GivenBack<T>> for Error {
+    fn from(given_back: GivenBack<T>) -> Self {
+        given_back.error
     }
 }
 

@@ -44,7 +44,7 @@ mod type_object;
 
 pub use census::{Census, Left, Tracing};
 pub use directory::{Create, Entries, Entry, Link, Open};
-pub use handle::{Handle, State, Typed, types};
+pub use handle::{GivenBack, Handle, State, Typed, types};
 pub use kobj_abi::section::{Access, ViewError};
 pub use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
 pub use kobj_core::{
@@ -57,7 +57,7 @@ pub use lock::Hosted;
 pub use maker::Maker;
 pub use manager::{Builder, Event, Manager};
 pub use platform::{Linux, LinuxView};
-pub use process::{Caller, Guest};
+pub use process::{Borrowed, Caller, Guest};
 pub use section::{SectionOptions, View};
 
 /// A directory: names for objects. NT: a directory object; Zircon has none.

@@ -152,6 +152,14 @@ impl Inner {
         answer
     }
 
+    /// Closes a handle that may be gone already: that is not its process's mistake.
+    pub(crate) fn give_up(&self, process: Koid, handle: RawHandle) {
+        if self.mark.is_child() {
+            return;
+        }
+        let _gone_already = self.manager.give_up(process, handle);
+    }
+
     /// Notes the frames of the caller, unresolved: names are looked up when they are printed.
     fn note_frames(&self, process: Koid, handle: RawHandle) {
         let Some(backtraces) = &self.backtraces else { return };

@@ -5,11 +5,12 @@ use crate::maker::Maker;
 use crate::manager::Inner;
 use crate::{
     AskedRights, Call, CallAnswer, Directory, Error, Handle, Koid, Process, RawHandle, Resource, Rights, SymbolicLink,
-    types,
 };
 use kobj_core::{ObjectType, TypeKey, What};
 use kobj_memory::{Held, Kept, Shared, Table};
 use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// A process of a manager, to act as. Clones act as the same one. `Send` and `Sync`.
@@ -133,12 +134,36 @@ impl Caller {
     /// Takes a number of this process's table as a handle of a type, and with it the duty to close it.
     ///
     /// # Errors
-    /// [`Error::BadHandle`], [`Error::WrongType`]: then the number is as it was.
+    /// [`Error::BadHandle`], [`Error::UnexpectedType`], [`Error::NotRegistered`]: then the number is as it was.
     #[track_caller]
     pub fn adopt<T: Typed>(&self, raw: RawHandle) -> Result<Handle<T>, Error> {
-        let any: Handle<types::Any> = Handle::borrowed(self.clone(), raw);
-        let checked = any.into_typed::<T>()?;
-        Ok(Handle::owned(self.clone(), checked.raw()))
+        self.means::<T>(raw)?;
+        Ok(Handle::owned(self.clone(), raw))
+    }
+
+    /// Takes a number of this process's table as a handle of a type, for one use: a drop of it closes nothing, and the number
+    /// stays whose it was. So a host does for a guest what has a method and no [`Call`]: map a section, look at a state.
+    ///
+    /// # Errors
+    /// As [`Caller::adopt`].
+    #[track_caller]
+    pub fn borrow<T: Typed>(&self, raw: RawHandle) -> Result<Borrowed<'_, T>, Error> {
+        self.means::<T>(raw)?;
+        Ok(Borrowed { handle: Handle::borrowed(self.clone(), raw), caller: PhantomData })
+    }
+
+    /// Refuses a number that means no object of a type.
+    #[track_caller]
+    pub(crate) fn means<T: Typed>(&self, handle: RawHandle) -> Result<(), Error> {
+        let CallAnswer::Info(info) = self.call(Call::HandleInfo { handle })? else {
+            return Err(Error::BadHandle { handle });
+        };
+        match self.inner.expected::<T>()? {
+            Some(expected) if expected != info.object_type => {
+                Err(Error::UnexpectedType { koid: info.koid, found: info.object_type, expected })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Moves a handle of this process, by its number, to a guest; gives the number that it has there.
@@ -149,6 +174,21 @@ impl Caller {
     pub fn transfer(&self, handle: RawHandle, receiver: &Guest, rights: AskedRights) -> Result<RawHandle, Error> {
         self.is_in_one_manager_with(receiver.caller())?;
         self.inner.transfer(self.process, handle, receiver.koid(), rights)
+    }
+}
+
+/// A handle that is somebody else's to close, as a [`Handle`] for as long as this is there. See [`Caller::borrow`].
+#[derive(Debug)]
+pub struct Borrowed<'a, T> {
+    handle: Handle<T>,
+    caller: PhantomData<&'a Caller>,
+}
+
+impl<T> Deref for Borrowed<'_, T> {
+    type Target = Handle<T>;
+
+    fn deref(&self) -> &Handle<T> {
+        &self.handle
     }
 }
 

@@ -33,3 +33,20 @@ fn a_handle_that_was_not_moved_is_as_it_was() -> Result<(), Error> {
     manager.audit().unwrap();
     Ok(())
 }
+
+#[test]
+fn to_oneself_a_handle_moves_without_room() -> Result<(), Error> {
+    let manager = Manager::embedded()?;
+    let guest = manager.root_job().create_guest()?;
+    let directory = guest.caller().create_directory()?;
+    let process = guest.give(guest.process(), Rights::WRITE)?;
+    guest.process().set_quota(Resource::Handles, 2)?;
+    assert_eq!(guest.caller().create_directory().unwrap_err().code(), ErrorCode::Quota, "it has no room");
+    // By its embedder, and by a call of its own.
+    let directory = directory.transfer(&guest)?;
+    let call = kobj::Call::Transfer { handle: directory.raw(), process: process.raw(), rights: AskedRights::Same };
+    guest.caller().call(call)?;
+    assert!(directory.info().is_err(), "the number is another one");
+    manager.audit().unwrap();
+    Ok(())
+}

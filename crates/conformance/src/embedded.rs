@@ -120,6 +120,12 @@ impl Subject for Embedded {
         self.settled(result)
     }
 
+    fn give_up(&mut self, process: Koid, handle: RawHandle) -> bool {
+        let was_there = self.manager.give_up(process, handle);
+        self.settle();
+        was_there
+    }
+
     fn live(&self) -> u64 {
         self.manager.with(|core| core.live()).into()
     }

@@ -50,6 +50,9 @@ pub trait Subject: Sized {
     /// [`CallError`]: then nothing may have changed.
     fn call(&mut self, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError>;
 
+    /// Closes a handle as the wrapper in the embedder's program does that has it, which may be gone. Whether it was there.
+    fn give_up(&mut self, process: Koid, handle: RawHandle) -> bool;
+
     /// How many objects live, of all types.
     fn live(&self) -> u64;
 

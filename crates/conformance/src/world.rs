@@ -329,6 +329,11 @@ impl<S: Subject> World<S> {
         self.subject.memories()
     }
 
+    /// Closes a handle as a wrapper's drop does. Whether it was there.
+    pub fn gives_up(&mut self, process: Koid, handle: RawHandle) -> bool {
+        self.subject.give_up(process, handle)
+    }
+
     /// Of which bad handles the embedder was told.
     pub fn bad_handles(&mut self) -> Vec<(Koid, RawHandle)> {
         self.subject.bad_handles()

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use kobj_abi::section::Part;
-use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
+use kobj_abi::{AskedRights, ErrorCode, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
 
 /// What to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,6 +340,18 @@ impl fmt::Debug for EntryName {
     }
 }
 
+/// A type in a message: built-in ones by their names, registered ones by their numbers.
+struct Named(TypeNumber);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match ObjectType::ALL.into_iter().find(|built_in| built_in.number() == self.0) {
+            Some(built_in) => f.write_str(built_in.name()),
+            None => self.0.0.fmt(f),
+        }
+    }
+}
+
 macro_rules! call_errors {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* } $code:ident
         => $format:literal $(, $argument:expr)*;)*) => {
@@ -385,11 +397,11 @@ call_errors! {
     /// The type has no such operation.
     WrongType { /** Which object. */ koid: Koid, /** Its type. */ found: TypeNumber, /** What was asked. */ operation: Operation }
         WrongType
-        => "object {koid} is of type {} and has no operation {}; use a handle of the right type", found.0, operation.name();
+        => "object {koid} is of type {} and has no operation {}; use a handle of the right type", Named(*found), operation.name();
     /// Another type was expected under that name.
     UnexpectedType { /** Which object. */ koid: Koid, /** Its type. */ found: TypeNumber, /** What was expected. */ expected: TypeNumber }
         WrongType
-        => "object {koid} is of type {}, not of type {} as expected; check the path", found.0, expected.0;
+        => "object {koid} is of type {}, not of type {} as expected; check the path or handle", Named(*found), Named(*expected);
     /// The handle does not allow the operation.
     AccessDenied { /** Which object. */ koid: Koid, /** What was asked. */ operation: Operation, /** What the handle lacks. */ missing: Rights }
         AccessDenied

@@ -111,6 +111,11 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         }
     }
 
+    /// Closes a handle for the wrapper that has it; one that is gone is no bad handle: see [`Core::give_up`].
+    pub fn give_up(&self, process: Koid, handle: RawHandle) -> bool {
+        self.with(|core| core.give_up(process, handle))
+    }
+
     /// Registers a user's type.
     ///
     /// # Errors

@@ -79,11 +79,22 @@ impl Core {
 
     /// What follows every call.
     pub(crate) fn after_call<T>(&mut self, caller: &Caller, result: &Result<T, CallError>) {
-        if let Err(CallError::BadHandle { handle }) = result {
+        if let Err(CallError::BadHandle { handle }) = result
+            && !self.is_giving_up
+        {
             self.used_bad_handle(caller.process, *handle);
         }
         self.take_in(caller);
         self.work();
+    }
+
+    /// Closes a handle for the wrapper in the embedder's program that has it: [`Call::Close`], but that one which is gone (it
+    /// was taken back, or closed by its number) is nobody's mistake, and no policy hears of it. Whether it was there.
+    pub fn give_up(&mut self, process: Koid, handle: RawHandle) -> bool {
+        self.is_giving_up = true;
+        let closed = self.do_call(Time(0), process, &Call::Close { handle });
+        self.is_giving_up = false;
+        closed.is_ok()
     }
 
     fn dispatch_call(&mut self, now: Time, caller: &Caller, call: &Call<'_>) -> Result<CallAnswer, CallError> {

@@ -114,6 +114,8 @@ pub struct Core {
     /// Who called last, as long as it lives: most calls come one after another from one process.
     pub(crate) last_process: Option<Reference>,
     pub(crate) last_table: Option<Shared<Table>>,
+    /// While a handle is given up that may be gone: that is no bad handle.
+    pub(crate) is_giving_up: bool,
     /// From what handles were derived.
     pub(crate) nodes: Nodes,
     pub(crate) derivations: Derivations,
@@ -187,6 +189,7 @@ impl Core {
             guest_list: Vec::new(),
             last_process: None,
             last_table: None,
+            is_giving_up: false,
             nodes: Nodes::default(),
             derivations: Derivations::default(),
             seed: limits.seed,

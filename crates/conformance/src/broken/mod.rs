@@ -154,6 +154,8 @@ faults! {
     PolicyIsForgotten "policies::a_bad_handle_can_end_its_guest",
     /// The embedder is not told.
     BadHandlesGoUntold "policies::a_bad_handle_can_be_told",
+    /// To give up what is gone is a bad handle.
+    GivingUpIsACall "policies::giving_up_what_is_gone_is_nobodys_mistake",
     /// A section of nothing gets a byte.
     SectionOfNothing "sections::a_section_has_a_byte",
     /// Where there is too little memory for a section it is made smaller.
@@ -253,6 +255,13 @@ impl<S: Subject> Subject for Broken<S> {
         let call = self.resolved(process, call);
         let result = self.before(process, call);
         self.after(process, call, result)
+    }
+
+    fn give_up(&mut self, process: Koid, handle: RawHandle) -> bool {
+        match self.fault {
+            Fault::GivingUpIsACall => self.inner.call(process, Call::Close { handle }).is_ok(),
+            _ => self.inner.give_up(process, handle),
+        }
     }
 
     fn live(&self) -> u64 {

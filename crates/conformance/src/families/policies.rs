@@ -95,6 +95,29 @@ rows! { Policies:
         same(w.bad_handles().len(), 0)?;
     }
 
+    /// A wrapper that gives up a handle which was taken back, or closed by its number, makes nobody guilty; one that is there
+    /// it closes. [Zircon fit::handle and zx::handle close what they have; ours may have been taken back, as in seL4]
+    order fn giving_up_what_is_gone_is_nobodys_mistake(w) {
+        let me = w.first;
+        let guest = w.guest()?;
+        w.done(me, set_policy(w.job, Kill))?;
+        let root = w.directory(me)?;
+        let lent = w.gives(me, derive(root, SAME))?;
+        let lent = w.gives(me, transfer(lent, guest.handle, SAME))?;
+        w.done(me, revoke(root))?;
+        same(w.gives_up(guest.process, lent), false)?;
+        let closed = w.directory(guest.process)?;
+        w.done(guest.process, close(closed))?;
+        same(w.gives_up(guest.process, closed), false)?;
+        let (live, there) = (w.live(), w.directory(guest.process)?);
+        same((w.gives_up(guest.process, there), w.live()), (true, live))?;
+        same((w.bad_handles(), w.killed()), (Vec::new(), Vec::new()))?;
+        // A call is not forgiven.
+        w.refused(guest.process, info(made_up(7)), BadHandle)?;
+        same(w.killed(), Vec::from([guest.process]))?;
+        same(w.gives_up(guest.process, there), false)?;
+    }
+
     /// A policy of a job that has ended is not set. [docs/semantics.md, set_bad_handle_policy]
     refusal fn the_dead_have_no_policy(w) {
         let me = w.first;
