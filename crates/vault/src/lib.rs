@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod base64;
+pub mod blobs;
 pub mod chunk;
 pub mod compression;
 pub mod config;
 pub mod crypto;
 pub mod error;
+pub mod fetch;
 pub mod forget;
 pub mod host_log;
 pub mod id;
@@ -21,7 +23,9 @@ pub mod pack;
 pub mod password;
 pub mod prune;
 pub mod repository;
+pub mod restore;
 pub mod snapshot;
 pub mod snapshots;
 pub mod storage;
 pub mod tree;
+pub mod walk;
