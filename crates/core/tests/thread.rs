@@ -6,25 +6,36 @@ use kobj_core::embed::Manager;
 use kobj_core::image::Time;
 use kobj_core::{Call, CallAnswer, Limits, ObjectType, Resource, TypeKey};
 use kobj_memory::Spin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Item;
 
-static CLOSED: AtomicU64 = AtomicU64::new(0);
-static DESTROYED: AtomicU64 = AtomicU64::new(0);
+/// How often each hook ran.
+#[derive(Default)]
+struct Fate {
+    closed: AtomicU64,
+    destroyed: AtomicU64,
+}
+
+impl Fate {
+    fn hooks(&self) -> (u64, u64) {
+        (self.closed.load(Ordering::Relaxed), self.destroyed.load(Ordering::Relaxed))
+    }
+}
 
 impl ObjectType for Item {
     const TAG: [u8; 4] = *b"ITEM";
     const NAME: &'static str = "item";
     const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
-    type State = AtomicU64;
+    type State = Arc<Fate>;
 
-    fn last_close(_: Koid, _: &AtomicU64) {
-        CLOSED.fetch_add(1, Ordering::Relaxed);
+    fn last_close(_: Koid, fate: &Arc<Fate>) {
+        fate.closed.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn destroy(_: Koid, _: &AtomicU64) {
-        DESTROYED.fetch_add(1, Ordering::Relaxed);
+    fn destroy(_: Koid, fate: &Arc<Fate>) {
+        fate.destroyed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -80,8 +91,8 @@ fn a_thread_makes_duplicates_and_ends_and_the_books_are_exact() {
     let process = scene.guest.1;
     let before = (scene.used(Resource::Objects), scene.used(Resource::Handles), scene.used(Resource::Bytes));
     let mut thread = scene.manager.thread(process, &scene.key).unwrap();
-    let (closed, destroyed) = (CLOSED.load(Ordering::Relaxed), DESTROYED.load(Ordering::Relaxed));
-    let handles: Vec<_> = (0..1000).map(|number| thread.create(NOW, AtomicU64::new(number)).unwrap()).collect();
+    let fates: Vec<Arc<Fate>> = (0..1000).map(|_| Arc::default()).collect();
+    let handles: Vec<_> = fates.iter().map(|fate| thread.create(NOW, fate.clone()).unwrap()).collect();
     assert_eq!(scene.live(), 1000);
     assert_eq!(scene.used(Resource::ObjectsOf(scene.key.number())), 1000, "credit that is not used is not shown");
     for handle in handles {
@@ -91,7 +102,7 @@ fn a_thread_makes_duplicates_and_ends_and_the_books_are_exact() {
         thread.close(NOW, equal).unwrap();
     }
     assert_eq!(scene.live(), 0);
-    assert!(CLOSED.load(Ordering::Relaxed) - closed >= 1000 && DESTROYED.load(Ordering::Relaxed) - destroyed >= 1000);
+    assert!(fates.iter().all(|fate| fate.hooks() == (1, 1) && Arc::strong_count(fate) == 1));
     drop(thread);
     let after = (scene.used(Resource::Objects), scene.used(Resource::Handles), scene.used(Resource::Bytes));
     assert_eq!(before, after);
@@ -106,14 +117,14 @@ fn a_quota_is_exact_across_threads_and_idle_credit_is_called_back() {
     let mut first = scene.manager.thread(process, &scene.key).unwrap();
     let mut second = scene.manager.thread(process, &scene.key).unwrap();
     // The first has a block of credit and uses one of it; the second gets all the rest.
-    let one = first.create(NOW, AtomicU64::new(0)).unwrap();
-    let mut rest: Vec<_> = std::iter::from_fn(|| second.create(NOW, AtomicU64::new(0)).ok()).collect();
+    let one = first.create(NOW, Arc::default()).unwrap();
+    let mut rest: Vec<_> = std::iter::from_fn(|| second.create(NOW, Arc::default()).ok()).collect();
     assert_eq!(rest.len(), 99);
-    assert_eq!(first.create(NOW, AtomicU64::new(0)).unwrap_err().code(), ErrorCode::Quota);
+    assert_eq!(first.create(NOW, Arc::default()).unwrap_err().code(), ErrorCode::Quota);
     // What one gives back the other can have.
     second.close(NOW, rest.pop().unwrap()).unwrap();
-    first.create(NOW, AtomicU64::new(0)).unwrap();
-    assert_eq!(second.create(NOW, AtomicU64::new(0)).unwrap_err().code(), ErrorCode::Quota);
+    first.create(NOW, Arc::default()).unwrap();
+    assert_eq!(second.create(NOW, Arc::default()).unwrap_err().code(), ErrorCode::Quota);
     first.close(NOW, one).unwrap();
     assert_eq!(scene.live(), 99);
 }
@@ -123,7 +134,7 @@ fn what_needs_the_core_gets_there() {
     let scene = Scene::new();
     let boot = scene.manager.boot();
     let mut thread = scene.manager.thread(boot.process, &scene.key).unwrap();
-    let named = thread.create(NOW, AtomicU64::new(1)).unwrap();
+    let named = thread.create(NOW, Arc::default()).unwrap();
     let link = Call::Link { directory: boot.directory, name: b"item", handle: named, most: SAME, permanent: false };
     scene.manager.call(NOW, boot.process, link).unwrap();
     let open = Call::Open { directory: boot.directory, path: b"item", rights: SAME, expected: None, follow: true };
@@ -134,7 +145,7 @@ fn what_needs_the_core_gets_there() {
     assert_eq!(scene.live(), 0);
     assert_eq!(scene.manager.call(NOW, boot.process, open).unwrap_err().code(), ErrorCode::NotFound);
     // A derived handle, and one of another type.
-    let item = thread.create(NOW, AtomicU64::new(2)).unwrap();
+    let item = thread.create(NOW, Arc::default()).unwrap();
     let Ok(CallAnswer::Handle(derived)) =
         scene.manager.call(NOW, boot.process, Call::Derive { handle: item, rights: SAME })
     else {
@@ -152,14 +163,39 @@ fn what_needs_the_core_gets_there() {
 }
 
 #[test]
+fn hooks_run_once_where_the_last_handle_of_what_another_job_pays_for_is_closed() {
+    let scene = Scene::new();
+    let me = scene.manager.boot().process;
+    let mut maker = scene.manager.thread(me, &scene.key).unwrap();
+    let mut closer = scene.manager.thread(scene.guest.1, &scene.key).unwrap();
+    let fate = Arc::new(Fate::default());
+    let made = maker.create(NOW, fate.clone()).unwrap();
+    let moved = scene.manager.transfer(NOW, me, made, scene.guest.1, SAME).unwrap();
+    let equal = closer.duplicate(NOW, moved, SAME).unwrap();
+    closer.close(NOW, moved).unwrap();
+    assert_eq!(fate.hooks(), (0, 0));
+    closer.close(NOW, equal).unwrap();
+    assert_eq!((fate.hooks(), Arc::strong_count(&fate)), ((1, 1), 1));
+    assert_eq!(scene.live(), 0);
+    // Made and closed by one thread, but charged to another job meanwhile.
+    let fate = Arc::new(Fate::default());
+    let made = maker.create(NOW, fate.clone()).unwrap();
+    let (from, to) = (scene.manager.boot().job, scene.job);
+    scene.manager.call(NOW, me, Call::Recharge { handle: made, from, to }).unwrap();
+    maker.close(NOW, made).unwrap();
+    assert_eq!((fate.hooks(), Arc::strong_count(&fate)), ((1, 1), 1));
+    assert_eq!(scene.live(), 0);
+}
+
+#[test]
 fn a_killed_process_s_thread_makes_nothing_more() {
     let scene = Scene::new();
     let boot = scene.manager.boot();
     let mut thread = scene.manager.thread(scene.guest.1, &scene.key).unwrap();
-    let handle = thread.create(NOW, AtomicU64::new(1)).unwrap();
+    let handle = thread.create(NOW, Arc::default()).unwrap();
     scene.manager.call(NOW, boot.process, Call::Kill { handle: scene.guest.0 }).unwrap();
     while scene.manager.go_on() {}
-    assert_eq!(thread.create(NOW, AtomicU64::new(1)).unwrap_err().code(), ErrorCode::Dying);
+    assert_eq!(thread.create(NOW, Arc::default()).unwrap_err().code(), ErrorCode::Dying);
     assert!(thread.close(NOW, handle).is_err());
     assert_eq!(scene.live(), 0);
     drop(thread);
@@ -171,7 +207,7 @@ fn a_leased_object_is_found_by_its_koid() {
     let scene = Scene::new();
     let boot = scene.manager.boot();
     let mut thread = scene.manager.thread(boot.process, &scene.key).unwrap();
-    let handle = thread.create(NOW, AtomicU64::new(1)).unwrap();
+    let handle = thread.create(NOW, Arc::default()).unwrap();
     let Ok(CallAnswer::Info(info)) = scene.manager.call(NOW, boot.process, Call::HandleInfo { handle }) else {
         panic!()
     };
@@ -198,7 +234,7 @@ fn threads_race_with_a_quota_a_kill_and_each_other() {
                     for _ in 0..2000 {
                         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         match (random >> 33) % 4 {
-                            0 | 1 => match thread.create(NOW, AtomicU64::new(random)) {
+                            0 | 1 => match thread.create(NOW, Arc::default()) {
                                 Ok(handle) => held.push(handle),
                                 Err(error) => {
                                     let code = error.code();

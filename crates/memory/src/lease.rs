@@ -182,16 +182,25 @@ impl Lease {
         self.end(ended, Units::BOTH)
     }
 
+    /// Whether an object is this lease's to bury: of its type, charged to its owner, and known to nobody else. The answer
+    /// holds until it is buried or left, since nobody has it any more. Hooks that the owner runs for what it buries are run
+    /// here only for what is buried here: so this is asked before the first of them.
     #[inline]
-    fn end(&mut self, ended: Ended<'_>, what: Units) -> Burial {
+    #[must_use]
+    pub fn may_bury(&self, ended: &Ended<'_>) -> bool {
         let header = ended.header();
-        let own = ended.is_of(&self.objects)
+        ended.is_of(&self.objects)
             && header.state_number() == Some(self.number)
             && header.owner() == self.owner
             && !ended.in_graph()
             // One whose tag the owner took is in the owner's books already.
-            && matches!(ended.stamp(), Stamp::Live(_));
-        if !own {
+            && matches!(ended.stamp(), Stamp::Live(_))
+    }
+
+    #[inline]
+    fn end(&mut self, ended: Ended<'_>, what: Units) -> Burial {
+        let header = ended.header();
+        if !self.may_bury(&ended) {
             if what == Units::BOTH {
                 self.block.end(Units::HANDLE);
             }

@@ -194,7 +194,8 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
     #[inline]
     fn drop_handle(&mut self, place: Place) {
         match self.manager.objects.drop_handle(place) {
-            Dropped::Last(ended) if !ended.in_graph() => {
+            // Who buries is decided before a hook runs: he runs both of them.
+            Dropped::Last(ended) if self.leased.lease.may_bury(&ended) => {
                 let (objects, lease) = (&self.manager.objects, &mut self.leased.lease);
                 let mut ending = Ending { objects, lease, ended: Some(ended), is_closed: false };
                 ending.run_hooks::<T>();
@@ -202,6 +203,7 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
                     let _freed = ending.lease.close_last(ended);
                 }
             }
+            // Named once, linked, or charged to somebody else: the core buries it and runs its destroy hook.
             Dropped::Last(ended) => {
                 self.leased.lease.close_handle();
                 let koid = koid_of(&ended);
