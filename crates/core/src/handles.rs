@@ -235,6 +235,7 @@ impl Core {
     }
 
     /// A slot for a handle to come in the table of `process`, which is charged for it.
+    #[inline]
     pub(crate) fn reserve_handle(&mut self, process: Reference, table: &Table) -> Result<Reserved, CallError> {
         let account = self.guest(process).and_then(|guest| guest.account);
         self.charge(account, HANDLE)?;
@@ -250,12 +251,14 @@ impl Core {
     }
 
     /// A slot for a handle to come, which is charged for; refused, the charge goes back.
+    #[inline]
     fn reserve_charged(&mut self, process: Reference, table: &Table) -> Result<Reserved, CallError> {
         let account = self.guest(process).and_then(|guest| guest.account);
         self.reserve_paid_by(account, HANDLE, process, table)
     }
 
     /// A slot for a handle to come, for which an account is charged; refused, the charge goes back.
+    #[inline]
     pub(crate) fn reserve_paid_by(
         &mut self,
         account: Option<AccountId>,
@@ -280,6 +283,7 @@ impl Core {
     }
 
     /// Counts one handle more of an object that is held; from 0 only a new or a permanent one has more again.
+    #[inline]
     pub(crate) fn count_handle(&mut self, object: Reference) -> Result<(), CallError> {
         let most = self.limits.handles_per_object.max(1);
         if most < u32::MAX && self.handles_to(object) >= most {
@@ -302,6 +306,7 @@ impl Core {
     }
 
     /// Charges an account and all around it; what has no account is not charged.
+    #[inline]
     pub(crate) fn charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
         let Some(account) = account else { return Ok(()) };
         let charged = self.accounts.charge(account, charge, &mut credit!(self));

@@ -101,11 +101,13 @@ impl CloseReason {
 }
 
 impl Core {
+    #[inline]
     pub(crate) fn is_noticed(&self, object: Reference) -> bool {
         self.has_open_hooks(self.type_number(object))
     }
 
     /// Takes the room for what is said of a handle to come, now and at its end.
+    #[inline]
     pub(crate) fn reserve_notice(&mut self, is_noticed: bool) -> Result<(), CallError> {
         if !is_noticed {
             return Ok(());
@@ -115,6 +117,7 @@ impl Core {
     }
 
     /// The same for a handle to an object that is there.
+    #[inline]
     pub(crate) fn reserve_notice_of(&mut self, object: Reference) -> Result<(), CallError> {
         let is_noticed = self.is_noticed(object);
         self.reserve_notice(is_noticed)

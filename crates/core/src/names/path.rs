@@ -81,6 +81,23 @@ impl<'a> Name<'a> {
     }
 }
 
+/// Whether bytes have a separator or a NUL among them, eight at a time.
+#[inline]
+fn has_separator_or_nul(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    // Of bytes that are 0 the highest bit is set, of others only above such a one: whether there is any is exact.
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let found = |word: [u8; 8]| {
+        let word = u64::from_le_bytes(word);
+        has_zero(word) | has_zero(word ^ (ONES * SEPARATOR as u64))
+    };
+    // The last eight overlap those before.
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return bytes.iter().any(|byte| [SEPARATOR, 0].contains(byte));
+    };
+    bytes.as_chunks::<8>().0.iter().fold(found(*last), |any, word| any | found(*word)) != 0
+}
+
 /// Names with [`SEPARATOR`] between them, at least one: from a directory down. At most [`PATH_BYTES_MOST`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path<'a>(&'a [u8]);
@@ -90,7 +107,14 @@ impl<'a> Path<'a> {
     ///
     /// # Errors
     /// [`BadName`], of the first name that is none.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Self, BadName> {
+        // Mostly it is one name: then it is gone through once, eight bytes at a time.
+        let is_name = (3..=NAME_BYTES_MOST).contains(&bytes.len()) && !has_separator_or_nul(bytes);
+        if is_name { Ok(Self(bytes)) } else { Self::of_several(bytes) }
+    }
+
+    fn of_several(bytes: &'a [u8]) -> Result<Self, BadName> {
         if bytes.len() > PATH_BYTES_MOST {
             return Err(BadName::TooLong { bytes: bytes.len(), most: PATH_BYTES_MOST });
         }
@@ -105,8 +129,13 @@ impl<'a> Path<'a> {
     }
 
     /// The first name, and the path that is left after it.
+    #[inline]
     #[must_use]
     pub fn split_first(self) -> (Name<'a>, Option<Self>) {
+        // Nowhere in it is a NUL.
+        if !has_separator_or_nul(self.0) {
+            return (Name(self.0), None);
+        }
         match self.0.iter().position(|byte| *byte == SEPARATOR) {
             Some(at) => (Name(&self.0[..at]), Some(Self(&self.0[at + 1..]))),
             None => (Name(self.0), None),
@@ -204,6 +233,24 @@ mod tests {
         let long = b"n/".repeat(2048);
         assert!(Path::new(&long[..4095]).is_ok());
         assert_eq!(Path::new(&b"n/".repeat(2049)), Err(BadName::TooLong { bytes: 4098, most: 4096 }));
+    }
+
+    #[test]
+    fn a_separator_or_a_nul_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            // Neighbours in value of both, and what has the highest bit.
+            for other in [1, b'.', b'0', 0x80, 0xaf, 0xff] {
+                let mut bytes = std::vec![other; length];
+                assert!(!has_separator_or_nul(&bytes), "{bytes:?}");
+                for at in 0..length {
+                    for found in [0, SEPARATOR] {
+                        bytes[at] = found;
+                        assert!(has_separator_or_nul(&bytes), "{bytes:?}");
+                        bytes[at] = other;
+                    }
+                }
+            }
+        }
     }
 
     #[test]

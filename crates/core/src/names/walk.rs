@@ -99,6 +99,13 @@ impl Names {
         ways: Ways<impl Fn(Place) -> Option<&'a [u8]>, impl Fn(Place, Name<'_>) -> Option<LookedUp>>,
     ) -> Result<Found, WalkError> {
         let Ways { link, looked_up } = ways;
+        // Mostly it is one name, of what is no link: nothing is to be remembered then.
+        if let (name, None) = path.split_first()
+            && let Some(named) = self.find(start, name)
+            && (!follow || link(named.target).is_none())
+        {
+            return Ok(Found { place: named.target, most: named.most });
+        }
         let mut rest = Rest { paths: [None; LINKS_MOST + 1], count: 0 };
         let mut links = 0;
         let mut at = start;
