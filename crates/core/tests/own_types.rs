@@ -3,7 +3,7 @@
 use kobj_abi::{AskedRights, Era, ErrorCode, Koid, RawHandle, Rights};
 use kobj_core::embed::Manager;
 use kobj_core::image::Time;
-use kobj_core::{Call, CallAnswer, CallError, Limits, ObjectType, Refused, TypeKey};
+use kobj_core::{Call, CallAnswer, CallError, Limits, ObjectType, Refused, Resource, TypeKey};
 use kobj_memory::Spin;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,6 +110,24 @@ fn a_permanent_name_keeps_the_object_after_its_last_close() {
     assert_eq!((scene.written(), scene.live()), (vec![], 1));
     scene.call(Call::Close { handle }).unwrap();
     assert_eq!((scene.written(), scene.live()), (vec!["closed", "destroyed", "dropped"], 0));
+}
+
+#[test]
+fn a_charge_of_a_users_object_moves_from_the_job_that_pays_for_it_and_from_no_other() {
+    let scene = Scene::new();
+    let handle = scene.create(1).unwrap();
+    let from = scene.manager.boot().job;
+    let CallAnswer::Handle(to) = scene.call(Call::CreateJob { job: from }).unwrap() else { panic!("no handle") };
+    let CallAnswer::Info(info) = scene.call(Call::HandleInfo { handle: to }).unwrap() else { panic!("no info") };
+    let diaries = Resource::ObjectsOf(scene.key.number());
+    let used = || scene.manager.with(|core| core.usage(info.koid, diaries).unwrap().used);
+    let elsewhere = scene.call(Call::Recharge { handle, from: to, to: from });
+    assert!(matches!(elsewhere, Err(CallError::ChargedElsewhere { .. })), "{elsewhere:?}");
+    assert_eq!(used(), 0);
+    assert_eq!(scene.call(Call::Recharge { handle, from, to }), Ok(CallAnswer::Done));
+    assert_eq!(used(), 1);
+    scene.call(Call::Close { handle }).unwrap();
+    assert_eq!(used(), 0);
 }
 
 #[test]

@@ -78,6 +78,21 @@ fn handles_are_the_receivers_charge_and_a_refusal_leaves_the_senders_handle() {
 }
 
 #[test]
+fn a_handle_that_takes_the_place_of_another_is_charged_as_that_was() {
+    let mut scene = Scene::new();
+    let me = scene.boot.process;
+    let handle = scene.directory();
+    let handles = scene.used(me, Resource::Handles);
+    scene.limit(scene.boot.job, Resource::Handles, handles);
+    let replaced = scene.handle(me, Call::Replace { handle, rights: SAME });
+    assert_eq!(scene.used(me, Resource::Handles), handles);
+    scene.call(me, Call::Close { handle: replaced }).unwrap();
+    assert_eq!(scene.used(me, Resource::Handles), handles - 1);
+    scene.limit(scene.boot.job, Resource::Handles, UNLIMITED);
+    scene.end();
+}
+
+#[test]
 fn a_charge_moves_between_jobs_with_the_right_to_all_three() {
     let mut scene = Scene::new();
     let me = scene.boot.process;

@@ -505,3 +505,56 @@ fn accounts_nest_as_deep_as_jobs_and_a_process_and_no_deeper() {
     books.charge(innermost.unwrap(), Charge::object(TypeNumber(1), 1), &mut NoLeases).unwrap();
     assert_eq!(books.live(), u32::from(LEVELS_MOST));
 }
+
+#[test]
+fn what_lies_idle_of_handles_alone_is_called_back_at_the_end_too() {
+    let mut books = Accounts::default();
+    let job = books.open(None, koid(1)).unwrap();
+    let one = books.open(Some(job), koid(2)).unwrap();
+    let lease = Lease { objects: one, handles: one, object_type: TypeNumber(64), object_bytes: 0, handle_bytes: 24 };
+    let id = books.begin_lease(lease).unwrap();
+    let mut idle = Idle::default();
+    let lent = books.lend_handles(id, 64, &mut idle).unwrap();
+    idle.handles.insert(id, lent);
+    books.close(one, &mut idle);
+    assert_eq!(idle.unused_handles(id), 0);
+    assert_eq!(books.usage(job, Resource::Handles, &NoLeases).unwrap().used, 0, "nothing of it stays charged");
+}
+
+#[test]
+fn a_refused_charge_of_handles_makes_no_row_for_a_type() {
+    let mut books = Accounts::default();
+    let job = books.open(None, koid(1)).unwrap();
+    books.set_limit(job, Resource::Handles, 0).unwrap();
+    let refused = books.charge(job, Charge::handle(24), &mut NoLeases);
+    assert!(matches!(refused, Err(ChargeError::Quota(_))), "{refused:?}");
+    assert_eq!(books.types(job).count(), 0);
+}
+
+#[test]
+fn a_check_refuses_what_a_charge_would_be_refused_and_charges_nothing() {
+    let mut books = Accounts::default();
+    let job = books.open(None, koid(1)).unwrap();
+    let one = books.open(Some(job), koid(2)).unwrap();
+    books.set_limit(job, Resource::Bytes, 30).unwrap();
+    assert_eq!(books.check(one, Charge::handle(24), &mut NoLeases), Ok(()));
+    assert_eq!(books.usage(one, Resource::Bytes, &NoLeases).unwrap().used, 0);
+    let error = QuotaError { level: job, owner: koid(1), resource: Resource::Bytes, limit: 30, used: 0 };
+    assert_eq!(books.check(one, Charge::handle(31), &mut NoLeases), Err(ChargeError::Quota(error)));
+    assert_eq!(books.usage(job, Resource::Bytes, &NoLeases).unwrap().refused, 1);
+    books.charge(one, Charge::handle(0), &mut NoLeases).unwrap();
+    books.close(one, &mut NoLeases);
+    assert_eq!(books.check(one, Charge::handle(1), &mut NoLeases), Err(ChargeError::Closed));
+}
+
+#[test]
+fn a_refusal_says_whose_limit_it_was_and_what_to_do() {
+    let mut books = Accounts::default();
+    let job = books.open(None, koid(1)).unwrap();
+    let quota = QuotaError { level: job, owner: koid(1), resource: Resource::Handles, limit: 3, used: 2 };
+    let said = "00000009:00000001 may have 3 handles and has 2; close some, or raise its quota";
+    assert_eq!(alloc::format!("{}", ChargeError::Quota(quota)), said);
+    let said = alloc::format!("{}", ChargeError::Closed);
+    assert!(said.contains("has ended"), "{said}");
+    assert_eq!(alloc::format!("{}", ChargeError::NoMemory), alloc::format!("{NoMemory}"));
+}

@@ -84,6 +84,8 @@ pub(super) struct Told {
 pub struct Model {
     start: Option<Start>,
     caller: Option<Koid>,
+    /// The first directory.
+    pub(super) root: Option<Koid>,
     issued: u32,
     pub(super) objects: BTreeMap<Koid, Object>,
     pub(super) tables: BTreeMap<Koid, Table>,
@@ -160,6 +162,7 @@ impl Model {
             model.told.handle = Some(value);
             model.enter(start.guest, Handle { koid, rights: full(of), inheritable: false, node: None });
         }
+        model.root = model.objects.keys().nth(2).copied();
         model.accounts.remove(&start.outsider);
         model.note_peaks();
         model

@@ -79,8 +79,7 @@ impl Model {
         let Handle { koid, rights, .. } = self.look(of, operation)?;
         name_of(name)?;
         let most = Self::part(koid, most, rights)?;
-        // Of directories the manager keeps the first one alone.
-        if self.type_of(koid) == ObjectType::Directory && self.objects[&koid].held {
+        if self.root == Some(koid) {
             return Err(CallError::RootDirectory { koid });
         }
         if let Some(other) = self.named(directory, name) {
