@@ -52,6 +52,8 @@ pub enum ViewError {
     ReadOnly,
     /// The process that had the view has ended, and the view with it.
     Unmapped,
+    /// This is a child that was forked off the process that mapped it.
+    Forked,
 }
 
 impl fmt::Display for ViewError {
@@ -63,6 +65,9 @@ impl fmt::Display for ViewError {
             ),
             Self::ReadOnly => f.write_str("the view is for reading alone; map the section to be written"),
             Self::Unmapped => f.write_str("the view was taken away when its process ended; map the section again"),
+            Self::Forked => f.write_str(
+                "this process was forked off the one that mapped the view and has no part in it; share a section by a guest's handle",
+            ),
         }
     }
 }

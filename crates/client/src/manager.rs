@@ -5,7 +5,7 @@ use crate::handle::Typed;
 use crate::lock::Hosted;
 use crate::platform::{Linux, LinuxView};
 use crate::process::Caller;
-use crate::{Directory, Error, Handle, Job};
+use crate::{Directory, Error, Handle, Job, Keeper, types};
 use kobj_abi::section::{Access, Part};
 use kobj_abi::{AskedRights, Era, Koid, ObjectType as ObjectTypes, RawHandle, Rights, TypeNumber};
 use kobj_core::embed::{Mapped, Thread};
@@ -19,8 +19,9 @@ use kobj_memory::{Held, Kept, RegisterError, Shared, Table};
 use kobj_platform::fork::ForkMark;
 use parking_lot::Mutex;
 use std::backtrace::Backtrace;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -44,6 +45,16 @@ pub(crate) struct Inner {
     is_traced: bool,
     /// Where objects were made, frame by frame, while all of that is noted.
     backtraces: Option<Mutex<HashMap<Koid, Arc<Backtrace>>>>,
+    /// Where views were mapped, by their serial numbers, while places are noted.
+    views: Mutex<HashMap<u64, MappedView>>,
+}
+
+/// A view, as it was noted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MappedView {
+    section: Koid,
+    pub(crate) process: Koid,
+    pub(crate) place: &'static Location<'static>,
 }
 
 /// What a program is told by its manager.
@@ -103,7 +114,7 @@ impl Builder {
         let mark = ForkMark::new().map_err(|_| Error::NoMemory {})?;
         let backtraces = (self.tracing == Tracing::Full).then(Mutex::default);
         let table = manager.table(manager.boot().process)?;
-        Ok(Manager { inner: Arc::new(Inner { manager, table, mark, is_traced, backtraces }) })
+        Ok(Manager { inner: Arc::new(Inner { manager, table, mark, is_traced, backtraces, views: Mutex::default() }) })
     }
 }
 
@@ -144,10 +155,12 @@ impl Inner {
         // Reading the clock costs as much as a handle: only what is made or traced notes the time.
         let time = if call.makes_an_object() || self.is_traced { now() } else { Time(0) };
         let answer = self.manager.call(time, process, call);
-        if let (true, Ok(CallAnswer::Handle(handle) | CallAnswer::Opened { handle, created: true })) =
-            (matches!(call, Call::Create { .. } | Call::CreateJob { .. } | Call::OpenOrCreate { .. }), &answer)
-        {
-            self.note_frames(process, *handle);
+        match (&call, &answer) {
+            (Call::Create { .. } | Call::CreateJob { .. }, Ok(CallAnswer::Handle(handle)))
+            | (_, Ok(CallAnswer::Guest { handle, .. } | CallAnswer::Opened { handle, created: true })) => {
+                self.note_frames(process, *handle);
+            }
+            _ => {}
         }
         answer
     }
@@ -168,10 +181,37 @@ impl Inner {
         }
     }
 
+    /// Notes where a view was mapped, while places are noted.
+    #[track_caller]
+    pub(crate) fn note_view(&self, process: Koid, handle: RawHandle, view: ViewId) {
+        if !self.is_traced {
+            return;
+        }
+        let place = Location::caller();
+        if let Ok(CallAnswer::Info(info)) = self.manager.call(Time(0), process, Call::HandleInfo { handle }) {
+            self.views.lock().insert(view.serial(), MappedView { section: info.koid, process, place });
+        }
+    }
+
+    /// The views of a section that living processes have, where their mapping was noted.
+    pub(crate) fn views(&self, is_living: impl Fn(&Koid) -> bool, section: Koid) -> Vec<MappedView> {
+        let mut views: Vec<(u64, MappedView)> =
+            self.views.lock().iter().map(|(serial, view)| (*serial, *view)).collect();
+        views.retain(|(_, view)| view.section == section && is_living(&view.process));
+        views.sort_by_key(|(serial, _)| *serial);
+        views.into_iter().map(|(_, view)| view).collect()
+    }
+
+    /// Who keeps an object, directly, and how many views of it there are.
+    pub(crate) fn kept_by(&self, koid: Koid) -> Result<(Vec<Keeper>, u32), Error> {
+        self.is_own_process()?;
+        self.manager.with(|core| core.kept_by(koid))
+    }
+
     /// The frames in which an object was made; those of objects that are no more are forgotten.
-    pub(crate) fn frames(&self, living: &HashSet<Koid>, koid: Koid) -> Option<Arc<Backtrace>> {
+    pub(crate) fn frames(&self, is_living: impl Fn(&Koid) -> bool, koid: Koid) -> Option<Arc<Backtrace>> {
         let mut backtraces = self.backtraces.as_ref()?.lock();
-        backtraces.retain(|koid, _| living.contains(koid));
+        backtraces.retain(|koid, _| is_living(koid));
         backtraces.get(&koid).cloned()
     }
 
@@ -231,6 +271,9 @@ impl Inner {
             return;
         }
         self.manager.unmap(view);
+        if self.is_traced {
+            self.views.lock().remove(&view.serial());
+        }
     }
 
     #[track_caller]
@@ -356,6 +399,22 @@ impl Manager {
     #[must_use]
     pub fn root_directory(&self) -> Directory {
         Handle::borrowed(self.caller(), self.inner.manager.boot().directory)
+    }
+
+    /// A handle to any object by its id, with all that its type can do: the embedder's own act, past all rights. So a job or a
+    /// guest is ended that nobody has a handle to any more: `manager.open::<types::Job>(koid)?.kill()`. Ids are in a
+    /// [`Census`](crate::Census), in [`Event`] and below `jobs` of [`Manager::system_directory`].
+    ///
+    /// # Errors
+    /// [`Error::Dying`] if there is no such object, or no longer; [`Error::UnexpectedType`], [`Error::Quota`],
+    /// [`Error::NoMemory`].
+    #[track_caller]
+    pub fn open<T: Typed>(&self, koid: Koid) -> Result<Handle<T>, Error> {
+        self.inner.is_own_process()?;
+        let caller = self.caller();
+        let raw = self.inner.manager.grant(caller.koid(), koid, AskedRights::Same)?;
+        let handle: Handle<types::Any> = Handle::owned(caller, raw);
+        Ok(handle.into_typed()?)
     }
 
     /// The system directory, made when it is first asked for: in it `types`, with an object for each type, `jobs`, with the

@@ -68,6 +68,7 @@ impl Section {
         let part = Part { offset_bytes: part.start, size_bytes: part.end.saturating_sub(part.start) };
         let caller = self.caller();
         let mapped = caller.inner.map(caller.process, self.raw(), part, access)?;
+        caller.inner.note_view(caller.process, self.raw(), mapped.id);
         Ok(View { caller: caller.clone(), mapped })
     }
 }
@@ -76,6 +77,9 @@ impl Section {
 ///
 /// Others change the same bytes at any time. So they are copied in and out, each 64-bit word of them whole and without any
 /// order among them, or borrowed as atomic words.
+///
+/// A forked child is refused them. The mapping itself is inherited, as every shared one is: words that were borrowed before
+/// the fork are the parent's memory in the child, too.
 pub struct View {
     caller: Caller,
     mapped: Mapped<LinuxView>,
@@ -88,6 +92,11 @@ impl fmt::Debug for View {
 }
 
 impl View {
+    #[inline]
+    fn is_own_process(&self) -> Result<(), ViewError> {
+        self.caller.inner.is_own_process().map_err(|_| ViewError::Forked)
+    }
+
     /// Its length in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -97,9 +106,11 @@ impl View {
     /// Copies bytes out of it, from an offset in the view on.
     ///
     /// # Errors
-    /// [`ViewError::OutOfRange`]; [`ViewError::Unmapped`] after its process ended. Nothing is copied then.
+    /// [`ViewError::OutOfRange`]; [`ViewError::Unmapped`] after its process ended; [`ViewError::Forked`]. Nothing is copied
+    /// then.
     #[track_caller]
     pub fn read(&self, offset_bytes: u64, into: &mut [u8]) -> Result<(), ViewError> {
+        self.is_own_process()?;
         self.mapped.view.read(offset_bytes, into)
     }
 
@@ -109,6 +120,7 @@ impl View {
     /// As [`View::read`]; [`ViewError::ReadOnly`].
     #[track_caller]
     pub fn write(&self, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError> {
+        self.is_own_process()?;
         self.mapped.view.write(offset_bytes, from)
     }
 
@@ -116,9 +128,10 @@ impl View {
     /// given back, also when the process ends meanwhile.
     ///
     /// # Errors
-    /// [`ViewError::ReadOnly`], [`ViewError::Unmapped`].
+    /// [`ViewError::ReadOnly`], [`ViewError::Unmapped`], [`ViewError::Forked`].
     #[track_caller]
     pub fn words(&self) -> Result<Words<'_>, ViewError> {
+        self.is_own_process()?;
         self.mapped.view.0.words()
     }
 }

@@ -1,6 +1,8 @@
 //! A forked child has no part in its parent's manager: it is told so, and waits for nothing.
 
-use kobj::{AskedRights, ErrorCode, Manager, ObjectType, Open, RegisterError, Rights, SectionOptions, types};
+use kobj::{
+    Access, AskedRights, ErrorCode, Manager, ObjectType, Open, RegisterError, Rights, SectionOptions, ViewError, types,
+};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -25,7 +27,7 @@ fn a_forked_child_is_refused_everything_and_its_parent_nothing() {
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
     assert!(
-        text.contains("child: refused 10 of 10; parent: served"),
+        text.contains("child: refused 13 of 13; parent: served, 1"),
         "{text} {}",
         String::from_utf8_lossy(&child.stderr)
     );
@@ -38,6 +40,8 @@ fn the_forking_program() {
     let me = manager.caller();
     let directory = me.create_directory().unwrap();
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    let view = me.create_section(8).unwrap().map(0..8, Access::ReadWrite).unwrap();
+    view.write(0, &[1]).unwrap();
     let books = manager.system_directory().unwrap().open::<types::Type>("types/job", Open::new()).unwrap();
     let forked = kobj_platform::fork::in_a_child(|| {
         let refused = [
@@ -53,6 +57,8 @@ fn the_forking_program() {
         ];
         let refused = refused.iter().flatten().filter(|error| error.code() == ErrorCode::Forked).count()
             + usize::from(manager.register::<Own>().err() == Some(RegisterError::Forked));
+        let of_the_view = [view.write(0, &[2]).err(), view.read(0, &mut [0]).err(), view.words().err()];
+        let refused = refused + of_the_view.iter().filter(|error| **error == Some(ViewError::Forked)).count();
         _ = theirs.write_all(&[refused as u8]);
     });
     forked.unwrap();
@@ -61,5 +67,7 @@ fn the_forking_program() {
     drop(directory);
     let parent = manager.register::<Own>().map_err(Box::<dyn std::error::Error>::from).is_ok();
     let served = if parent && me.create_directory().is_ok() { "served" } else { "refused" };
-    println!("child: refused {} of 10; parent: {served}", refused[0]);
+    let mut byte = [0];
+    view.read(0, &mut byte).unwrap();
+    println!("child: refused {} of 13; parent: {served}, {}", refused[0], byte[0]);
 }

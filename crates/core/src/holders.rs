@@ -87,6 +87,16 @@ impl Core {
         Ok(found)
     }
 
+    /// Who keeps an object, directly, and how many views of it there are: the embedder's own question, by koid. Nobody keeps
+    /// what is gone.
+    ///
+    /// # Errors
+    /// [`CallError::NoMemory`].
+    pub fn kept_by(&self, koid: Koid) -> Result<(Vec<Keeper>, u32), CallError> {
+        let Ok(object) = self.find(koid) else { return Ok((Vec::new(), 0)) };
+        Ok((self.keepers_of(object)?, self.views_of(object)))
+    }
+
     /// The directory whose permanent name keeps what is at a place.
     pub(crate) fn kept_by_name(&self, place: Place) -> Option<Place> {
         self.names.name_of(place).filter(|named| named.permanent).map(|named| named.directory)
