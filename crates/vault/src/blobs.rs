@@ -1,25 +1,15 @@
-//! Blobs, trees and snapshots out of a vault, each proved to be what it was asked for.
+//! Blobs and trees out of a vault, each proved to be what it was asked for.
 
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::{Index, Location};
 use crate::pack::BlobKind;
 use crate::repository::Repository;
-use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, Name};
 use crate::tree::{Node, NodeKind, Tree};
 
 /// Largest blob that is believed. restic's are at most 8 MiB, trees of huge folders or files some hundred.
 pub const BLOB_MOST_BYTES: u32 = 1 << 30;
-
-/// A snapshot and its id.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Its id.
-    pub id: Id,
-    /// What it says.
-    pub snapshot: Snapshot,
-}
 
 impl Repository {
     /// Loads a blob from the first of its places where it is whole.
@@ -62,63 +52,6 @@ impl Repository {
         match tree.nodes.iter().find(|node| !node.name.is_entry()) {
             Some(node) => Err(damaged(format!("{:?} cannot name an entry of a folder", node.name))),
             None => Ok(tree),
-        }
-    }
-
-    /// Loads a snapshot.
-    ///
-    /// # Errors
-    /// Those of [`Repository::load_file`]; [`Error::Damaged`] for what is no snapshot.
-    pub fn load_snapshot(&self, id: &Id) -> Result<Snapshot> {
-        let text = self.load_file(FileKind::Snapshot, id)?;
-        Snapshot::decode(&text).map_err(|error| Error::damaged(Name::new(FileKind::Snapshot, *id), error))
-    }
-
-    /// All snapshots, oldest first. Damaged ones are handed to `damaged`, with why; one that is removed meanwhile is not
-    /// there.
-    ///
-    /// # Errors
-    /// Those of the storage.
-    pub fn snapshots(&self, damaged: &mut dyn FnMut(&Id, Error)) -> Result<Vec<Stored>> {
-        let mut found = Vec::new();
-        for listed in self.storage().list_all(FileKind::Snapshot)? {
-            match self.load_snapshot(&listed.id) {
-                Ok(snapshot) => found.push(Stored { id: listed.id, snapshot }),
-                Err(Error::Missing { .. }) => {}
-                Err(error @ Error::Io { .. }) => return Err(error),
-                Err(error) => damaged(&listed.id, error),
-            }
-        }
-        found.sort_by_key(|stored| (stored.snapshot.time.instant(), stored.id));
-        Ok(found)
-    }
-
-    /// The snapshot that a person means by `latest` or the first digits of an id.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] when none or several are meant.
-    pub fn find_snapshot(&self, text: &str) -> Result<Stored> {
-        if text == "latest" {
-            let mut bad = None;
-            let last = self.snapshots(&mut |_, error| bad = Some(error))?.pop();
-            // The damaged one may be the latest.
-            return match (last, bad) {
-                (_, Some(error)) => Err(error),
-                (Some(last), None) => Ok(last),
-                (None, None) => Err(Error::refused("snapshot latest", "the vault has no snapshots")),
-            };
-        }
-        let object = format!("snapshot {text}");
-        if text.len() < 2 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(Error::refused(object, "neither `latest` nor the first digits of an id"));
-        }
-        let listed = self.storage().list_all(FileKind::Snapshot)?;
-        let digits = text.to_ascii_lowercase();
-        let mut meant = listed.iter().filter(|file| file.id.to_string().starts_with(&digits));
-        match (meant.next(), meant.next()) {
-            (Some(file), None) => Ok(Stored { id: file.id, snapshot: self.load_snapshot(&file.id)? }),
-            (None, _) => Err(Error::refused(object, "there is none; `kobj vault list` lists them")),
-            (Some(_), Some(_)) => Err(Error::refused(object, "several begin so; give more digits")),
         }
     }
 

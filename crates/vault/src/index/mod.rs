@@ -97,6 +97,25 @@ impl Index {
         build(repository, listed, Builder::new(scratch)?, to).map(Self::of)
     }
 
+    /// Loads what can be read of the index, from the vault alone. Index files that cannot are handed to `damaged`; what
+    /// they named seems to be absent.
+    ///
+    /// # Errors
+    /// Those of the storage and of temporary files.
+    pub fn load_readable(repository: &Repository, damaged: &mut dyn FnMut(&Id, Error)) -> Result<Self> {
+        let scratch = Scratch::temporary();
+        let to = scratch.file().map_err(|error| Error::io("create", "a temporary file", error))?;
+        let mut builder = Builder::new(scratch)?;
+        for listed in repository.storage().list_all(FileKind::Index)? {
+            match add_file(repository, &listed.id, &mut builder) {
+                Ok(()) => {}
+                Err(error) if error.is_damage() => damaged(&listed.id, error),
+                Err(error) => return Err(error),
+            }
+        }
+        builder.finish(&repository.config().id, to).map(Self::of)
+    }
+
     fn of(sorted: SortedFile) -> Self {
         Self { sorted, stored: RwLock::default() }
     }
@@ -202,13 +221,15 @@ impl Index {
 }
 
 fn build(repository: &Repository, files: &[Id], mut builder: Builder, to: File) -> Result<SortedFile> {
-    for id in files {
-        let name = Name::new(FileKind::Index, *id);
-        repository
-            .stream_index(id, |text| file::decode(&name, text, &mut |pack, blobs| builder.add_pack(pack, blobs)))?;
-        builder.add_file(*id);
-    }
+    files.iter().try_for_each(|id| add_file(repository, id, &mut builder))?;
     builder.finish(&repository.config().id, to)
+}
+
+fn add_file(repository: &Repository, id: &Id, builder: &mut Builder) -> Result<()> {
+    let name = Name::new(FileKind::Index, *id);
+    repository.stream_index(id, |text| file::decode(&name, text, &mut |pack, blobs| builder.add_pack(pack, blobs)))?;
+    builder.add_file(*id);
+    Ok(())
 }
 
 /// The folder for a vault's cache, made if it was missing; `None` where that is impossible or others could write into it.

@@ -53,7 +53,7 @@ fn run_selected(
     select: &mut dyn FnMut(&[u8], bool) -> Selected,
 ) -> Result<Done> {
     let index = Index::load(repository, &Cache::None).expect("index");
-    let tree = repository.find_snapshot("latest").expect("snapshot").snapshot.tree;
+    let tree = crate::snapshots::resolve(repository, "latest", &Default::default()).expect("snapshot").snapshot.tree;
     let (mut problems, mut deleted) = (Vec::new(), Vec::new());
     let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
     let mut event = |event: &Event<'_>| match event {
