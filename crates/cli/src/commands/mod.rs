@@ -15,6 +15,7 @@ pub(crate) mod records;
 mod scrub;
 mod show;
 mod tree;
+pub(crate) mod vault;
 mod who;
 mod why;
 
@@ -27,6 +28,7 @@ pub(crate) use ls::LsFlags;
 pub(crate) use scrub::ScrubFlags;
 pub(crate) use show::ShowFlags;
 pub(crate) use tree::TreeFlags;
+pub(crate) use vault::VaultFlags;
 pub(crate) use who::WhoFlags;
 pub(crate) use who::tell_unreadable;
 pub(crate) use why::WhyFlags;
@@ -51,11 +53,12 @@ pub(crate) fn dispatch(command: Command) -> ExitCode {
         Command::Scrub(flags) => scrub::run(&flags),
         Command::Show(flags) => show::run(&flags),
         Command::Tree(flags) => tree::run(&flags),
+        Command::Vault(flags) => return vault::run(&flags),
         Command::Who(flags) => who::run(&flags),
         Command::Why(flags) => why::run(&flags),
     };
     result.unwrap_or_else(|sentence| {
-        crate::tell(&format!("kobj: {}\n", escape::for_terminal(sentence.as_bytes())));
+        crate::tell(&format!("kobj: {}\n", escape::for_terminal_if_needed(&sentence)));
         ExitCode::from(WRONG)
     })
 }
@@ -72,13 +75,23 @@ mod tests {
     use std::path::Path;
 
     #[test]
+    fn no_two_flags_of_a_command_have_one_name() {
+        Cli::whole().debug_assert();
+    }
+
+    #[test]
     fn each_command_has_a_page_that_names_each_of_its_flags() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/commands");
         for command in Cli::whole().get_subcommands() {
             let page = folder.join(format!("{}.md", command.get_name()));
             let text = std::fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
-            for flag in command.get_arguments().filter_map(clap::Arg::get_long).filter(|flag| *flag != "help") {
-                assert!(text.contains(&format!("--{flag}")), "{} does not name --{flag}", page.display());
+            let mut commands = vec![command];
+            while let Some(command) = commands.pop() {
+                commands.extend(command.get_subcommands());
+                assert!(text.contains(command.get_name()), "{} does not name {}", page.display(), command.get_name());
+                for flag in command.get_arguments().filter_map(clap::Arg::get_long).filter(|flag| *flag != "help") {
+                    assert!(text.contains(&format!("--{flag}")), "{} does not name --{flag}", page.display());
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 pub(crate) mod run;
 
 use crate::commands::{
-    BalanceFlags, CensusFlags, JobsFlags, LastFlags, LsFlags, ScrubFlags, ShowFlags, TreeFlags, WhoFlags, WhyFlags,
+    BalanceFlags, CensusFlags, JobsFlags, LastFlags, LsFlags, ScrubFlags, ShowFlags, TreeFlags, VaultFlags, WhoFlags,
+    WhyFlags,
 };
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Balance(BalanceFlags),
     /// Show the newest report again
     Last(LastFlags),
+    /// Make, list and keep vaults: where snapshots of files are
+    Vault(VaultFlags),
     /// Write shell completions to standard output
     Completions(CompletionsFlags),
     /// Write the man pages
