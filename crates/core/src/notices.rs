@@ -159,6 +159,12 @@ impl Core {
         notices.push_back(Notice { change, process, process_handles, handles, object, number });
     }
 
+    /// The references by which notices keep an object.
+    pub(crate) fn notices_of(&self, object: Reference) -> u32 {
+        let count = self.notices.iter().filter(|notice| notice.object == object).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn has_notices(&self) -> bool {
         !self.notices.is_empty()
     }

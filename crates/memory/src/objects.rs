@@ -150,6 +150,22 @@ pub struct Objects {
     panicked: AtomicU64,
     /// References that are kept by [`Kept`].
     kept: AtomicU64,
+    /// By place, where audits ask object by object: those of them and of [`Held`].
+    #[cfg(debug_assertions)]
+    keepers: Buckets<Keepers>,
+}
+
+/// How many keep the object of a slot.
+#[cfg(debug_assertions)]
+struct Keepers(AtomicU32);
+
+// SAFETY: zeroes must be a value, without a drop: they are the number 0. A niche would break it.
+#[cfg(debug_assertions)]
+unsafe impl Zeroed for Keepers {
+    #[cfg(any(loom, shuttle))]
+    fn zeroed() -> Self {
+        Self(AtomicU32::new(0))
+    }
 }
 
 impl fmt::Debug for Objects {
@@ -173,6 +189,8 @@ impl Objects {
             slab: SLABS.fetch_add(1, Ordering::Relaxed),
             panicked: AtomicU64::new(0),
             kept: AtomicU64::new(0),
+            #[cfg(debug_assertions)]
+            keepers: Buckets::default(),
         }
     }
 
@@ -185,6 +203,8 @@ impl Objects {
     pub(crate) fn extend(&self) -> Result<Place, NoMemory> {
         let used = load_32(&self.used, Ordering::Relaxed);
         let place = Place::new(used).ok_or(NoMemory)?;
+        #[cfg(debug_assertions)]
+        self.keepers.grow_to(used)?;
         self.slots.grow_to(used)?;
         // Release: who sees the count sees the bucket.
         store_32(&self.used, used + 1, Ordering::Release);
@@ -232,6 +252,47 @@ impl Objects {
     #[must_use]
     pub fn kept(&self) -> u64 {
         load_64(&self.kept, Ordering::Relaxed)
+    }
+
+    /// References to the object at a place that states and threads keep, by [`Kept`] and by [`Held`], and the one for a hook that
+    /// is due; exact when all is quiet. `None` in a release build, where nobody counts them.
+    #[must_use]
+    pub fn keepers(&self, place: Place) -> Option<u32> {
+        #[cfg(debug_assertions)]
+        {
+            let due = self.slot(place).is_some_and(|slot| slot.header.is_last_close_due());
+            let kept = self.keepers.get(place.index()).map_or(0, |keepers| load_32(&keepers.0, Ordering::Relaxed));
+            Some(kept + u32::from(due))
+        }
+        #[cfg(not(debug_assertions))]
+        {
+            let _ = place;
+            None
+        }
+    }
+
+    // Relaxed, both: numbers for audits, which look when all is quiet.
+
+    /// Somebody who is counted keeps the object.
+    #[inline]
+    fn keep(&self, place: Place) {
+        #[cfg(debug_assertions)]
+        if let Some(keepers) = self.keepers.get(place.index()) {
+            keepers.0.fetch_add(1, Ordering::Relaxed);
+        }
+        #[cfg(not(debug_assertions))]
+        let _ = place;
+    }
+
+    /// One who kept the object is about to give its reference up.
+    #[inline]
+    fn unkeep(&self, place: Place) {
+        #[cfg(debug_assertions)]
+        if let Some(keepers) = self.keepers.get(place.index()) {
+            keepers.0.fetch_sub(1, Ordering::Relaxed);
+        }
+        #[cfg(not(debug_assertions))]
+        let _ = place;
     }
 
     /// What stands at a place.
@@ -285,7 +346,7 @@ impl Objects {
     pub fn hold(&self, reference: Reference) -> Result<Held<'_>, AcquireError> {
         let slot = self.slot(reference.place).ok_or(AcquireError::Stale)?;
         self.acquire(reference, slot)?;
-        Ok(Held { objects: self, slot, place: reference.place })
+        Ok(Held::new(self, slot, reference.place))
     }
 
     /// Holds whatever object lives at a place: what it says of itself is then of one object, whole.
@@ -296,7 +357,7 @@ impl Objects {
             return None;
         }
         // Counted now, so it stays what it is; a destroyed one is given up again by the drop.
-        let held = Held { objects: self, slot, place };
+        let held = Held::new(self, slot, place);
         matches!(held.stamp(), Stamp::Live(_)).then_some(held)
     }
 
@@ -337,7 +398,7 @@ impl Objects {
         let Some(slot) = self.slot(place) else { return Dropped::None };
         match slot.header.gate.drop_handle() {
             (DropHandle::Remaining, _) => Dropped::Remaining,
-            (DropHandle::LastHandle, _) => Dropped::LastHandle(Held { objects: self, slot, place }),
+            (DropHandle::LastHandle, _) => Dropped::LastHandle(Held::new(self, slot, place)),
             (DropHandle::Last, _) => Dropped::Last(Ended { objects: self, slot, place }),
             (DropHandle::None, _) => Dropped::None,
         }
@@ -456,6 +517,15 @@ impl fmt::Debug for Held<'_> {
     }
 }
 
+impl<'a> Held<'a> {
+    /// For who is counted.
+    #[inline]
+    fn new(objects: &'a Objects, slot: &'a Slot, place: Place) -> Self {
+        objects.keep(place);
+        Self { objects, slot, place }
+    }
+}
+
 impl Held<'_> {
     /// Where it stands.
     #[must_use]
@@ -510,6 +580,7 @@ impl Held<'_> {
     }
 
     fn give_up(&self) -> bool {
+        self.objects.unkeep(self.place);
         self.slot.header.gate.release() == Release::Last && self.objects.queue(self.place, self.slot)
     }
 }
@@ -545,6 +616,7 @@ impl Kept {
         objects.acquire(reference, slot)?;
         // Relaxed: a number for audits, which look when all is quiet.
         objects.kept.fetch_add(1, Ordering::Relaxed);
+        objects.keep(reference.place);
         Ok(Self { objects: objects.clone(), reference })
     }
 
@@ -567,6 +639,7 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         self.objects.kept.fetch_sub(1, Ordering::Relaxed);
+        self.objects.unkeep(self.reference.place);
         let Some(slot) = self.objects.slot(self.reference.place) else { return };
         if slot.header.gate.release() == Release::Last {
             self.objects.queue(self.reference.place, slot);
@@ -742,7 +815,7 @@ impl Objects {
         let (place, slot) = self.pop(&self.last_closed)?;
         // From here on a further last close lets it come due again.
         slot.header.set_last_close_due(false);
-        Some(Held { objects: self, slot, place })
+        Some(Held::new(self, slot, place))
     }
 
     fn pop(&self, list: &SlotList) -> Option<(Place, &Slot)> {
