@@ -21,4 +21,4 @@ pub use koid::{Era, Koid};
 pub use link::LinkKind;
 pub use object_type::{ObjectType, Tag, TypeNumber};
 pub use operation::{Denied, Operation, check, rights_needed};
-pub use rights::{AskedRights, Rights};
+pub use rights::{AskedRights, Rights, RightsOf};

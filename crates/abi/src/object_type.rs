@@ -62,6 +62,17 @@ impl ObjectType {
         TypeNumber(self as u16)
     }
 
+    /// The rights of its own, with their names.
+    #[must_use]
+    pub const fn own_rights(self) -> &'static [(Rights, &'static str)] {
+        match self {
+            Self::Job => &[(Rights::CREATE_CHILD, "CREATE_CHILD")],
+            Self::Directory => &[(Rights::LOOKUP, "LOOKUP"), (Rights::CREATE, "CREATE"), (Rights::REMOVE, "REMOVE")],
+            Self::Section => &[(Rights::MAP_READ, "MAP_READ"), (Rights::MAP_WRITE, "MAP_WRITE")],
+            Self::Process | Self::HostObject | Self::SymbolicLink | Self::Type => &[],
+        }
+    }
+
     /// What the handle of whoever makes such an object allows: all that the type can do.
     #[must_use]
     pub const fn default_rights(self) -> Rights {

@@ -1,5 +1,6 @@
 //! Operations and the rights that they need: the one table that the check, the documents and the conformance rows read.
 
+use crate::rights::RightsOf;
 use crate::{ObjectType, Rights, TypeNumber};
 
 macro_rules! operations {
@@ -96,6 +97,17 @@ operations! {
     Receive "receive",
 }
 
+impl Operation {
+    /// These rights as what the operation needs, to be printed: own ones are those of the one type that has it.
+    #[must_use]
+    pub fn named(self, rights: Rights) -> RightsOf {
+        let has_own = |of: &ObjectType| {
+            rights_needed(of.number(), self).is_some_and(|needed| !needed.intersection(Rights::OWN).is_empty())
+        };
+        rights.of(ObjectType::ALL.into_iter().find(has_own).map_or(TypeNumber(0), ObjectType::number))
+    }
+}
+
 /// The rights that an operation needs on a handle to an object of that type; `None` if the type has no such operation,
 /// which makes the handle one of the wrong type.
 ///
@@ -162,6 +174,7 @@ pub const fn check(object_type: TypeNumber, rights: Rights, operation: Operation
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
 
     #[test]
@@ -179,6 +192,18 @@ mod tests {
                     let denied = Err(Denied::AccessDenied { missing: bit });
                     assert_eq!(check(number, all_but_one, operation), denied, "{object_type:?} {operation:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_own_rights_that_an_operation_needs_have_names() {
+        for object_type in ObjectType::ALL {
+            for operation in Operation::ALL {
+                let Some(needed) = rights_needed(object_type.number(), operation) else { continue };
+                let (by_type, by_operation) = (needed.of(object_type.number()), operation.named(needed));
+                assert_eq!(std::format!("{by_type}"), std::format!("{by_operation}"), "{object_type:?} {operation:?}");
+                assert!(!std::format!("{by_type}").contains("BIT"), "{object_type:?} {operation:?}: {by_type}");
             }
         }
     }

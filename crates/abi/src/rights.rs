@@ -1,5 +1,6 @@
 //! Rights: what a handle allows. Bits 0 to 15 mean the same for every type, bits 16 to 31 are each type's own.
 
+use crate::{ObjectType, TypeNumber};
 use core::fmt;
 
 /// A set of rights. Handles lose rights and never gain any.
@@ -96,6 +97,12 @@ impl Rights {
         self.0 == 0
     }
 
+    /// The same as rights to an object of that type, to be printed.
+    #[must_use]
+    pub fn of(self, object_type: TypeNumber) -> RightsOf {
+        RightsOf { rights: self, own: object_type.built_in().map_or(&[], ObjectType::own_rights) }
+    }
+
     /// The names of the rights in the set that mean the same for every type; own ones are named by their type.
     pub fn generic_names(self) -> impl Iterator<Item = &'static str> {
         const NAMES: [&str; 10] =
@@ -112,10 +119,39 @@ impl core::ops::BitOr for Rights {
     }
 }
 
-/// Eight hexadecimal digits.
+/// `DUPLICATE|READ`: a type's own rights by their bits (`BIT16`), which mean another thing to each type; [`Rights::of`] names
+/// them. `none` for no right.
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
+        fmt::Display::fmt(&RightsOf { rights: *self, own: &[] }, f)
+    }
+}
+
+/// Rights as those to an object of a known type: its own are printed by their names.
+#[derive(Clone, Copy, Debug)]
+pub struct RightsOf {
+    rights: Rights,
+    own: &'static [(Rights, &'static str)],
+}
+
+impl fmt::Display for RightsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rights.is_empty() {
+            return f.write_str("none");
+        }
+        let mut between = "";
+        for bit in (0..u32::BITS).map(|bit| Rights(1 << bit)).filter(|bit| self.rights.contains(*bit)) {
+            f.write_str(core::mem::replace(&mut between, "|"))?;
+            let own = self.own.iter().find(|(own, _)| *own == bit).map(|(_, name)| *name);
+            match (bit.generic_names().next(), own) {
+                (Some(generic), _) => {
+                    generic.chars().try_for_each(|letter| write!(f, "{}", letter.to_ascii_uppercase()))?
+                }
+                (None, Some(own)) => f.write_str(own)?,
+                (None, None) => write!(f, "BIT{}", bit.0.trailing_zeros())?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -197,7 +233,13 @@ mod tests {
         let (both, one) = (Rights::READ | Rights::WRITE, Rights::READ);
         assert_eq!((both.union(one), both.intersection(one), both.without(one)), (both, one, Rights::WRITE));
         assert_eq!((Rights::NONE.is_empty(), both.is_empty()), (true, false));
-        assert_eq!(std::format!("{both} {both:?}"), "0000000c Rights(0000000c)");
+        assert_eq!(std::format!("{both} {both:?} {}", Rights::NONE), "READ|WRITE Rights(READ|WRITE) none");
+        let own = Rights::MAP_WRITE | Rights::INSPECT | Rights::from_bits(1 << 12 | 1 << 31);
+        let printed = |object_type: ObjectType| std::format!("{}", own.of(object_type.number()));
+        assert_eq!(std::format!("{own}"), "INSPECT|BIT12|BIT17|BIT31");
+        assert_eq!(printed(ObjectType::Section), "INSPECT|BIT12|MAP_WRITE|BIT31");
+        assert_eq!(printed(ObjectType::Directory), "INSPECT|BIT12|CREATE|BIT31");
+        assert_eq!(printed(ObjectType::Process), "INSPECT|BIT12|BIT17|BIT31");
     }
 
     #[test]

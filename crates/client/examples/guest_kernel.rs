@@ -24,7 +24,7 @@ fn main() -> Result<(), Error> {
     let inbox = writer.caller().create_directory()?;
     theirs.link("inbox", &inbox, Link::new().most(Rights::LOOKUP | Rights::ENUMERATE))?;
     let opened = looks.open::<types::Directory>("inbox", Open::new())?;
-    println!("the reader opened /inbox with rights {}", opened.rights()?);
+    println!("the reader opened /inbox with rights {}", opened.info()?.named_rights());
     let refused = opened.unlink("anything").unwrap_err();
     println!("refused: {refused}");
     let refused = looks.open::<types::Directory>("inbox", Open::new().rights(Rights::REMOVE)).unwrap_err();
@@ -32,7 +32,7 @@ fn main() -> Result<(), Error> {
 
     // A handle passed on with fewer rights, to be taken back at will.
     let lent = inbox.derive(Rights::LOOKUP | Rights::TRANSFER)?.transfer(&reader)?;
-    println!("the reader was lent {} with rights {}", lent.koid()?, lent.rights()?);
+    println!("the reader was lent {} with rights {}", lent.koid()?, lent.info()?.named_rights());
     inbox.revoke()?;
     println!("after the revoke: {}", lent.rights().unwrap_err());
     assert!(inbox.rights().is_ok(), "the writer's own handle stays");
@@ -45,7 +45,7 @@ fn main() -> Result<(), Error> {
     // The writer ends in the middle of it all. Its handles, its objects and its name are gone with it.
     writer.kill()?;
     println!("{:?}", manager.next_event().expect("the embedder is told"));
-    println!("the reader still has the inbox: {}", opened.rights()?);
+    println!("the reader still has the inbox: {}", opened.info()?.named_rights());
     drop((opened, lent, looks, inbox, theirs, made));
     println!("and then nobody: {}", root.open::<types::Directory>("inbox", Open::new()).unwrap_err());
 

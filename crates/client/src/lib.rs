@@ -46,7 +46,7 @@ pub use census::{Census, Left, Tracing};
 pub use directory::{Create, Entries, Entry, Link, Open};
 pub use handle::{GivenBack, Handle, State, Typed, types};
 pub use kobj_abi::section::{Access, ViewError};
-pub use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, TypeNumber};
+pub use kobj_abi::{AskedRights, ErrorCode, Koid, Operation, RawHandle, Rights, RightsOf, TypeNumber};
 pub use kobj_core::{
     BadHandlePolicy, Call, CallAnswer, CallError as Error, HandleInfo, Holder, Keeper, KillReason, Notice, ObjectType,
     Refused, Resource, TypeInfo, TypeKey, Unreachable, What, Why,

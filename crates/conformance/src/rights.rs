@@ -5,19 +5,17 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use kobj_abi::{ObjectType, Operation, Rights, rights_needed};
 
-/// The names of a type's own rights, by bit.
-const OWN: [(ObjectType, &[(Rights, &str)]); 3] = [
-    (ObjectType::Directory, &[(Rights::LOOKUP, "LOOKUP"), (Rights::CREATE, "CREATE"), (Rights::REMOVE, "REMOVE")]),
-    (ObjectType::Section, &[(Rights::MAP_READ, "MAP_READ"), (Rights::MAP_WRITE, "MAP_WRITE")]),
-    (ObjectType::Job, &[(Rights::CREATE_CHILD, "CREATE_CHILD")]),
-];
-
 /// Rights in words, as of one type; `-` for none.
 #[must_use]
 pub fn words(object_type: ObjectType, rights: Rights) -> String {
     let mut names: Vec<String> = rights.generic_names().map(str::to_uppercase).collect();
-    let own = OWN.iter().find(|(of, _)| *of == object_type).map_or(&[][..], |(_, own)| own);
-    names.extend(own.iter().filter(|(right, _)| rights.contains(*right)).map(|(_, name)| String::from(*name)));
+    names.extend(
+        object_type
+            .own_rights()
+            .iter()
+            .filter(|(right, _)| rights.contains(*right))
+            .map(|(_, name)| String::from(*name)),
+    );
     if names.is_empty() { "-".into() } else { names.join(", ") }
 }
 

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use kobj_abi::section::Part;
-use kobj_abi::{AskedRights, ErrorCode, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
+use kobj_abi::{AskedRights, ErrorCode, Koid, ObjectType, Operation, RawHandle, Rights, RightsOf, TypeNumber};
 
 /// What to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +252,14 @@ pub struct HandleInfo {
     pub derived: bool,
 }
 
+impl HandleInfo {
+    /// What the handle allows, printed with the names that the type gives its own rights.
+    #[must_use]
+    pub fn named_rights(&self) -> RightsOf {
+        self.rights.of(self.object_type)
+    }
+}
+
 /// What a call gives: small, since it is handed on several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallAnswer {
@@ -405,11 +413,11 @@ call_errors! {
     /// The handle does not allow the operation.
     AccessDenied { /** Which object. */ koid: Koid, /** What was asked. */ operation: Operation, /** What the handle lacks. */ missing: Rights }
         AccessDenied
-        => "the handle to object {koid} lacks the rights {missing} that {} needs; ask its giver for them", operation.name();
+        => "the handle to object {koid} lacks the rights {} that {} needs; ask its giver for them", operation.named(*missing), operation.name();
     /// More rights were asked for than there are to give.
-    TooManyRights { /** Which object. */ koid: Koid, /** What was asked for. */ asked: Rights, /** The most. */ most: Rights }
+    TooManyRights { /** Which object. */ koid: Koid, /** To what type of object. */ object_type: TypeNumber, /** What was asked for. */ asked: Rights, /** The most. */ most: Rights }
         AccessDenied
-        => "rights {asked} were asked for, at most {most} can be given to object {koid}; ask for fewer";
+        => "rights {} were asked for, at most {} can be given to object {koid}; ask for fewer", asked.of(*object_type), most.of(*object_type);
     /// Bits that mean nothing.
     ReservedRights { /** What was asked for. */ asked: Rights } BadArgument
         => "rights {asked} have bits without a meaning; leave them out";

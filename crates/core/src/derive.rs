@@ -27,7 +27,7 @@ impl Core {
         rights: AskedRights,
     ) -> Result<CallAnswer, CallError> {
         let meant = self.meant_here(caller, handle, Operation::Derive)?;
-        let rights = Self::within(meant.object, rights, meant.rights)?;
+        let rights = Self::within(meant.object, meant.object_type, rights, meant.rights)?;
         if meant.node.is_some_and(|node| self.derivations.is_being_revoked(&self.nodes, node)) {
             return Err(CallError::Revoked { koid: meant.object.koid() });
         }

@@ -91,7 +91,7 @@ impl Core {
         let koid = object;
         let object = self.find(object).ok().filter(|object| !self.is_being_made(*object));
         let object = object.ok_or(CallError::Dying { koid })?;
-        let rights = Self::within(object, rights, self.default_rights(object))?;
+        let rights = Self::within(object, self.type_number(object), rights, self.default_rights(object))?;
         let content = Content { object: object.place(), rights, node: None, inheritable: false };
         self.give_handle(caller.process, &caller.table, object, content)
     }

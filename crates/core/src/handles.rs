@@ -203,11 +203,16 @@ impl Core {
     }
 
     /// The rights that are given where at most `most` can be.
-    pub(crate) fn within(object: Reference, asked: AskedRights, most: Rights) -> Result<Rights, CallError> {
+    pub(crate) fn within(
+        object: Reference,
+        object_type: TypeNumber,
+        asked: AskedRights,
+        most: Rights,
+    ) -> Result<Rights, CallError> {
         asked.within(most).ok_or_else(|| {
             let AskedRights::Exactly(asked) = asked else { return CallError::ReservedRights { asked: most } };
             if asked.intersection(Rights::RESERVED).is_empty() {
-                CallError::TooManyRights { koid: object.koid(), asked, most }
+                CallError::TooManyRights { koid: object.koid(), object_type, asked, most }
             } else {
                 CallError::ReservedRights { asked }
             }
@@ -451,7 +456,7 @@ impl Core {
         rights: AskedRights,
     ) -> Result<RawHandle, CallError> {
         let meant = self.meant(caller, handle, Operation::Duplicate)?;
-        let rights = Self::within(meant.object, rights, meant.rights)?;
+        let rights = Self::within(meant.object, meant.object_type, rights, meant.rights)?;
         self.is_not_taken_back(meant.node, meant.object)?;
         let content = Content { object: meant.object.place(), rights, node: meant.node, inheritable: false };
         self.give_handle(caller.process, &caller.table, meant.object, content)
@@ -490,7 +495,7 @@ impl Core {
         rights: AskedRights,
     ) -> Result<RawHandle, CallError> {
         let meant = self.meant(caller, handle, Operation::Replace)?;
-        let rights = Self::within(meant.object, rights, meant.rights)?;
+        let rights = Self::within(meant.object, meant.object_type, rights, meant.rights)?;
         let content =
             Content { object: meant.object.place(), rights, node: meant.node, inheritable: meant.inheritable };
         self.move_handle(caller, handle, &meant, caller.process, &caller.table, content)
@@ -539,7 +544,7 @@ impl Core {
         receiver: Koid,
         rights: AskedRights,
     ) -> Result<RawHandle, CallError> {
-        let rights = Self::within(meant.object, rights, meant.rights)?;
+        let rights = Self::within(meant.object, meant.object_type, rights, meant.rights)?;
         let to = self.caller(receiver).map_err(|error| match error {
             CallError::NoProcess { process } => CallError::NotAGuest { koid: process },
             other => other,

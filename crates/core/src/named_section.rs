@@ -143,7 +143,8 @@ impl Core {
             }
             return Ok(Looked::Taken { directory, target, most });
         }
-        let rights = Self::within(directory, of.rights, ObjectType::Section.default_rights())?;
+        let section = ObjectType::Section;
+        let rights = Self::within(directory, section.number(), of.rights, section.default_rights())?;
         self.job_of(caller.process)?;
         self.drop_dead_name(directory.place());
         let may = self.names.check(directory.place(), name, None, false);

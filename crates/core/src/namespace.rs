@@ -88,7 +88,7 @@ impl Core {
         let operation = if permanent { Operation::NamePermanently } else { Operation::Name };
         let meant = self.meant(caller, handle, operation)?;
         let name = checked_name(name)?;
-        let most = Self::within(meant.object, most, meant.rights)?;
+        let most = Self::within(meant.object, meant.object_type, most, meant.rights)?;
         let object = meant.object;
         if self.is_root_directory(object) {
             return Err(CallError::RootDirectory { koid: object.koid() });
@@ -422,7 +422,7 @@ impl Core {
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(CallError::UnexpectedType { koid: object.koid(), found, expected });
         }
-        let rights = Self::within(object, rights, most)?;
+        let rights = Self::within(object, found, rights, most)?;
         let content = Content { object: object.place(), rights, node: None, inheritable: false };
         let handle = self.give_handle(caller.process, &caller.table, object, content)?;
         // A job that nobody had a handle to was to end with its last object; it is listed as long as it lives.
@@ -478,7 +478,7 @@ impl Core {
             let handle = self.open_found(caller, directory, target, rights, most, Some(object_type.number()))?;
             return Ok(CallAnswer::Opened { handle, created: false });
         }
-        let rights = Self::within(directory, rights, object_type.default_rights())?;
+        let rights = Self::within(directory, object_type.number(), rights, object_type.default_rights())?;
         let job = self.job_of(caller.process)?;
         self.drop_dead_name(directory.place());
         let may = self.names.check(directory.place(), name, None, object_type == ObjectType::Directory);

@@ -370,13 +370,14 @@ mod calls_on_names {
 mod sections {
     use super::*;
     use kobj_abi::section::{Access, Part};
-    use kobj_abi::{Era, Koid, ObjectType, RawHandle};
+    use kobj_abi::{AskedRights, Era, Koid, ObjectType, RawHandle};
     use kobj_core::embed::Manager;
     use kobj_core::image::Time;
     use kobj_core::platform::{Heap, HeapView, View};
-    use kobj_core::{Call, CallAnswer, CallError, Limits, SectionRequest};
+    use kobj_core::{Call, CallAnswer, CallError, Limits, SectionName, SectionRequest};
     use kobj_memory::Spin;
 
+    const SAME: AskedRights = AskedRights::Same;
     const PART: Part = Part { offset_bytes: 0, size_bytes: 64 };
 
     struct Scene {
@@ -444,6 +445,31 @@ mod sections {
             most = most.max(refused);
         }
         assert!(most >= 5, "slots, books and lists, too: {most}");
+    }
+
+    #[test]
+    fn a_section_is_made_under_its_name_or_there_is_neither() {
+        let before = Scene::new().seen();
+        let open = |scene: &Scene| {
+            let (me, directory) = (scene.manager.boot().process, scene.manager.boot().directory);
+            let open = Call::Open { directory, path: b"x", rights: SAME, expected: None, follow: true };
+            scene.manager.call(Time(0), me, open)
+        };
+        let refused = at_each_allocation(
+            Scene::new,
+            |scene| {
+                let boot = scene.manager.boot();
+                let name = SectionName { directory: boot.directory, name: b"x", rights: SAME, exclusive: false };
+                let request = SectionRequest { size_bytes: 100, lazy: false };
+                scene.manager.open_or_create_section(Time(0), boot.process, name, request).map(drop)
+            },
+            |scene, error| {
+                assert_eq!(error, CallError::NoMemory {});
+                assert_eq!(scene.seen(), before);
+                assert!(matches!(open(scene), Err(CallError::NotFound { .. })));
+            },
+        );
+        assert!(refused >= 5, "the section's, and its name's: {refused}");
     }
 
     #[test]

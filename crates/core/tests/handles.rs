@@ -217,3 +217,21 @@ fn who_is_ended_calls_no_more_though_it_was_the_last_to_call() {
         scene.end();
     }
 }
+
+#[test]
+fn refusals_name_the_rights_as_the_type_does() {
+    let mut scene = Scene::new();
+    let me = scene.boot.process;
+    let directory = scene.boot.directory;
+    let refused = |scene: &mut Scene, call| scene.call(me, call).unwrap_err().to_string();
+    let few = AskedRights::Exactly(Rights::DUPLICATE | Rights::LOOKUP);
+    let handle = scene.handle(me, Call::Duplicate { handle: directory, rights: few });
+    let text = refused(&mut scene, Call::Unlink { directory: handle, name: b"x" });
+    assert!(text.contains("lacks the rights REMOVE that unlink needs"), "{text}");
+    let more = AskedRights::Exactly(Rights::INSPECT | Rights::CREATE);
+    let text = refused(&mut scene, Call::Duplicate { handle, rights: more });
+    assert!(text.contains("rights INSPECT|CREATE were asked for, at most DUPLICATE|LOOKUP can be given"), "{text}");
+    let reserved = AskedRights::Exactly(Rights::from_bits(1 << 13));
+    let text = refused(&mut scene, Call::Duplicate { handle, rights: reserved });
+    assert!(text.contains("rights BIT13 have bits without a meaning"), "{text}");
+}

@@ -250,8 +250,8 @@ fn of_type(world: &World, object_type: ObjectType, facts: &mut Vec<Fact>) {
 fn rights(rights: Rights) -> Fact {
     let named: Vec<&str> = rights.generic_names().collect();
     let own = rights.without(Rights::GENERIC);
-    let own = if own.is_empty() { String::new() } else { format!(" and its own ({own})") };
-    let value = json!({ "bits": rights.to_string(), "generic": named });
+    let own = if own.is_empty() { String::new() } else { format!(" and its own ({:08x})", own.bits()) };
+    let value = json!({ "bits": format!("{:08x}", rights.bits()), "generic": named });
     fact("rights", vec![format!("{}{own}", named.join(", "))], value)
 }
 

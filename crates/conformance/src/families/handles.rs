@@ -103,8 +103,8 @@ rows! { Handles:
         let most = Rights::DUPLICATE | Rights::LOOKUP;
         let handle = w.weaker(me, full, most)?;
         let asked = most | Rights::CREATE;
-        let koid = w.koid(me, handle)?;
-        w.refused_as(me, duplicate(handle, only(asked)), CallError::TooManyRights { koid, asked, most })?;
+        let (koid, object_type) = (w.koid(me, handle)?, ObjectType::Directory.number());
+        w.refused_as(me, duplicate(handle, only(asked)), CallError::TooManyRights { koid, object_type, asked, most })?;
         same(w.rights(me, handle)?, most)?;
     }
 

@@ -38,7 +38,8 @@ rows! { Names:
         same(w.rights(me, opened)?, most)?;
         let koid = w.koid(me, handle)?;
         for asked in [most | Rights::CREATE, Rights::DUPLICATE] {
-            w.refused_as(me, open_with(root, b"object", only(asked)), CallError::TooManyRights { koid, asked, most })?;
+            let refused = CallError::TooManyRights { koid, object_type: ObjectType::Directory.number(), asked, most };
+            w.refused_as(me, open_with(root, b"object", only(asked)), refused)?;
         }
     }
 

@@ -291,12 +291,17 @@ impl Model {
     }
 
     /// What is given of at most `most`.
-    pub(super) fn part(koid: Koid, asked: AskedRights, most: Rights) -> Refusable<Rights> {
+    pub(super) fn part(&self, koid: Koid, asked: AskedRights, most: Rights) -> Refusable<Rights> {
+        Self::part_of(koid, self.objects[&koid].object_type, asked, most)
+    }
+
+    /// The same where another type's rights are given than those of the object that is named.
+    pub(super) fn part_of(koid: Koid, of: ObjectType, asked: AskedRights, most: Rights) -> Refusable<Rights> {
         Self::meant(asked)?;
         match asked {
             AskedRights::Same => Ok(most),
             AskedRights::Exactly(asked) if asked.bits() & !most.bits() != 0 => {
-                Err(CallError::TooManyRights { koid, asked, most })
+                Err(CallError::TooManyRights { koid, object_type: of.number(), asked, most })
             }
             AskedRights::Exactly(asked) => Ok(asked),
         }
@@ -455,14 +460,14 @@ impl Model {
 
     fn duplicate(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
         let from = self.look(handle, Operation::Duplicate)?;
-        let rights = Self::part(from.koid, asked, from.rights)?;
+        let rights = self.part(from.koid, asked, from.rights)?;
         self.give(self.caller(), Handle { rights, inheritable: false, ..from })
     }
 
     /// The new handle takes the place of the old one: it is not charged, but both are there for a moment.
     fn replace(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
         let from = self.look(handle, Operation::Replace)?;
-        let rights = Self::part(from.koid, asked, from.rights)?;
+        let rights = self.part(from.koid, asked, from.rights)?;
         self.has_slot(self.caller())?;
         self.is_countable(from.koid)?;
         self.own().remove(&handle);
@@ -472,7 +477,7 @@ impl Model {
     fn transfer(&mut self, handle: RawHandle, to: RawHandle, asked: AskedRights) -> Expected {
         let from = self.look(handle, Operation::Transfer)?;
         let receiver = self.look(to, Operation::Receive)?.koid;
-        let rights = Self::part(from.koid, asked, from.rights)?;
+        let rights = self.part(from.koid, asked, from.rights)?;
         self.is_living_guest(receiver)?;
         if receiver != self.caller() {
             self.afford(&[(receiver, Bill::handle())])?;
@@ -492,7 +497,7 @@ impl Model {
 
     fn derive(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
         let (caller, from) = (self.caller(), self.look(handle, Operation::Derive)?);
-        let rights = Self::part(from.koid, asked, from.rights)?;
+        let rights = self.part(from.koid, asked, from.rights)?;
         let both = [(caller, Bill::handle()), (caller, Bill::nodes(1 + u64::from(from.node.is_none())))];
         // Charged at once where there is room for both, else the slot is looked for before the nodes are paid.
         let at_once = if self.clone().afford(&both).is_ok() { 2 } else { 1 };

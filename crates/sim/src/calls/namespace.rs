@@ -78,7 +78,7 @@ impl Model {
         let operation = if keep { Operation::NamePermanently } else { Operation::Name };
         let Handle { koid, rights, .. } = self.look(of, operation)?;
         name_of(name)?;
-        let most = Self::part(koid, most, rights)?;
+        let most = self.part(koid, most, rights)?;
         if self.root == Some(koid) {
             return Err(CallError::RootDirectory { koid });
         }
@@ -172,7 +172,7 @@ impl Model {
             return Err(CallError::UnexpectedType { koid, found, expected });
         }
         let most = if koid == start.koid { start.rights } else { self.name_of(koid).unwrap().most };
-        let rights = Self::part(koid, asked, most)?;
+        let rights = self.part(koid, asked, most)?;
         self.give_new(koid, rights).map(CallAnswer::Handle)
     }
 
@@ -190,7 +190,7 @@ impl Model {
         let (object_type, target) = checked(what)?;
         Self::meant(asked)?;
         let Some(Name { koid, most, .. }) = self.named(directory, name).cloned() else {
-            let rights = Self::part(directory, asked, full(object_type))?;
+            let rights = Self::part_of(directory, object_type, asked, full(object_type))?;
             self.has_depth(directory, usize::from(object_type == ObjectType::Directory))?;
             let koid = self.make(object_type, target)?;
             self.add_name(directory, name, koid, rights, false);
@@ -202,7 +202,7 @@ impl Model {
             false if found != expected => return Err(CallError::UnexpectedType { koid, found, expected }),
             false => {}
         }
-        let rights = Self::part(koid, asked, most)?;
+        let rights = self.part(koid, asked, most)?;
         Ok(CallAnswer::Opened { handle: self.give_new(koid, rights)?, created: false })
     }
 
