@@ -77,7 +77,7 @@ impl Caller {
         self.inner.keep(self.process, &self.table, handle)
     }
 
-    /// Makes an unnamed object of a user's type, charged to the process's job; the handle can do all that the type can.
+    /// Makes an unnamed object of a user's type, charged to the process and so to its job; the handle can do all that the type can.
     ///
     /// # Errors
     /// [`Error::Refused`] by the type's create hook, [`Error::Quota`], [`Error::NoMemory`], [`Error::Dying`]; the state is

@@ -474,6 +474,11 @@ impl Accounts {
         self.get(id).map(|account| account.owner)
     }
 
+    /// Whose account it is, and whose those around it are, the innermost first.
+    pub(crate) fn owners(&self, id: AccountId) -> impl Iterator<Item = Koid> + '_ {
+        self.levels(id).map(|(_, account)| account.owner)
+    }
+
     /// Whether it and all around it are open.
     #[must_use]
     pub fn takes_charges(&self, id: AccountId) -> bool {
@@ -508,7 +513,7 @@ impl Accounts {
     }
 
     /// Whether `id` is `outer` or inside it.
-    fn is_inside(&self, id: AccountId, outer: AccountId) -> bool {
+    pub(crate) fn is_inside(&self, id: AccountId, outer: AccountId) -> bool {
         self.levels(id).any(|(level, _)| level == outer)
     }
 

@@ -4,11 +4,11 @@
 //! somebody asks for totals. Credit that lies idle is called back before any charge is refused, so a quota is never passed
 //! and never refuses while credit lies idle.
 
-use crate::account::{AccountId, Credits, Lease as Lent, LeaseId};
+use crate::account::{AccountId, Charge, Credits, Lease as Lent, LeaseId};
 use crate::call::CallError;
 use crate::handles::HANDLE;
 use crate::manager::Core;
-use crate::user_type::{ObjectType, TypeKey};
+use crate::user_type::{ObjectType, TypeKey, own_charge};
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, TypeNumber};
 use kobj_memory::{
@@ -24,8 +24,7 @@ const BLOCK: u32 = 64;
 pub(crate) struct Open {
     id: LeaseId,
     place: LeasePlace,
-    objects: AccountId,
-    handles: AccountId,
+    account: AccountId,
 }
 
 /// Koids that were given to leases, in the order in which they were given: they are in no index.
@@ -136,20 +135,26 @@ impl Core {
     fn open_lease(&mut self, process: Koid, number: TypeNumber) -> Result<Leased, CallError> {
         self.end_dropped_leases();
         let caller = self.caller(process)?;
-        let job = self.job_of(caller.process)?;
-        let dying = CallError::Dying { koid: process };
-        let objects = self.job(job).and_then(|job| job.account).ok_or(dying)?;
-        let handles = self.guest(caller.process).and_then(|guest| guest.account).ok_or(dying)?;
+        self.job_of(caller.process)?;
+        let account = self.guest(caller.process).and_then(|guest| guest.account);
+        let account = account.ok_or(CallError::Dying { koid: process })?;
         self.leases.open.try_reserve(1).map_err(|_| CallError::NoMemory {})?;
         let handle_bytes = u32::try_from(HANDLE.bytes).unwrap_or(u32::MAX);
-        let lent = Lent { objects, handles, object_type: number, object_bytes: LEASED_OBJECT_BYTES, handle_bytes };
-        let id = self.accounts.begin_lease(lent).map_err(|error| self.charge_refused(objects, process, error))?;
-        let Ok((place, lease)) = self.slab.open_lease(number, Place::from_raw(objects.to_raw())) else {
+        // What it makes is charged to the process, and so to its job, as what a step makes.
+        let lent = Lent {
+            objects: account,
+            handles: account,
+            object_type: number,
+            object_bytes: LEASED_OBJECT_BYTES,
+            handle_bytes,
+        };
+        let id = self.accounts.begin_lease(lent).map_err(|error| self.charge_refused(account, process, error))?;
+        let Ok((place, lease)) = self.slab.open_lease(number, Place::from_raw(account.to_raw())) else {
             self.accounts.end_lease(id, &mut credit!(self));
             return Err(CallError::NoMemory {});
         };
         // Reserved above.
-        self.leases.open.push(Open { id, place, objects, handles });
+        self.leases.open.push(Open { id, place, account });
         Ok(Leased { process, table: caller.table, lease, slots: Slots::default(), id, place })
     }
 
@@ -160,23 +165,10 @@ impl Core {
     pub(crate) fn refill(&mut self, leased: &mut Leased) -> Result<(), CallError> {
         let caller = self.caller(leased.process)?;
         self.job_of(caller.process)?;
-        let (id, place) = (leased.id, leased.place);
-        let unused = self.slab.leases().unused(place);
-        if unused.objects == 0 {
-            let lent = self.accounts.lend_objects(id, BLOCK, &mut credit!(self));
-            let lent = lent.map_err(|error| self.lend_refused(id, leased.process, error))?;
-            if !self.slab.leases_mut().grant_objects(place, lent) {
-                self.accounts.return_objects(id, lent);
-                return Err(CallError::Dying { koid: leased.process });
-            }
-        }
-        if unused.handles == 0 {
-            let lent = self.accounts.lend_handles(id, BLOCK, &mut credit!(self));
-            let lent = lent.map_err(|error| self.lend_refused(id, leased.process, error))?;
-            if !self.slab.leases_mut().grant_handles(place, lent) {
-                self.accounts.return_handles(id, lent);
-                return Err(CallError::Dying { koid: leased.process });
-            }
+        self.lend_objects(leased, BLOCK)?;
+        self.lend_handles(leased, BLOCK)?;
+        if self.slab.leases().unused(leased.place).objects == 0 {
+            self.lend_one_of_each(leased)?;
         }
         let (places, koids) = leased.lease.left();
         if places == 0 {
@@ -196,9 +188,55 @@ impl Core {
         Ok(())
     }
 
+    fn lend_objects(&mut self, leased: &Leased, wanted: u32) -> Result<(), CallError> {
+        let (id, place) = (leased.id, leased.place);
+        if self.slab.leases().unused(place).objects > 0 {
+            return Ok(());
+        }
+        let lent = self.accounts.lend_objects(id, wanted, &mut credit!(self));
+        let lent = lent.map_err(|error| self.lend_refused(id, leased.process, error))?;
+        if self.slab.leases_mut().grant_objects(place, lent) {
+            return Ok(());
+        }
+        self.accounts.return_objects(id, lent);
+        Err(CallError::Dying { koid: leased.process })
+    }
+
+    fn lend_handles(&mut self, leased: &Leased, wanted: u32) -> Result<(), CallError> {
+        let (id, place) = (leased.id, leased.place);
+        if self.slab.leases().unused(place).handles > 0 {
+            return Ok(());
+        }
+        let lent = self.accounts.lend_handles(id, wanted, &mut credit!(self));
+        let lent = lent.map_err(|error| self.lend_refused(id, leased.process, error))?;
+        if self.slab.leases_mut().grant_handles(place, lent) {
+            return Ok(());
+        }
+        self.accounts.return_handles(id, lent);
+        Err(CallError::Dying { koid: leased.process })
+    }
+
+    /// Bytes are so scarce that the one credit was called back for the other: there is room for one object and a handle to it,
+    /// or the thread is refused. It would else ask for ever.
+    #[cold]
+    fn lend_one_of_each(&mut self, leased: &Leased) -> Result<(), CallError> {
+        let number = leased.lease.type_number();
+        let both = Charge {
+            handles: HANDLE.handles,
+            bytes: u64::from(LEASED_OBJECT_BYTES) + HANDLE.bytes,
+            ..own_charge(number)
+        };
+        if let Some(account) = self.leases.open.iter().find(|open| open.id == leased.id).map(|open| open.account) {
+            let room = self.accounts.check(account, both, &mut credit!(self));
+            room.map_err(|error| self.charge_refused(account, leased.process, error))?;
+        }
+        self.lend_objects(leased, 1)?;
+        self.lend_handles(leased, 1)
+    }
+
     fn lend_refused(&self, id: LeaseId, process: Koid, error: crate::account::ChargeError) -> CallError {
         let open = self.leases.open.iter().find(|open| open.id == id);
-        open.map_or(CallError::Dying { koid: process }, |open| self.charge_refused(open.objects, process, error))
+        open.map_or(CallError::Dying { koid: process }, |open| self.charge_refused(open.account, process, error))
     }
 
     /// A block of koids.
@@ -239,11 +277,11 @@ impl Core {
         self.slab.leases().totals(Some(number))
     }
 
-    /// Nobody makes anything in the name of an ended job or guest any more; its idle credit comes back.
+    /// Nobody makes anything in the name of an ended job, whoever is in it, or of an ended guest any more; its idle credit comes back.
     pub(crate) fn close_leases(&mut self, account: AccountId) {
         for at in 0..self.leases.open.len() {
-            let Some(Open { id, place, objects, handles }) = self.leases.open.get(at).copied() else { return };
-            if objects == account || handles == account {
+            let Some(Open { id, place, account: charged }) = self.leases.open.get(at).copied() else { return };
+            if self.accounts.is_inside(charged, account) {
                 let unused = self.slab.leases_mut().close(place);
                 self.accounts.return_objects(id, unused.objects);
                 self.accounts.return_handles(id, unused.handles);

@@ -293,8 +293,11 @@ impl Core {
         if self.body(object).is_some() {
             return None;
         }
-        let owner = self.accounts.owner(self.accounts.heir(self.own_account(object)?)?)?;
-        self.find(owner).ok().filter(|job| self.job(*job).is_some())
+        // Its maker's account stands in that of his job.
+        self.accounts.owners(self.accounts.heir(self.own_account(object)?)?).find_map(|owner| {
+            let owner = self.find(owner).ok()?;
+            self.job(owner).map(|_| owner)
+        })
     }
 
     /// The link by which a job's end finds a user's object that has a name.

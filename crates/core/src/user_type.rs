@@ -323,8 +323,9 @@ impl Core {
         from: &mut Option<T::State>,
     ) -> Result<RawHandle, CallError> {
         let caller = self.caller(process)?;
-        let job = self.job_of(caller.process)?;
-        let account = self.job(job).and_then(|job| job.account);
+        self.job_of(caller.process)?;
+        // Its maker pays, and so its job.
+        let account = self.guest(caller.process).and_then(|guest| guest.account);
         self.has_registered(key)?;
         let rights = self.row(key.number()).ok_or(CallError::NoMemory {})?.rights;
         if self.issued >= self.limits.koids_per_era {

@@ -51,7 +51,11 @@ const SAME: AskedRights = AskedRights::Same;
 
 impl Scene {
     fn new() -> Self {
-        let manager = Manager::new(NOW, Era(7), Limits { seed: 1, ..Limits::default() }).unwrap();
+        Self::with(Limits { seed: 1, ..Limits::default() })
+    }
+
+    fn with(limits: Limits) -> Self {
+        let manager = Manager::new(NOW, Era(7), limits).unwrap();
         let key = manager.register::<Item>().unwrap();
         let boot = manager.boot();
         let Ok(CallAnswer::Handle(job)) = manager.call(NOW, boot.process, Call::CreateJob { job: boot.job }) else {
@@ -130,6 +134,39 @@ fn a_quota_is_exact_across_threads_and_idle_credit_is_called_back() {
 }
 
 #[test]
+fn a_guest_s_own_quota_holds_for_what_its_threads_make() {
+    let scene = Scene::new();
+    let (me, process) = (scene.manager.boot().process, scene.guest.1);
+    let limit = |resource, limit| {
+        let call = Call::SetQuota { handle: scene.guest.0, resource, limit };
+        scene.manager.call(NOW, me, call).unwrap();
+    };
+    let made = |by_steps: bool| {
+        let mut thread = scene.manager.thread(process, &scene.key).unwrap();
+        let mut make = || match by_steps {
+            true => scene.manager.create_own(NOW, process, &scene.key, Arc::default()),
+            false => thread.create(NOW, Arc::default()),
+        };
+        let handles: Vec<_> = std::iter::from_fn(|| make().ok()).collect();
+        assert_eq!(make().unwrap_err().code(), ErrorCode::Quota);
+        handles.iter().for_each(|handle| thread.close(NOW, *handle).unwrap());
+        assert_eq!(scene.manager.with(|core| core.usage(process, Resource::Bytes)).unwrap().used, 0);
+        handles.len()
+    };
+    for by_steps in [true, false] {
+        limit(Resource::Objects, 2);
+        assert_eq!(made(by_steps), 2);
+        limit(Resource::Objects, u64::MAX);
+        // Each is 128 bytes, and its handle 24. What is scarce may not be lent to and fro without end.
+        for room in [151, 152, 303, 304, 1000] {
+            limit(Resource::Bytes, room);
+            assert_eq!(made(by_steps) as u64, room / 152, "{room} bytes");
+        }
+        limit(Resource::Bytes, u64::MAX);
+    }
+}
+
+#[test]
 fn what_needs_the_core_gets_there() {
     let scene = Scene::new();
     let boot = scene.manager.boot();
@@ -200,6 +237,20 @@ fn a_killed_process_s_thread_makes_nothing_more() {
     assert_eq!(scene.live(), 0);
     drop(thread);
     scene.manager.with(|core| core.audit().unwrap());
+}
+
+#[test]
+fn a_killed_job_s_threads_make_nothing_more_from_that_step_on() {
+    // One unit of work: the guest itself has not been come to yet.
+    let scene = Scene::with(Limits { seed: 1, work_per_step: 1, ..Limits::default() });
+    let me = scene.manager.boot().process;
+    let mut thread = scene.manager.thread(scene.guest.1, &scene.key).unwrap();
+    thread.create(NOW, Arc::default()).unwrap();
+    scene.manager.call(NOW, me, Call::Kill { handle: scene.job }).unwrap();
+    assert_eq!(thread.create(NOW, Arc::default()).unwrap_err().code(), ErrorCode::Dying);
+    assert_eq!(scene.live(), 1);
+    while scene.manager.go_on() {}
+    assert_eq!(scene.live(), 0);
 }
 
 #[test]

@@ -119,6 +119,26 @@ rows! { Types:
         same(w.hooks(), Vec::from([(Dropped, 8)]))?;
     }
 
+    /// A guest's own limits hold for users' objects, whoever has them later. [docs/semantics.md: who pays]
+    refusal fn an_own_object_is_charged_to_its_maker(w) {
+        let me = w.first;
+        let (guest, other, own) = (w.guest()?, w.guest()?, w.own_type());
+        w.done(me, set_quota(guest.handle, Resource::Objects, 2))?;
+        let first = w.own(guest.process, 7)?;
+        w.directory(guest.process)?;
+        w.no_own(guest.process, 8, Quota)?;
+        w.refused(guest.process, DIRECTORY, Quota)?;
+        let to = w.share(other.handle, guest)?;
+        let moved = w.gives(guest.process, transfer(first, to, SAME))?;
+        w.no_own(guest.process, 8, Quota)?;
+        w.done(other.process, close(moved))?;
+        w.own(guest.process, 9)?;
+        w.done(me, set_quota(guest.handle, Resource::Objects, 9))?;
+        w.done(me, set_quota(guest.handle, Resource::ObjectsOf(own), 1))?;
+        w.no_own(guest.process, 8, Quota)?;
+        w.directory(guest.process)?;
+    }
+
     /// A user's type has a limit of its own. [docs/semantics.md, set_quota]
     refusal fn an_own_type_has_a_limit_of_its_own(w) {
         let me = w.first;
