@@ -5,6 +5,7 @@
 //! that can list, read, write whole files and remove them.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod base64;
 pub mod blobs;
 pub mod chunk;
