@@ -24,7 +24,7 @@ fn main() -> Result<(), Error> {
     let inbox = writer.caller().create_directory()?;
     theirs.link("inbox", &inbox, Link::new().most(Rights::LOOKUP | Rights::ENUMERATE))?;
     let opened = looks.open::<types::Directory>("inbox", Open::new())?;
-    println!("the reader opened /inbox with rights {}", opened.info()?.named_rights());
+    println!("the reader opened inbox with rights {}", opened.info()?.named_rights());
     let refused = opened.unlink("anything").unwrap_err();
     println!("refused: {refused}");
     let refused = looks.open::<types::Directory>("inbox", Open::new().rights(Rights::REMOVE)).unwrap_err();

@@ -56,7 +56,7 @@ impl Job {
     /// Needs MANAGE. NT: `SetInformationJobObject`; Linux: cgroups.
     ///
     /// # Errors
-    /// [`Error::AccessDenied`], [`Error::Dying`], [`Error::NoMemory`].
+    /// [`Error::AccessDenied`], [`Error::UnknownType`], [`Error::Dying`], [`Error::NoMemory`].
     #[track_caller]
     pub fn set_quota(&self, resource: Resource, limit: u64) -> Result<(), Error> {
         self.call(Call::SetQuota { handle: self.raw(), resource, limit }).map(drop)

@@ -248,10 +248,12 @@ impl Guest {
 }
 
 impl Process {
-    /// Limits how many handles the process may have. Needs MANAGE. Linux: `setrlimit`.
+    /// Limits what the process may have, from now on: its handles, and the objects and bytes of what it makes. What is there
+    /// beyond a lower limit stays, and nothing is added. Needs MANAGE. Linux: `setrlimit`.
     ///
     /// # Errors
-    /// [`Error::AccessDenied`], [`Error::Dying`], [`Error::NoMemory`].
+    /// [`Error::AccessDenied`], [`Error::UnknownType`], [`Error::Dying`], [`Error::NoMemory`]; [`Error::NotAGuest`] for one of
+    /// the operating system's.
     #[track_caller]
     pub fn set_quota(&self, resource: Resource, limit: u64) -> Result<(), Error> {
         self.call(Call::SetQuota { handle: self.raw(), resource, limit }).map(drop)

@@ -401,7 +401,7 @@ call_errors! {
         => "object {koid} is being ended and takes nothing new; use another one";
     /// Not a handle of this table.
     BadHandle { /** The value. */ handle: RawHandle } BadHandle
-        => "{handle} is none of this process: it was closed, or is another process's; open the object again";
+        => "{handle} is none of this process: it was closed or taken back, or is another process's; open the object again, or ask its giver";
     /// The type has no such operation.
     WrongType { /** Which object. */ koid: Koid, /** Its type. */ found: TypeNumber, /** What was asked. */ operation: Operation }
         WrongType
@@ -423,10 +423,10 @@ call_errors! {
         => "rights {asked} have bits without a meaning; leave them out";
     /// A name that can never be one.
     BadName { /** Its length in bytes. */ bytes: usize } BadArgument
-        => "a name has 1 to 255 bytes, none of them '/' or NUL, and is not . or ..; this one has {bytes} bytes";
+        => "a name has 1 to 255 bytes, no '/' (also not at its beginning) and no NUL, and is not . or ..; this one has {bytes} bytes";
     /// A path that can never lead anywhere.
     BadPath { /** Its length in bytes. */ bytes: usize } BadArgument
-        => "a path has 1 to 4096 bytes, names with one '/' between them; this one has {bytes} bytes";
+        => "a path has 1 to 4096 bytes: names with one '/' between them, none before the first or after the last, and no . or ..; this one has {bytes} bytes";
     /// The path leads above the directory where it starts.
     AboveStart { /** Where it starts. */ directory: Koid } BadArgument
         => "the path leads above directory {directory}, where it starts; use a handle to a directory further out";
@@ -464,7 +464,10 @@ call_errors! {
     /// A quota would be exceeded.
     Quota { /** The job or process whose quota it is. */ koid: Koid, /** Of what. */ resource: Resource, /** The limit. */ limit: u64, /** What is in use. */ used: u64 }
         Quota
-        => "{koid} may have {limit} {}, {used} are in use; close some, or raise the quota", resource.name();
+        => "{koid} may have {limit} {}, {used} are in use, and this needs more than is left; close some, or raise the quota", resource.name();
+    /// A limit for objects of a type that there is not.
+    UnknownType { /** Its number. */ number: TypeNumber } BadArgument
+        => "no type has the number {}; register the type first", number.0;
     /// Two managers share no objects.
     OtherManager { /** Who acts. */ process: Koid, /** Whose the other one is, in its own manager. */ other: Koid } BadArgument
         => "processes {process} and {other} are of two managers, which share nothing; use handles and guests of one manager";

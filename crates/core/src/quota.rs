@@ -21,6 +21,11 @@ impl Core {
         limit: u64,
     ) -> Result<(), CallError> {
         let object = self.meant(caller, handle, Operation::SetQuota)?.object;
+        if let Resource::ObjectsOf(number) = resource
+            && self.type_info(number).is_none()
+        {
+            return Err(CallError::UnknownType { number });
+        }
         let koid = object.koid();
         let account = self.account_of(object)?;
         self.accounts.set_limit(account, resource, limit).map_err(|error| self.charge_refused(account, koid, error))

@@ -4,12 +4,23 @@ use crate::calls::*;
 use crate::row::rows;
 use crate::world::{holds, same};
 use kobj_abi::ErrorCode::{NotFound, Quota};
-use kobj_abi::{ObjectType, Rights};
+use kobj_abi::{ObjectType, Rights, TypeNumber};
 use kobj_core::{CallError, Resource};
 
 const DIRECTORIES: Resource = Resource::ObjectsOf(ObjectType::Directory.number());
 
 rows! { Quotas:
+    /// A limit for objects of a type that there is not is refused: it would limit nothing, or a type to come.
+    /// [NT NtSetInformationJobObject: STATUS_INVALID_PARAMETER]
+    refusal fn a_type_that_is_not_there_has_no_limit(w) {
+        let me = w.first;
+        let job = w.gives(me, create_job(w.job))?;
+        for number in [TypeNumber(0), TypeNumber(63), TypeNumber(u16::MAX)] {
+            w.refused_as(me, set_quota(job, Resource::ObjectsOf(number), 1), CallError::UnknownType { number })?;
+        }
+        w.done(me, set_quota(job, Resource::ObjectsOf(w.own_type()), 1))?;
+    }
+
     /// A process has as many handles as its limit says, and not one more. [Linux setrlimit(2): RLIMIT_NOFILE, EMFILE]
     refusal fn not_one_handle_more(w) {
         let guest = w.guest()?;
