@@ -8,8 +8,7 @@ use crate::{
     UnlinkError, WrongType,
 };
 use crate::{Keeps, LinkId};
-use kobj_abi::{Era, HostKind, Koid, LinkKind, ObjectType, Rights};
-use kobj_memory::Kept;
+use kobj_abi::{Era, HostKind, Koid, LinkKind, ObjectType};
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -511,19 +510,22 @@ fn the_audit_sees_books_and_counts_that_are_wrong() {
     assert!(matches!(core.finish(), Err(Imbalance::Charge { job: None, .. })));
 }
 
-struct Thing;
-
-impl crate::user_type::ObjectType for Thing {
-    const TAG: [u8; 4] = *b"THNG";
-    const NAME: &'static str = "thing";
-    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
-    type State = u64;
-}
-
 /// What a state keeps of one object does not make up for what another has too many. In a release build nobody counts it so.
 #[cfg(debug_assertions)]
 #[test]
 fn the_audit_compares_what_states_keep_object_by_object() {
+    use kobj_abi::Rights;
+    use kobj_memory::Kept;
+
+    struct Thing;
+
+    impl crate::user_type::ObjectType for Thing {
+        const TAG: [u8; 4] = *b"THNG";
+        const NAME: &'static str = "thing";
+        const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+        type State = u64;
+    }
+
     let mut core = core();
     let boot = core.boot(NOW).unwrap();
     let key = core.register::<Thing>().unwrap();
