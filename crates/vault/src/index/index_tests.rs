@@ -218,3 +218,70 @@ fn restics_indexes_name_what_is_in_restics_packs() {
         assert!(found > 5);
     }
 }
+
+/// Ten million blobs: how long, and how much memory that is no file. Run by name: it takes a minute and 2 GiB of disk.
+#[test]
+#[ignore = "a minute and 2 GiB of disk"]
+fn ten_million_blobs_need_little_memory() {
+    const FILES: u32 = 200;
+    const PACKS: u32 = 500;
+    const BLOBS: u32 = 100;
+    let folder = Folder::new("ten-million");
+    let storage = Arc::new(LocalStorage::create(&folder.0).expect("created"));
+    let options = InitOptions {
+        version: Version::Two,
+        chunker_polynomial: 0x3d_a335_8b4d_c173,
+        cost: Cost::TEST,
+        origin: Origin::default(),
+    };
+    let repository = Repository::init(storage, &Password::new("x"), &options).expect("vault");
+    let blob_id = |number: u32| Id::of(&number.to_le_bytes());
+    for file in 0..FILES {
+        let pack = |pack: u32| {
+            let first = (file * PACKS + pack) * BLOBS;
+            let blob = |at: u32| PackedBlob {
+                kind: BlobKind::Data,
+                id: blob_id(first + at),
+                offset: at * 1000,
+                length: 1000,
+                uncompressed_length: Some(2000),
+            };
+            (Id::of(&u64::from(first).to_le_bytes()), (0..BLOBS).map(blob).collect())
+        };
+        let packs: Vec<(Id, Vec<PackedBlob>)> = (0..PACKS).map(pack).collect();
+        save(&repository, &packs);
+    }
+    let peak_mib = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("status");
+        let line = status.lines().find(|line| line.starts_with("RssAnon")).expect("RssAnon");
+        line.split_whitespace().nth(1).expect("number").parse::<u64>().expect("number") >> 10
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (index, most) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            // Relaxed: it only ends the watching.
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                most = most.max(peak_mib());
+                std::thread::yield_now();
+            }
+            most
+        });
+        let start = std::time::Instant::now();
+        let index = Index::load(&repository, &Cache::Folder(folder.0.join("cache"))).expect("loaded");
+        println!("built in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        for number in (0..FILES * PACKS * BLOBS).step_by(101) {
+            assert!(index.contains(BlobKind::Data, &blob_id(number)).expect("read"));
+        }
+        println!("99,010 lookups in {:?}", start.elapsed());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        (index, watch.join().expect("watched"))
+    });
+    println!("peak {most} MiB");
+    assert_eq!(index.entries(), u64::from(FILES * PACKS * BLOBS));
+    assert!(most < 192, "{most} MiB of anonymous memory");
+    let start = std::time::Instant::now();
+    Index::load(&repository, &Cache::Folder(folder.0.join("cache"))).expect("loaded");
+    println!("from the cache in {:?}", start.elapsed());
+}
