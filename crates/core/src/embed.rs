@@ -219,17 +219,18 @@ impl<L: Lock, P: Platform> Manager<L, P> {
 
     /// Looks at the core, or does a step that has no method here. Nothing else is done by anybody meanwhile.
     pub fn with<R>(&self, action: impl FnOnce(&mut Core) -> R) -> R {
-        let (mut release, mut is_told) = (None, false);
+        let (mut release, mut are_there_more, mut is_told) = (None, false, false);
         let result = self.core.with(|core| {
             let result = action(core);
             if core.has_releases() {
                 release = core.next_release();
+                are_there_more = core.has_releases();
             }
             is_told = core.has_notices();
             result
         });
         if release.is_some() {
-            self.release(release);
+            self.release(release, are_there_more);
         }
         if is_told || self.objects.has_due_hooks() {
             self.run_hooks();
@@ -248,7 +249,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
             let may_run = others < RUNNERS_MOST;
             while may_run && self.run_next_hook() {
                 while self.core.with(Core::go_on) {}
-                self.release(self.core.with(Core::next_release));
+                self.release(self.core.with(Core::next_release), true);
             }
             drop(runner);
             if !self.objects.has_due_hooks() && !self.core.with(|core| core.has_notices()) {

@@ -71,10 +71,42 @@ impl Core {
         let ends = self.ending.begun;
         let result = self.dispatch_call(now, &caller, call);
         self.after_call(&caller, &result);
+        self.keep_caller(caller, ends);
+        result
+    }
+
+    /// The living guest that calls, not looked for again if it called last. [`Core::keep_caller`] takes it back.
+    #[inline]
+    pub(crate) fn take_caller(&mut self, process: Koid) -> Result<Caller, CallError> {
+        if self.called_last(process)
+            && let (Some(process), Some(table)) = (self.last_process, self.last_table.take())
+        {
+            return Ok(Caller { process, table });
+        }
+        self.caller(process)
+    }
+
+    /// Keeps who called at hand for the next call, unless a guest was ended since `ends` was [`guests::Ending::begun`].
+    #[inline]
+    pub(crate) fn keep_caller(&mut self, caller: Caller, ends: u64) {
         if self.ending.begun == ends {
+            self.last_process = Some(caller.process);
             self.last_table = Some(caller.table);
         }
-        result
+    }
+
+    /// Whether a process may call: it is a living guest.
+    #[inline]
+    pub(crate) fn may_call(&self, process: Koid) -> Result<(), CallError> {
+        if self.called_last(process) { Ok(()) } else { self.caller(process).map(drop) }
+    }
+
+    /// Whether that living guest called last. The table of one that is being ended is not kept.
+    #[inline]
+    fn called_last(&self, process: Koid) -> bool {
+        let last = self.last_process.filter(|last| last.koid() == process && self.last_table.is_some());
+        let header = last.and_then(|last| self.slab.header(last).ok());
+        header.is_some_and(|header| header.counts().references() > 0)
     }
 
     /// What follows every call.

@@ -146,9 +146,11 @@ impl Core {
         request: Request,
         room: Result<(), PlatformError>,
     ) -> Result<Opening, CallError> {
-        let caller = self.caller(process)?;
+        let ends = self.ending.begun;
+        let caller = self.take_caller(process)?;
         let begun = self.open_section(now, &caller, request, room);
         self.after_call(&caller, &begun);
+        self.keep_caller(caller, ends);
         begun
     }
 
@@ -207,7 +209,7 @@ impl Core {
         let Opening { object, process, table, reserved, charged } = opening;
         let counted = made
             .map_err(CallError::from)
-            .and_then(|()| self.caller(process).map(drop))
+            .and_then(|()| self.may_call(process))
             .and_then(|()| self.count_handle(object).map_err(|_| CallError::Dying { koid: process }));
         let finished = match counted {
             Ok(()) => {
@@ -259,9 +261,11 @@ impl Core {
         part: Part,
         access: Access,
     ) -> Result<Mapping, CallError> {
-        let caller = self.caller(process)?;
+        let ends = self.ending.begun;
+        let caller = self.take_caller(process)?;
         let begun = self.open_view(&caller, handle, part, access);
         self.after_call(&caller, &begun);
+        self.keep_caller(caller, ends);
         begun
     }
 
@@ -276,7 +280,7 @@ impl Core {
             Access::Read => Operation::Map,
             Access::ReadWrite => Operation::MapWritable,
         };
-        let section = self.meant(caller, handle, operation)?.object;
+        let section = self.meant_here(caller, handle, operation)?.object;
         let size_bytes = self.section(section).map_or(0, |state| state.size_bytes);
         if !part.is_inside(size_bytes) {
             return Err(CallError::BadRange { koid: section.koid(), part, size_bytes });

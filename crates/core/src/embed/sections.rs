@@ -134,15 +134,16 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         self.with(|core| core.end_view(view));
     }
 
-    /// Gives back to the platform what objects and processes that have ended had of it.
-    pub(super) fn release(&self, first: Option<Release>) {
+    /// Gives back to the platform what objects and processes that have ended had of it; unless there was more than the first,
+    /// nobody is asked for more. What comes later is taken by whoever brings it about.
+    pub(super) fn release(&self, first: Option<Release>, are_there_more: bool) {
         let mut next = first;
         while let Some(release) = next {
             match release {
                 Release::Unmap(view) => self.platform.unmap(view),
                 Release::Destroy(section) => self.platform.destroy_memory(section),
             }
-            next = self.core.with(Core::next_release);
+            next = if are_there_more { self.core.with(Core::next_release) } else { None };
         }
     }
 }

@@ -13,11 +13,12 @@
 //! that was taken meanwhile, for sections of at most a 64th of it.
 
 use rustix::process::Resource;
+use rustix::time::ClockId;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// There is too little memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ const SMALL_PART: u64 = 64;
 /// What is left, as read a moment ago.
 #[derive(Debug)]
 struct Reading {
-    at: Instant,
+    at: Duration,
     left_bytes: u64,
 }
 
@@ -86,8 +87,8 @@ impl Room {
             return Err(RoomError { wanted_bytes, left_bytes: self.all_bytes });
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let fresh = last.as_mut().filter(|last| now.duration_since(last.at) < FRESH);
+        let now = coarse_time();
+        let fresh = last.as_mut().filter(|last| now.saturating_sub(last.at) < FRESH);
         if let Some(fresh) = fresh.filter(|fresh| wanted_bytes <= fresh.left_bytes / SMALL_PART) {
             fresh.left_bytes -= wanted_bytes;
             return Ok(());
@@ -164,6 +165,12 @@ fn page_cache(group: &Path) -> u64 {
 }
 
 /// The number behind a name at the beginning of a line.
+/// The time since boot as of the last tick, some milliseconds ago: near enough, and it is not asked of any device.
+fn coarse_time() -> Duration {
+    let now = rustix::time::clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let mut words = line.split_whitespace();
