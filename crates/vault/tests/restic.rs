@@ -95,6 +95,10 @@ fn corpus(root: &Path) {
     symlink("no/where", root.join("link")).unwrap();
     fs::hard_link(root.join("big"), root.join("deep/er/hard")).unwrap();
     fs::set_permissions(root.join("below"), fs::Permissions::from_mode(0o4711)).unwrap();
+    let value = [0, 255, b'<'];
+    if let Err(why) = rustix::fs::setxattr(root.join("same"), "user.kept", &value, rustix::fs::XattrFlags::empty()) {
+        println!("skipped: attributes of the corpus: {why}");
+    }
     let old = fs::File::options().write(true).open(root.join("above")).unwrap();
     old.set_modified(UNIX_EPOCH - Duration::from_millis(123_456_789_500)).unwrap();
 }
@@ -163,6 +167,16 @@ fn restic_checks_restores_and_goes_on_from_what_we_wrote() {
         let forced = summary(&restic(&program, &vault, &[&arguments[..], &["--force"]].concat()));
         assert_eq!(forced["data_blobs"], 0, "{forced}");
         assert!(forced["tree_blobs"].as_u64().unwrap() <= 2, "only folders above may differ: {forced}");
+
+        // An image, cut at fixed sizes, comes back whole too.
+        let (image, bytes) = (source.join("disk.vdi"), noise(9, 3_333_333));
+        fs::write(&image, &bytes).unwrap();
+        ours(&vault, &password, &source, None);
+        restic(&program, &vault, &["check", "--read-data"]);
+        let target = scratch.0.join("image");
+        let one = ["restore", "latest", "--include", image.to_str().unwrap(), "--target", target.to_str().unwrap()];
+        restic(&program, &vault, &one);
+        assert_eq!(fs::read(target.join(image.strip_prefix("/").unwrap())).unwrap(), bytes);
     }
 }
 

@@ -132,7 +132,7 @@ fn files_are_kept_and_unchanged_ones_are_not_read_again() {
 }
 
 #[test]
-fn holes_are_kept_without_being_read_and_cut_as_zeros_are() {
+fn holes_are_kept_and_cut_as_zeros_are() {
     let scratch = Scratch::new("holes");
     let repository = vault(&MemoryStorage::new());
     let mut bytes = vec![0; 9_000_000];
@@ -294,4 +294,72 @@ fn a_full_look_finds_what_times_do_not_tell() {
     let report = run(&repository, &mut made(b"HELLO"), Some(&parent_of(&first)), &looking).unwrap();
     assert_eq!(report.silently_changed, [PathBuf::from("/folder/file")]);
     assert_eq!(kept(&repository, &report.tree, Path::new("/folder/file")), b"HELLO");
+}
+
+#[test]
+fn any_one_sign_of_change_has_a_file_read_again() {
+    let time = |text: &str| text.parse::<Time>().unwrap();
+    let node = Node {
+        name: Name::new(b"file"),
+        size: 5,
+        inode: 7,
+        modified: time("2026-01-01T00:00:00Z"),
+        changed: time("2026-01-02T00:00:00Z"),
+        ..Node::default()
+    };
+    assert!(is_unchanged(&node, &node));
+    let elsewhere = Node { modified: time("2026-01-01T01:00:00+01:00"), ..node.clone() };
+    assert!(is_unchanged(&node, &elsewhere), "another zone is no change");
+    let mark = Attribute { name: Text::new(CHANGING_ATTRIBUTE.into()), value: Some(b"1".to_vec()) };
+    for before in [
+        Node { size: 6, ..node.clone() },
+        Node { inode: 8, ..node.clone() },
+        Node { modified: time("2026-01-01T00:00:00.000000001Z"), ..node.clone() },
+        Node { changed: time("2026-01-02T00:00:00.000000001Z"), ..node.clone() },
+        Node { attributes: vec![mark], ..node.clone() },
+    ] {
+        assert!(!is_unchanged(&before, &node), "{before:?}");
+    }
+}
+
+/// A file whose only bytes stand from 2 MiB to 3 MiB; whoever reads elsewhere fails.
+struct Hollow;
+
+const HOLLOW: std::ops::Range<u64> = 2 << 20..3 << 20;
+const HOLLOW_SIZE: u64 = 8 << 20;
+
+impl Contents for Hollow {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buffer.len() as u64;
+        // What tells an image from other files is looked at in any case.
+        let is_head = end <= 4096;
+        if !is_head && (offset < HOLLOW.start || end > HOLLOW.end) {
+            return Err(io::Error::other("a hole was read"));
+        }
+        buffer.fill(if is_head { 0 } else { 1 });
+        Ok(buffer.len())
+    }
+    fn extent(&self, offset: u64, size: u64) -> io::Result<Extent> {
+        Ok(match offset {
+            at if at < HOLLOW.start => Extent::Hole(HOLLOW.start),
+            at if at < HOLLOW.end => Extent::Data(HOLLOW.end),
+            _ => Extent::Hole(size),
+        })
+    }
+    fn fingerprint(&self) -> io::Result<Fingerprint> {
+        Ok(Fingerprint { size: HOLLOW_SIZE, modified: (0, 0), changed: (0, 0), inode: 1 })
+    }
+}
+
+#[test]
+fn no_byte_of_a_hole_is_read() {
+    let repository = vault(&MemoryStorage::new());
+    for chunks in [Wish::Suitable, Wish::All(Rule::Fixed(65_536))] {
+        let mut source = Made::new(HOLLOW_SIZE, || -> io::Result<Box<dyn Contents>> { Ok(Box::new(Hollow)) });
+        let report = run(&repository, &mut source, None, &Options { chunks, ..options() }).unwrap();
+        assert!(report.is_complete(), "{:?}", report.failures);
+        let bytes = kept(&repository, &report.tree, Path::new("/folder/file"));
+        assert_eq!(bytes.iter().filter(|&&byte| byte == 1).count(), 1 << 20);
+        assert!(bytes[2 << 20..3 << 20].iter().all(|&byte| byte == 1));
+    }
 }
