@@ -74,6 +74,11 @@ impl Batch {
         let file = self.linked.get(first).and_then(|number| self.files.get_mut(*number));
         file.map(|file| file.links.push(path.to_vec())).is_some()
     }
+
+    /// Whether a file was there and stayed as it was.
+    pub(super) fn was_left_alone(&self, path: &[u8]) -> bool {
+        self.left_alone.contains(path)
+    }
 }
 
 /// A piece of a file.
@@ -105,7 +110,12 @@ impl Run<'_, '_> {
             return Err(Error::refused(String::from_utf8_lossy(path), "a folder stands there; move it away"));
         }
         if there.is_some_and(|stat| self.leave_alone(path, node, &stat)) {
-            self.batch.left_alone.insert(path.to_vec());
+            match (self.options.overwrite, &spot) {
+                // Believed to hold what the snapshot has.
+                (Overwrite::IfChanged, Some(spot)) if !self.options.dry_run => self.apply_metadata(path, node, spot),
+                (Overwrite::Never, _) => drop(self.batch.left_alone.insert(path.to_vec())),
+                _ => {}
+            }
             self.kept(path, node);
             return Ok(());
         }
@@ -115,7 +125,10 @@ impl Run<'_, '_> {
             _ => None,
         };
         let pieces = self.pieces(path, node, old.as_ref())?;
-        let unchanged = pieces.iter().all(|piece| piece.same)
+        // Another name of the inode may be somewhere else, whose owner and mode are not ours to set.
+        let shared = regular.is_some_and(|stat| stat.st_nlink > 1) && node.links <= 1;
+        let unchanged = !shared
+            && pieces.iter().all(|piece| piece.same)
             && regular.is_some_and(|stat| u64::try_from(stat.st_size) == Ok(node.size));
         let Some(spot) = spot.filter(|_| !self.options.dry_run) else {
             let told = if unchanged { Self::kept } else { Self::restored };
@@ -124,9 +137,7 @@ impl Run<'_, '_> {
         };
         if unchanged {
             self.batch.unfinished.remove(path);
-            let mut failures = Vec::new();
-            metadata::apply(&spot, node, &mut |what| failures.push(what));
-            failures.iter().for_each(|what| self.problem(path, what));
+            self.apply_metadata(path, node, &spot);
             self.kept(path, node);
             return Ok(());
         }
@@ -141,6 +152,12 @@ impl Run<'_, '_> {
         };
         self.plan(path, node, temporary, &pieces);
         Ok(())
+    }
+
+    fn apply_metadata(&mut self, path: &[u8], node: &Node, spot: &Spot<'_>) {
+        let mut failures = Vec::new();
+        metadata::apply(spot, node, &mut |what| failures.push(what));
+        failures.iter().for_each(|what| self.problem(path, what));
     }
 
     /// Whether a file that is there stays as it is.

@@ -22,8 +22,8 @@ use files::Batch;
 use place::{Target, kind_of, names_in, remove_all};
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -122,6 +122,8 @@ pub(crate) struct Run<'a, 'b> {
     report: Report,
     /// First path of each inode with several names, and what it holds.
     links: HashMap<(u64, u64), (Vec<u8>, Id)>,
+    /// Folders that were made only because something below them is restored.
+    made: BTreeSet<Vec<u8>>,
     batch: Batch,
 }
 
@@ -158,6 +160,7 @@ pub fn restore(
         callbacks,
         report: Report::default(),
         links: HashMap::new(),
+        made: BTreeSet::new(),
         batch: Batch::default(),
     };
     run.entries(tree)?;
@@ -282,7 +285,8 @@ impl Run<'_, '_> {
         for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
             let spot = target.spot(&path[..at]).map_err(|error| io("open", path, error))?;
             match fs::mkdirat(&spot.folder, spot.name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => drop(self.made.insert(path[..at].to_vec())),
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(io("create the folder of", path, error)),
             }
         }
@@ -321,6 +325,8 @@ impl Run<'_, '_> {
                 vacant.insert((path.to_vec(), contents));
                 return Ok(false);
             }
+            // What stands at the first name may hold something else then.
+            Entry::Occupied(first) if self.batch.was_left_alone(&first.get().0) => return Ok(false),
             Entry::Occupied(first) if first.get().1 == contents => first.get().0.clone(),
             Entry::Occupied(_) => return Ok(false),
         };
@@ -442,7 +448,12 @@ impl Run<'_, '_> {
                     let selected = (self.callbacks.select)(path, true);
                     return Ok(if selected.descend || selected.restore { Descend::Into } else { Descend::Over });
                 }
-                Step::Leave(path, node) => self.folder_metadata(path, node),
+                // A folder that was there and is not itself selected stays as it is.
+                Step::Leave(path, node) => {
+                    if self.made.contains(path) || (self.callbacks.select)(path, true).restore {
+                        self.folder_metadata(path, node);
+                    }
+                }
                 // Told in the first pass.
                 Step::Entry(..) | Step::Lost(..) => {}
             }

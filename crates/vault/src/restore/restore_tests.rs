@@ -185,6 +185,47 @@ fn nothing_is_done_through_a_link_or_into_what_somebody_has_open() {
 }
 
 #[test]
+fn a_name_that_is_left_alone_lends_its_contents_to_no_other() {
+    let folder = Folder::new("alone");
+    std::fs::create_dir_all(folder.0.join("src")).expect("made");
+    write(folder.0.join("src/a"), "mine").expect("written");
+    let (_, repository) = golden("v2");
+    let never = Options { overwrite: Overwrite::Never, ..IN_PLACE };
+    let done = run(&repository, &folder.0, never).expect("restored");
+    assert_eq!(done.problems, Vec::<String>::new());
+    assert_eq!(read(folder.0.join("src/a")).expect("read"), b"mine");
+    assert!(read(folder.0.join("src/hard")).expect("read").starts_with(b"hello"));
+}
+
+#[test]
+fn an_inode_with_a_name_elsewhere_is_not_touched() {
+    let (folder, outside) = (Folder::new("inode"), Folder::new("inode-outside"));
+    let (_, repository) = golden("v2");
+    run(&repository, &folder.0, Options::default()).expect("restored");
+    std::fs::create_dir(&outside.0).expect("made");
+    let (inner, outer) = (folder.0.join("src/sub/numbers"), outside.0.join("numbers"));
+    std::fs::hard_link(&inner, &outer).expect("linked");
+    std::fs::set_permissions(&outer, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+    run(&repository, &folder.0, IN_PLACE).expect("restored");
+    check(&folder.0);
+    assert_eq!(symlink_metadata(&outer).expect("there").mode() & 0o777, 0o600);
+    assert_eq!(read(&outer).expect("read"), numbers());
+}
+
+#[test]
+fn a_folder_that_only_leads_to_what_is_selected_stays_as_it_is() {
+    let folder = Folder::new("leads");
+    std::fs::create_dir_all(folder.0.join("src")).expect("made");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(folder.0.join("src"), mode).expect("set");
+    let (_, repository) = golden("v2");
+    let mut select = |path: &[u8], _| Selected { restore: path.ends_with(b"numbers"), descend: true };
+    run_selected(&repository, &folder.0, IN_PLACE, &mut select).expect("restored");
+    let mode = |name: &str| symlink_metadata(folder.0.join(name)).expect("there").mode() & 0o777;
+    assert_eq!((mode("src"), mode("src/sub")), (0o711, 0o755), "the second was made, so it is as in the snapshot");
+}
+
+#[test]
 fn a_broken_restore_in_place_is_named_and_a_rerun_finishes_it() {
     let folder = Folder::new("journal");
     let (_, repository) = golden("v2");
