@@ -1,5 +1,6 @@
 //! One file a command. Each takes its flags and returns its exit code, or one sentence about what went wrong.
 
+mod backup;
 mod balance;
 pub(crate) mod census;
 mod completions;
@@ -12,6 +13,7 @@ mod ls;
 mod man;
 pub(crate) mod objects;
 pub(crate) mod records;
+pub(crate) mod restore;
 mod scrub;
 mod show;
 mod tree;
@@ -19,12 +21,14 @@ pub(crate) mod vault;
 mod who;
 mod why;
 
+pub(crate) use backup::BackupFlags;
 pub(crate) use balance::BalanceFlags;
 pub(crate) use census::CensusFlags;
 pub(crate) use jobs::JobsFlags;
 pub(crate) use last::LastFlags;
 pub(crate) use listing::ListingFlags;
 pub(crate) use ls::LsFlags;
+pub(crate) use restore::RestoreFlags;
 pub(crate) use scrub::ScrubFlags;
 pub(crate) use show::ShowFlags;
 pub(crate) use tree::TreeFlags;
@@ -43,6 +47,7 @@ pub(crate) const WRONG: u8 = 2;
 /// Every command but `run`, which `main` hands over before the whole command line is even built.
 pub(crate) fn dispatch(command: Command) -> ExitCode {
     let result = match command {
+        Command::Backup(flags) => return backup::run(&flags),
         Command::Balance(flags) => balance::run(&flags),
         Command::Census(flags) => census::run(&flags),
         Command::Completions(flags) => completions::run(&flags),
@@ -50,6 +55,7 @@ pub(crate) fn dispatch(command: Command) -> ExitCode {
         Command::Last(flags) => last::run(&flags),
         Command::Ls(flags) => ls::run(&flags),
         Command::Man(flags) => man::run(&flags),
+        Command::Restore(flags) => return restore::run(&flags),
         Command::Scrub(flags) => scrub::run(&flags),
         Command::Show(flags) => show::run(&flags),
         Command::Tree(flags) => tree::run(&flags),

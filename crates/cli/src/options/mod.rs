@@ -3,8 +3,8 @@
 pub(crate) mod run;
 
 use crate::commands::{
-    BalanceFlags, CensusFlags, JobsFlags, LastFlags, LsFlags, ScrubFlags, ShowFlags, TreeFlags, VaultFlags, WhoFlags,
-    WhyFlags,
+    BackupFlags, BalanceFlags, CensusFlags, JobsFlags, LastFlags, LsFlags, RestoreFlags, ScrubFlags, ShowFlags,
+    TreeFlags, VaultFlags, WhoFlags, WhyFlags,
 };
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
@@ -59,6 +59,10 @@ pub(crate) enum Command {
     Balance(BalanceFlags),
     /// Show the newest report again
     Last(LastFlags),
+    /// Keep files and folders in a vault, as of now
+    Backup(Box<BackupFlags>),
+    /// Bring a snapshot, or a part of one, back into a folder
+    Restore(Box<RestoreFlags>),
     /// Make, list and keep vaults: where snapshots of files are
     Vault(VaultFlags),
     /// Write shell completions to standard output

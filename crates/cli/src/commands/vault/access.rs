@@ -2,6 +2,7 @@
 
 use crate::report::escape;
 use kobj_vault::error::{Error, Result};
+use kobj_vault::index::Cache;
 use kobj_vault::lock::{Lock, Sharing, SystemClock};
 use kobj_vault::password::Password;
 use kobj_vault::repository::Repository;
@@ -30,6 +31,45 @@ pub(crate) struct AccessFlags {
     /// How long to wait while somebody else's lock excludes this (5m); at once fails with exit code 11
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = crate::durations::parse_duration)]
     pub(crate) retry_lock: Duration,
+}
+
+/// Which vault, of the commands whose main argument is something else.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct VaultFlag {
+    /// Folder of the vault; without it $KOBJ_VAULT, then $RESTIC_REPOSITORY
+    #[arg(long = "vault", visible_alias = "to", value_name = "VAULT")]
+    vault: Option<OsString>,
+}
+
+impl VaultFlag {
+    /// The vault that is meant.
+    pub(crate) fn name(&self) -> Result<OsString> {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let named = self.vault.clone().or_else(|| variable("KOBJ_VAULT")).or_else(|| variable("RESTIC_REPOSITORY"));
+        named.ok_or_else(|| Error::refused("the vault", "none is named: give its folder, or set KOBJ_VAULT"))
+    }
+}
+
+/// Where the index is kept between commands.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct CacheFlags {
+    /// Folder for what is kept of the vault's index on this machine; $XDG_CACHE_HOME/kobj without it
+    #[arg(long, value_name = "FOLDER")]
+    cache_dir: Option<PathBuf>,
+    /// Keep nothing of the index on this machine
+    #[arg(long, conflicts_with = "cache_dir")]
+    no_cache: bool,
+}
+
+impl CacheFlags {
+    /// As the vault takes it.
+    pub(crate) fn cache(&self) -> Cache {
+        match &self.cache_dir {
+            _ if self.no_cache => Cache::None,
+            Some(folder) => Cache::Folder(folder.clone()),
+            None => Cache::usual(),
+        }
+    }
 }
 
 /// The longest password that is typed.

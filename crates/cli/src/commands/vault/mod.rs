@@ -6,8 +6,10 @@ mod forget;
 mod init;
 mod key;
 mod list;
+mod show;
 mod tag;
 mod unlock;
+mod verify;
 
 use crate::report::escape;
 use clap::{Args, Subcommand};
@@ -30,6 +32,10 @@ enum VaultCommand {
     Init(init::InitFlags),
     /// List snapshots, or the files of another kind
     List(list::ListFlags),
+    /// List what is in a snapshot
+    Show(show::ShowFlags),
+    /// Prove that the vault is whole, or say what damage costs
+    Verify(verify::VerifyFlags),
     /// Print what a file or blob holds, decrypted
     Cat(cat::CatFlags),
     /// Forget snapshots by a policy or by name
@@ -47,6 +53,8 @@ pub(crate) fn run(flags: &VaultFlags) -> ExitCode {
     let result = match &flags.command {
         VaultCommand::Init(flags) => init::run(flags),
         VaultCommand::List(flags) => list::run(flags),
+        VaultCommand::Show(flags) => show::run(flags),
+        VaultCommand::Verify(flags) => verify::run(flags),
         VaultCommand::Cat(flags) => cat::run(flags),
         VaultCommand::Forget(flags) => forget::run(flags),
         VaultCommand::Tag(flags) => tag::run(flags),
