@@ -1,6 +1,6 @@
 //! The model's quotas: who pays for what, counted anew whenever it is asked.
 
-use super::model::{Model, Refusable};
+use super::model::{Model, Refusable, need};
 use kobj_abi::{Koid, ObjectType, Operation, RawHandle};
 use kobj_core::{BadHandlePolicy, CallError, Effect, KillReason, Resource, UNLIMITED, Usage};
 use std::collections::BTreeMap;
@@ -8,46 +8,20 @@ use std::iter::successors;
 
 /// Bytes of a handle, of a derivation node, of a permanent name.
 const HANDLE_BYTES: u64 = 24;
-const NODE_BYTES: u64 = 32;
-const NAME_BYTES: u64 = 64 + 256;
+pub(super) const NODE_BYTES: u64 = 32;
+pub(super) const NAME_BYTES: u64 = 64 + 256;
 
-/// What an account remembers of a resource.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Meter {
-    pub(super) limit: u64,
-    pub(super) peak: u64,
-    pub(super) refused: u64,
-}
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self { limit: UNLIMITED, peak: 0, refused: 0 }
-    }
-}
-
-/// The account of a job or process; it stays when that has ended, for what is still charged to it.
-#[derive(Clone, Debug)]
-pub(super) struct Account {
-    pub(super) around: Option<Koid>,
-    pub(super) meters: BTreeMap<Resource, Meter>,
-}
+const NO_LIMIT: Usage = Usage { used: 0, limit: UNLIMITED, peak: 0, refused: 0 };
 
 /// What is charged at once, in the order in which limits are looked at.
-#[derive(Clone, Debug)]
-pub(super) struct Bill(Vec<(Resource, u64)>);
+pub(super) type Bill = Vec<(Resource, u64)>;
 
-impl Bill {
-    pub(super) fn handle() -> Self {
-        Self(vec![(Resource::Handles, 1), (Resource::Bytes, HANDLE_BYTES)])
-    }
+pub(super) fn handle_bill() -> Bill {
+    vec![(Resource::Handles, 1), (Resource::Bytes, HANDLE_BYTES)]
+}
 
-    pub(super) fn names(count: u64) -> Self {
-        Self(vec![(Resource::Bytes, NAME_BYTES * count)])
-    }
-
-    pub(super) fn nodes(count: u64) -> Self {
-        Self(vec![(Resource::Bytes, NODE_BYTES * count)])
-    }
+pub(super) fn bytes_bill(bytes: u64) -> Bill {
+    vec![(Resource::Bytes, bytes)]
 }
 
 /// How much each account has of each resource, with all inside it.
@@ -61,7 +35,7 @@ fn add(used: &mut Used, account: Koid, amounts: impl IntoIterator<Item = (Resour
 impl Model {
     pub(super) fn object_bill(&self, object_type: ObjectType, target: &[u8]) -> Bill {
         let bytes = self.start().sizes.get(&object_type).copied().unwrap_or(0) + target.len() as u64;
-        Bill(vec![(Resource::Objects, 1), (Resource::ObjectsOf(object_type.number()), 1), (Resource::Bytes, bytes)])
+        vec![(Resource::Objects, 1), (Resource::ObjectsOf(object_type.number()), 1), (Resource::Bytes, bytes)]
     }
 
     /// What each account has, those of ended jobs and processes among them.
@@ -70,16 +44,16 @@ impl Model {
         let objects =
             self.objects.values().filter_map(|it| Some((it.payer?, self.object_bill(it.object_type, &it.target))));
         let kept = self.names.iter().filter(|name| name.permanent);
-        let names = kept.filter_map(|name| Some((self.objects[&name.directory].payer?, Bill::names(1))));
-        let nodes = self.nodes.values().map(|node| (node.payer, Bill::nodes(1)));
-        let handles = self.every_handle().map(|(process, ..)| (process, Bill::handle()));
+        let names = kept.filter_map(|name| Some((self.objects[&name.directory].payer?, bytes_bill(NAME_BYTES))));
+        let nodes = self.nodes().into_iter().map(|(_, payer)| (payer, bytes_bill(NODE_BYTES)));
+        let handles = self.every_handle().map(|(process, ..)| (process, handle_bill()));
         let mut used = Used::new();
         for (payer, bill) in objects.chain(names).chain(nodes).chain(handles) {
-            add(&mut used, payer, bill.0);
+            add(&mut used, payer, bill);
         }
         // What is inside is younger than what is around it.
-        for (koid, account) in self.accounts.iter().rev() {
-            if let (Some(around), Some(inner)) = (account.around, used.get(koid).cloned()) {
+        for (koid, around) in self.accounts.iter().rev() {
+            if let (Some(around), Some(inner)) = (*around, used.get(koid).cloned()) {
                 add(&mut used, around, inner);
             }
         }
@@ -90,17 +64,15 @@ impl Model {
     #[must_use]
     pub fn usage(&self, used: &Used, koid: Koid, resource: Resource) -> Usage {
         let used = used.get(&koid).and_then(|used| used.get(&resource)).copied().unwrap_or(0);
-        let meter = self.accounts.get(&koid).and_then(|account| account.meters.get(&resource));
-        let Meter { limit, peak, refused } = meter.copied().unwrap_or_default();
-        Usage { used, limit, peak, refused }
+        Usage { used, ..self.meters.get(&(koid, resource)).copied().unwrap_or(NO_LIMIT) }
     }
 
-    pub(super) fn meter(&mut self, koid: Koid, resource: Resource) -> &mut Meter {
-        self.accounts.get_mut(&koid).unwrap().meters.entry(resource).or_default()
+    pub(super) fn meter(&mut self, koid: Koid, resource: Resource) -> &mut Usage {
+        self.meters.entry((koid, resource)).or_insert(NO_LIMIT)
     }
 
     pub(super) fn around(&self, account: Koid) -> impl Iterator<Item = Koid> + '_ {
-        successors(Some(account), |account| self.accounts[account].around)
+        successors(Some(account), |account| self.accounts[account])
     }
 
     /// Charges all this, one after the other, and nothing of what follows one that is refused. What is made of it is the
@@ -116,7 +88,7 @@ impl Model {
 
     fn charge(&mut self, used: &mut Used, levels: &[Koid], bill: &Bill) -> Refusable<()> {
         for koid in levels.iter().copied() {
-            for (resource, more) in bill.0.iter().copied() {
+            for (resource, more) in bill.iter().copied() {
                 let Usage { used, limit, .. } = self.usage(used, koid, resource);
                 if used + more > limit {
                     self.meter(koid, resource).refused += 1;
@@ -125,8 +97,8 @@ impl Model {
             }
         }
         for koid in levels.iter().copied() {
-            add(used, koid, bill.0.clone());
-            for (resource, _) in bill.0.iter().copied() {
+            add(used, koid, bill.clone());
+            for (resource, _) in bill.iter().copied() {
                 let now = self.usage(used, koid, resource).used;
                 let meter = self.meter(koid, resource);
                 meter.peak = meter.peak.max(now);
@@ -164,18 +136,15 @@ impl Model {
         let from = self.look(from, Operation::MoveCharge)?.koid;
         let to = self.look(to, Operation::MoveCharge)?.koid;
         let object = &self.objects[&koid];
-        if matches!(object.object_type, ObjectType::Job | ObjectType::Process) {
-            return Err(CallError::StandsInItsJob { koid });
-        }
-        if object.owner != Some(from) {
-            return Err(CallError::ChargedElsewhere { koid });
-        }
+        let moves = !matches!(object.object_type, ObjectType::Job | ObjectType::Process);
+        need(moves, CallError::StandsInItsJob { koid })?;
+        need(object.owner == Some(from), CallError::ChargedElsewhere { koid })?;
         self.is_alive(to)?;
         let payers: Vec<Koid> = self.around(object.payer.unwrap()).collect();
         let levels: Vec<Koid> = self.around(to).take_while(|level| !payers.contains(level)).collect();
         let names = self.names.iter().filter(|name| name.directory == koid && name.permanent).count() as u64;
         let mut bill = self.object_bill(object.object_type, &object.target);
-        bill.0[2].1 += names * NAME_BYTES;
+        bill[2].1 += names * NAME_BYTES;
         self.charge(&mut self.used(), &levels, &bill)?;
         let object = self.objects.get_mut(&koid).unwrap();
         (object.payer, object.owner) = (Some(to), Some(to));

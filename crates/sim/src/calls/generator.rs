@@ -1,7 +1,7 @@
 //! Scripts made up at random from a seed: calls that mostly mean something, and a third that must be refused.
 
-use super::model::Handle;
 use super::script::{Ask, Asked, Cursor, Make, Policy, Ref, Step, Text, repeat, text};
+use super::view::Held;
 use super::world::{Manager, World};
 use kobj_abi::{Koid, ObjectType, RawHandle, Rights};
 use kobj_core::{Resource, UNLIMITED};
@@ -277,10 +277,10 @@ impl Generator {
         types: &[ObjectType],
         rights: Rights,
         wrong: bool,
-    ) -> (Ref, Option<Handle>) {
-        let fits = |held: &Handle| types.is_empty() || types.contains(&world.model.type_of(held.koid));
-        let all: Vec<(RawHandle, Handle)> = world.model.handles_of(caller).collect();
-        let wanted = |is_wanted: &dyn Fn(&Handle) -> bool| -> Vec<(RawHandle, Handle)> {
+    ) -> (Ref, Option<Held>) {
+        let fits = |held: &Held| types.is_empty() || types.contains(&world.model.type_of(held.koid));
+        let all: Vec<(RawHandle, Held)> = world.model.handles_of(caller).collect();
+        let wanted = |is_wanted: &dyn Fn(&Held) -> bool| -> Vec<(RawHandle, Held)> {
             all.iter().copied().filter(|(_, held)| is_wanted(held)).collect()
         };
         let from = match if wrong { self.below(6) } else { 6 } {
@@ -295,9 +295,9 @@ impl Generator {
             _ => wanted(&|held| fits(held) && held.rights.contains(rights)),
         };
         // Where a chain is to become long, its end goes on.
-        let depth = |held: &Handle| match self.theme {
+        let depth = |held: &Held| match self.theme {
             Theme::DeepJobs | Theme::DeepDirectories => world.model.depth(held.koid),
-            _ => held.node.map_or(0, |node| node as usize),
+            _ => held.node as usize,
         };
         let goes_on = matches!(self.theme, Theme::DeepJobs | Theme::DeepDirectories | Theme::Derivation);
         let deepest = from.iter().copied().max_by_key(|(_, held)| depth(held)).filter(|_| goes_on);
@@ -320,7 +320,7 @@ impl Generator {
     }
 
     /// Rights of which most are there to be given.
-    fn rights(&mut self, held: Option<Handle>) -> Asked {
+    fn rights(&mut self, held: Option<Held>) -> Asked {
         let there = held.map_or(Rights::GENERIC, |held| held.rights).bits();
         match self.below(40) {
             0..=21 => Asked::Same,
@@ -364,7 +364,7 @@ impl Generator {
         let types: &[ObjectType] = if self.percent(10) { &[Job, Process] } else { &[Directory, SymbolicLink] };
         let (handle, held) = self.handle(world, caller, types, Rights::MANAGE, which == 0);
         let owner = held.and_then(|held| world.model.owner_of(held.koid));
-        let is_from = |(_, job): &(RawHandle, Handle)| Some(job.koid) == owner && job.rights.contains(Rights::MANAGE);
+        let is_from = |(_, job): &(RawHandle, Held)| Some(job.koid) == owner && job.rights.contains(Rights::MANAGE);
         let from = world.model.handles_of(caller).find(is_from).filter(|_| which != 1 && self.percent(55));
         self.missed |= from.is_none() && which == 3 && self.percent(90);
         let from = match from.and_then(|(value, _)| world.steps.get(&value)) {
@@ -382,7 +382,7 @@ impl Generator {
         let needed = if permanent { Rights::DUPLICATE | Rights::MANAGE } else { Rights::DUPLICATE };
         let above = inside.map(|inside| world.model.directories_from(inside.koid)).unwrap_or_default();
         let cycle = self.percent(4);
-        let candidates: Vec<(RawHandle, Handle)> = (world.model.handles_of(caller))
+        let candidates: Vec<(RawHandle, Held)> = (world.model.handles_of(caller))
             .filter(|(_, held)| held.rights.contains(needed))
             .filter(|(_, held)| if cycle { above.contains(&held.koid) } else { world.model.is_unnamed(held.koid) })
             .filter(|(_, held)| cycle || !above.contains(&held.koid))
@@ -412,7 +412,7 @@ impl Generator {
     }
 
     /// Mostly a name of that directory.
-    fn taken_name<M: Manager>(&mut self, world: &World<M>, directory: Option<Handle>) -> Text {
+    fn taken_name<M: Manager>(&mut self, world: &World<M>, directory: Option<Held>) -> Text {
         let names = directory.map(|directory| world.model.names_in(directory.koid)).unwrap_or_default();
         let at = self.below(names.len().max(1));
         self.missed |= names.is_empty();
@@ -423,7 +423,7 @@ impl Generator {
     }
 
     /// Mostly a path to something.
-    fn path<M: Manager>(&mut self, world: &World<M>, directory: Option<Handle>) -> Text {
+    fn path<M: Manager>(&mut self, world: &World<M>, directory: Option<Held>) -> Text {
         match self.below(50) {
             0 => return text(BAD_PATHS[self.below(BAD_PATHS.len())]),
             1 => return repeat(b"a/", 2048 + self.below(2)),

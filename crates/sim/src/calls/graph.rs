@@ -36,16 +36,14 @@ impl Model {
     #[must_use]
     pub fn shortest(&self, koid: Koid) -> Why {
         let mut seen = BTreeSet::from([koid]);
-        let mut level = vec![(koid, Vec::new())];
+        let mut level: Vec<(Koid, Vec<(Koid, LinkKind)>)> = vec![(koid, Vec::new())];
         while !level.is_empty() {
-            let mut next: Vec<(Koid, Vec<(Koid, LinkKind)>)> = Vec::new();
+            let mut next = Vec::new();
             for (kept, chain) in &level {
-                for Keeper { koid, kind } in self.keepers_of(*kept) {
-                    // A process may have a handle to itself.
-                    if seen.insert(koid) || kind == LinkKind::Holds {
-                        next.push((koid, [&[(koid, kind)], chain.as_slice()].concat()));
-                    }
-                }
+                // A process may have a handle to itself.
+                let is_new = |keeper: &Keeper| seen.insert(keeper.koid) || keeper.kind == LinkKind::Holds;
+                let keepers = self.keepers_of(*kept).into_iter().filter(is_new);
+                next.extend(keepers.map(|it| (it.koid, [&[(it.koid, it.kind)], chain.as_slice()].concat())));
             }
             let roots = next.iter().filter(|(koid, _)| self.is_root(*koid));
             if let Some((_, chain)) = roots.max_by_key(|(koid, _)| self.type_of(*koid) == ObjectType::Process) {

@@ -4,23 +4,17 @@
 //! Values of handles and cursors are the manager's to choose: the model takes them from the reply and checks that they are
 //! new where they must be new, and the same where they must be the same.
 
-use super::accounts::{Account, Bill};
+use super::accounts::{NODE_BYTES, bytes_bill, handle_bill};
 use super::world::Start;
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle, Rights};
-use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Tally, Why};
-use std::collections::{BTreeMap, HashSet};
-use std::iter::successors;
+use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, HandleInfo, Resource, Tally, Usage, Why};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// A node of the derivation tree.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
-    pub(super) parent: Option<u32>,
-    /// Who is charged for it, whether or not it lives.
-    pub(super) payer: Koid,
-}
+/// A node of the derivation tree: its number, and who is charged for it, whether or not it lives.
+type Node = (u32, Koid);
 
 /// An entry of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Handle {
     /// Which object.
     pub(super) koid: Koid,
@@ -28,17 +22,17 @@ pub(super) struct Handle {
     pub(super) rights: Rights,
     /// Whether processes made with `inherit` get an equal.
     pub(super) inheritable: bool,
-    /// Where it stands in the derivation tree, if anything was ever derived around it.
-    pub(super) node: Option<u32>,
+    /// Where it stands in the derivation tree: the nodes from the root to its own; none if nothing was ever derived
+    /// around it. A node is there as long as a handle has it in its path.
+    pub(super) path: Vec<Node>,
 }
 
 /// A process's handles, and all values that ever were handles there.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     pub(super) handles: BTreeMap<RawHandle, Handle>,
-    ever: HashSet<RawHandle>,
-    /// How many handles each slot has had. A value's low half says in which slot it is.
-    slots: BTreeMap<u32, u64>,
+    /// By slot, which a value's low half says.
+    ever: BTreeMap<u32, HashSet<RawHandle>>,
 }
 
 /// An object that lives.
@@ -89,14 +83,16 @@ pub struct Model {
     issued: u32,
     pub(super) objects: BTreeMap<Koid, Object>,
     pub(super) tables: BTreeMap<Koid, Table>,
-    pub(super) nodes: BTreeMap<u32, Node>,
     last_node: u32,
     pub(super) names: Vec<Name>,
     pub(super) last_serial: u64,
     /// What cursors the manager gave: the directory and the number, and after which name that is.
     pub(super) cursors: BTreeMap<(Koid, u64), u64>,
     pub(super) books: BTreeMap<ObjectType, Tally>,
-    pub(super) accounts: BTreeMap<Koid, Account>,
+    /// The accounts of jobs and processes, and inside which each is; they stay for what is still charged to them.
+    pub(super) accounts: BTreeMap<Koid, Option<Koid>>,
+    /// What an account remembers of a resource; what is used is counted anew.
+    pub(super) meters: BTreeMap<(Koid, Resource), Usage>,
     pub(super) policies: BTreeMap<Koid, BadHandlePolicy>,
     pub(super) told: Told,
     chosen: u64,
@@ -107,6 +103,12 @@ pub struct Model {
 }
 
 pub(super) type Refusable<T> = Result<T, CallError>;
+
+/// Refuses where that is not so.
+pub(super) fn need(is_so: bool, error: CallError) -> Refusable<()> {
+    if is_so { Ok(()) } else { Err(error) }
+}
+
 pub(super) type Expected = Refusable<CallAnswer>;
 
 /// What an operation needs, as the semantics table says; `None` where the type has no such operation.
@@ -156,11 +158,11 @@ impl Model {
         let handles = [start.job_handle, start.own_handle, start.directory_handle, start.outsider_handle];
         for (of, value) in types.into_iter().zip(handles) {
             let job = model.objects.keys().next().copied();
-            let koid = model.new_object(of, job, job, &[]);
+            let koid = model.new_object(of, job, job);
             model.objects.get_mut(&koid).unwrap().held = true;
             model.tables.entry(start.guest).or_default();
             model.told.handle = Some(value);
-            model.enter(start.guest, Handle { koid, rights: full(of), inheritable: false, node: None });
+            model.enter(start.guest, Handle { koid, rights: full(of), inheritable: false, path: Vec::new() });
         }
         model.root = model.objects.keys().nth(2).copied();
         model.accounts.remove(&start.outsider);
@@ -245,9 +247,8 @@ impl Model {
                 return Ok(CallAnswer::KeptBy(self.keepers_of(self.look(handle, Operation::KeptBy)?.koid)));
             }
             Call::DerivedFrom { handle } => {
-                let node = self.look(handle, Operation::DerivedFrom)?.node;
-                let from = node.into_iter().flat_map(|node| self.nodes_above(node));
-                return Ok(CallAnswer::DerivedFrom(from.map(|node| self.nodes[&node].payer).collect()));
+                let path = self.look(handle, Operation::DerivedFrom)?.path;
+                return Ok(CallAnswer::DerivedFrom(path.iter().rev().skip(1).map(|(_, payer)| *payer).collect()));
             }
         }
         Ok(CallAnswer::Done)
@@ -262,7 +263,7 @@ impl Model {
     }
 
     fn handle(&self, handle: RawHandle) -> Refusable<Handle> {
-        self.tables[&self.caller()].handles.get(&handle).copied().ok_or(CallError::BadHandle { handle })
+        self.tables[&self.caller()].handles.get(&handle).cloned().ok_or(CallError::BadHandle { handle })
     }
 
     pub(super) fn allows(&self, koid: Koid, rights: Rights, operation: Operation) -> Refusable<()> {
@@ -292,7 +293,7 @@ impl Model {
 
     /// What is given of at most `most`.
     pub(super) fn part(&self, koid: Koid, asked: AskedRights, most: Rights) -> Refusable<Rights> {
-        Self::part_of(koid, self.objects[&koid].object_type, asked, most)
+        Self::part_of(koid, self.type_of(koid), asked, most)
     }
 
     /// The same where another type's rights are given than those of the object that is named.
@@ -308,9 +309,15 @@ impl Model {
     }
 
     /// All handles, with whose they are.
-    pub(super) fn every_handle<'a>(&'a self) -> impl Iterator<Item = (Koid, RawHandle, Handle)> + 'a {
-        let of = |table: &'a Table| table.handles.iter().map(|(value, handle)| (*value, *handle));
-        self.tables.iter().flat_map(move |(process, table)| of(table).map(|(value, handle)| (*process, value, handle)))
+    pub(super) fn every_handle<'a>(&'a self) -> impl Iterator<Item = (Koid, RawHandle, &'a Handle)> {
+        let of = |(process, table): (&Koid, &'a Table)| (*process, table.handles.iter());
+        let all = self.tables.iter().map(of);
+        all.flat_map(|(process, handles)| handles.map(move |(value, handle)| (process, *value, handle)))
+    }
+
+    /// The nodes that are there.
+    pub(super) fn nodes(&self) -> BTreeSet<Node> {
+        self.every_handle().flat_map(|(_, _, handle)| handle.path.iter().copied()).collect()
     }
 
     pub(super) fn handle_count(&self, koid: Koid) -> u32 {
@@ -324,12 +331,12 @@ impl Model {
     }
 
     pub(super) fn is_alive(&self, koid: Koid) -> Refusable<()> {
-        if self.objects[&koid].dead { Err(CallError::Dying { koid }) } else { Ok(()) }
+        need(!self.objects[&koid].dead, CallError::Dying { koid })
     }
 
     pub(super) fn is_living_guest(&self, koid: Koid) -> Refusable<()> {
         self.is_alive(koid)?;
-        if self.tables.contains_key(&koid) { Ok(()) } else { Err(CallError::NotAGuest { koid }) }
+        need(self.tables.contains_key(&koid), CallError::NotAGuest { koid })
     }
 
     /// Slots of a process's table that have had all the handles that they can have.
@@ -337,31 +344,25 @@ impl Model {
     pub fn retired(&self, process: Koid) -> u32 {
         let table = &self.tables[&process];
         let numbers = 1_u64 << self.start().bounds.generation_bits;
-        let is_used = |slot: u32| table.handles.keys().any(|value| value.raw() as u32 == slot);
-        table.slots.iter().filter(|(slot, had)| **had == numbers && !is_used(**slot)).count() as u32
+        let is_free = |had: &HashSet<RawHandle>| had.iter().all(|value| !table.handles.contains_key(value));
+        table.ever.values().filter(|had| had.len() as u64 == numbers && is_free(had)).count() as u32
     }
 
     // Making and ending.
 
     /// Whether one object more can have an id.
     pub(super) fn has_id(&self) -> Refusable<()> {
-        if self.issued < self.start().bounds.koids { Ok(()) } else { Err(CallError::EraExhausted {}) }
+        need(self.issued < self.start().bounds.koids, CallError::EraExhausted {})
     }
 
-    pub(super) fn new_object(
-        &mut self,
-        object_type: ObjectType,
-        owner: Option<Koid>,
-        payer: Option<Koid>,
-        target: &[u8],
-    ) -> Koid {
+    pub(super) fn new_object(&mut self, object_type: ObjectType, owner: Option<Koid>, payer: Option<Koid>) -> Koid {
         self.issued += 1;
         let koid = Koid::new(self.start().job.era(), self.issued).unwrap();
         let held = matches!(object_type, ObjectType::Job | ObjectType::Process);
         if held {
-            self.accounts.insert(koid, Account { around: owner, meters: BTreeMap::new() });
+            self.accounts.insert(koid, owner);
         }
-        self.objects.insert(koid, Object { object_type, owner, payer, held, dead: false, target: target.to_vec() });
+        self.objects.insert(koid, Object { object_type, owner, payer, held, dead: false, target: Vec::new() });
         let tally = self.books.entry(object_type).or_default();
         tally.created += 1;
         tally.live += 1;
@@ -371,33 +372,30 @@ impl Model {
 
     /// A slot and the charge for one handle more.
     pub(super) fn reserve(&mut self, process: Koid) -> Refusable<()> {
-        self.afford(&[(process, Bill::handle())])?;
+        self.afford(&[(process, handle_bill())])?;
         self.has_slot(process)
     }
 
     fn has_slot(&self, process: Koid) -> Refusable<()> {
         let taken = self.tables[&process].handles.len() as u32 + self.retired(process);
-        if taken < self.start().bounds.slots { Ok(()) } else { Err(CallError::TableFull { process }) }
+        need(taken < self.start().bounds.slots, CallError::TableFull { process })
     }
 
     fn is_countable(&self, koid: Koid) -> Refusable<()> {
-        let is_countable = self.handle_count(koid) < self.start().bounds.handles_per_object;
-        if is_countable { Ok(()) } else { Err(CallError::TooManyReferences { koid }) }
+        let most = self.start().bounds.handles_per_object;
+        need(self.handle_count(koid) < most, CallError::TooManyReferences { koid })
     }
 
     /// Makes a handle, if there is room for it.
-    pub(super) fn give(&mut self, process: Koid, handle: Handle) -> Expected {
+    pub(super) fn give(&mut self, process: Koid, handle: Handle) -> Refusable<RawHandle> {
         self.reserve(process)?;
         self.is_countable(handle.koid)?;
-        Ok(CallAnswer::Handle(self.enter(process, handle)))
+        Ok(self.enter(process, handle))
     }
 
     /// Makes a handle that has nothing to do with another one.
     pub(super) fn give_new(&mut self, koid: Koid, rights: Rights) -> Refusable<RawHandle> {
-        match self.give(self.caller(), Handle { koid, rights, inheritable: false, node: None })? {
-            CallAnswer::Handle(handle) => Ok(handle),
-            _ => unreachable!(),
-        }
+        self.give(self.caller(), Handle { koid, rights, inheritable: false, path: Vec::new() })
     }
 
     /// Enters a handle under the value that the manager gave.
@@ -405,10 +403,9 @@ impl Model {
         self.chosen += 1;
         let value = self.told.handle.take().unwrap_or(RawHandle::from_raw(self.chosen << 32).unwrap());
         let table = self.tables.get_mut(&process).unwrap();
-        if !table.ever.insert(value) {
+        if !table.ever.entry(value.raw() as u32).or_default().insert(value) {
             self.complaint = Some(format!("{value} was given before"));
         }
-        *table.slots.entry(value.raw() as u32).or_default() += 1;
         table.handles.insert(value, handle);
         value
     }
@@ -416,7 +413,6 @@ impl Model {
     /// A handle's end: what it alone kept goes.
     pub(super) fn end_handle(&mut self, process: Koid, value: RawHandle) {
         let handle = self.tables.get_mut(&process).unwrap().handles.remove(&value).unwrap();
-        self.settle_nodes(handle.node);
         self.settle(handle.koid);
     }
 
@@ -461,17 +457,13 @@ impl Model {
     fn duplicate(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
         let from = self.look(handle, Operation::Duplicate)?;
         let rights = self.part(from.koid, asked, from.rights)?;
-        self.give(self.caller(), Handle { rights, inheritable: false, ..from })
+        self.give(self.caller(), Handle { rights, inheritable: false, ..from }).map(CallAnswer::Handle)
     }
 
-    /// The new handle takes the place of the old one: it is not charged, but both are there for a moment.
     fn replace(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
         let from = self.look(handle, Operation::Replace)?;
         let rights = self.part(from.koid, asked, from.rights)?;
-        self.has_slot(self.caller())?;
-        self.is_countable(from.koid)?;
-        self.own().remove(&handle);
-        Ok(CallAnswer::Handle(self.enter(self.caller(), Handle { rights, ..from })))
+        self.move_handle(handle, self.caller(), Handle { rights, ..from })
     }
 
     fn transfer(&mut self, handle: RawHandle, to: RawHandle, asked: AskedRights) -> Expected {
@@ -479,70 +471,56 @@ impl Model {
         let receiver = self.look(to, Operation::Receive)?.koid;
         let rights = self.part(from.koid, asked, from.rights)?;
         self.is_living_guest(receiver)?;
-        if receiver != self.caller() {
-            self.afford(&[(receiver, Bill::handle())])?;
+        self.move_handle(handle, receiver, Handle { rights, inheritable: false, ..from })
+    }
+
+    /// Both handles are there for a moment, but what takes the place of another one in its table is not charged.
+    fn move_handle(&mut self, from: RawHandle, to: Koid, handle: Handle) -> Expected {
+        if to != self.caller() {
+            self.afford(&[(to, handle_bill())])?;
         }
-        self.has_slot(receiver)?;
-        self.is_countable(from.koid)?;
-        self.own().remove(&handle);
-        Ok(CallAnswer::Handle(self.enter(receiver, Handle { rights, inheritable: false, ..from })))
+        self.has_slot(to)?;
+        self.is_countable(handle.koid)?;
+        self.own().remove(&from);
+        Ok(CallAnswer::Handle(self.enter(to, handle)))
     }
 
     fn handle_info(&self, handle: RawHandle) -> Expected {
-        let Handle { koid, rights, inheritable, node } = self.handle(handle)?;
-        let object_type = self.objects[&koid].object_type.number();
-        let derived = node.is_some_and(|node| self.nodes[&node].parent.is_some());
+        let Handle { koid, rights, inheritable, path } = self.handle(handle)?;
+        let (object_type, derived) = (self.type_of(koid).number(), path.len() > 1);
         Ok(CallAnswer::Info(HandleInfo { koid, object_type, rights, inheritable, derived }))
     }
 
     fn derive(&mut self, handle: RawHandle, asked: AskedRights) -> Expected {
         let (caller, from) = (self.caller(), self.look(handle, Operation::Derive)?);
         let rights = self.part(from.koid, asked, from.rights)?;
-        let both = [(caller, Bill::handle()), (caller, Bill::nodes(1 + u64::from(from.node.is_none())))];
+        let both = [(caller, handle_bill()), (caller, bytes_bill(NODE_BYTES * (1 + u64::from(from.path.is_empty()))))];
         // Charged at once where there is room for both, else the slot is looked for before the nodes are paid.
         let at_once = if self.clone().afford(&both).is_ok() { 2 } else { 1 };
         self.afford(&both[..at_once])?;
         self.has_slot(caller)?;
         self.afford(&both)?;
         self.is_countable(from.koid)?;
-        let parent = from.node.unwrap_or_else(|| self.new_node(None));
-        self.own().get_mut(&handle).unwrap().node = Some(parent);
-        let node = self.new_node(Some(parent));
-        let derived = Handle { rights, node: Some(node), inheritable: false, ..from };
-        Ok(CallAnswer::Handle(self.enter(caller, derived)))
-    }
-
-    fn new_node(&mut self, parent: Option<u32>) -> u32 {
-        self.last_node += 1;
-        self.nodes.insert(self.last_node, Node { parent, payer: self.caller() });
-        self.last_node
-    }
-
-    /// A node without handles and children goes, and then perhaps the one above it.
-    fn settle_nodes(&mut self, from: Option<u32>) {
-        let mut at = from;
-        while let Some(node) = at {
-            let has_handle = self.every_handle().any(|(_, _, handle)| handle.node == Some(node));
-            if has_handle || self.nodes.values().any(|other| other.parent == Some(node)) {
-                return;
-            }
-            at = self.nodes.remove(&node).and_then(|node| node.parent);
+        let mut path = from.path.clone();
+        if path.is_empty() {
+            path.push(self.new_node());
+            self.own().get_mut(&handle).unwrap().path = path.clone();
         }
+        path.push(self.new_node());
+        Ok(CallAnswer::Handle(self.enter(caller, Handle { rights, path, inheritable: false, ..from })))
     }
 
-    /// The nodes above one, the nearest first.
-    fn nodes_above(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
-        successors(self.nodes[&node].parent, |node| self.nodes[node].parent)
+    fn new_node(&mut self) -> Node {
+        self.last_node += 1;
+        (self.last_node, self.caller())
     }
 
     fn revoke(&mut self, handle: RawHandle) -> Refusable<()> {
-        let Some(top) = self.look(handle, Operation::Revoke)?.node else { return Ok(()) };
-        let is_below = |node: u32| self.nodes_above(node).any(|above| above == top);
-        let taken: Vec<(Koid, RawHandle)> = self
-            .every_handle()
-            .filter(|(_, _, handle)| handle.node.is_some_and(is_below))
-            .map(|(process, value, _)| (process, value))
-            .collect();
+        let top = self.look(handle, Operation::Revoke)?.path;
+        let is_below =
+            |handle: &Handle| !top.is_empty() && handle.path.len() > top.len() && handle.path.starts_with(&top);
+        let below = self.every_handle().filter(|(_, _, handle)| is_below(handle));
+        let taken: Vec<(Koid, RawHandle)> = below.map(|(process, value, _)| (process, value)).collect();
         taken.into_iter().for_each(|(process, value)| self.end_handle(process, value));
         Ok(())
     }

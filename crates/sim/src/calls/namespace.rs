@@ -1,7 +1,7 @@
 //! The model's names and its jobs: the second half of [`super::model`].
 
-use super::accounts::Bill;
-use super::model::{Expected, Handle, Model, Name, Object, Refusable, full};
+use super::accounts::{NAME_BYTES, bytes_bill, handle_bill};
+use super::model::{Expected, Handle, Model, Name, Object, Refusable, full, need};
 use kobj_abi::{AskedRights as Asked, Koid, ObjectType, Operation, RawHandle, Rights, TypeNumber};
 use kobj_core::{CallAnswer, CallError, Effect, Entry, EntryName, KillReason, What};
 use std::iter::successors;
@@ -11,12 +11,15 @@ const JOBS_DEEP: u8 = 32;
 const DIRECTORIES_DEEP: u8 = 64;
 const LINKS_MOST: u32 = 32;
 
+/// The type that is expected, if only one is right.
+type Wanted = Option<TypeNumber>;
+
 fn is_name(name: &[u8]) -> bool {
     (1..=255).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0) && name != b"." && name != b".."
 }
 
 fn name_of(name: &[u8]) -> Refusable<()> {
-    if is_name(name) { Ok(()) } else { Err(CallError::BadName { bytes: name.len() }) }
+    need(is_name(name), CallError::BadName { bytes: name.len() })
 }
 
 /// What a path or a symbolic link leads to: so many directories up, then names.
@@ -24,7 +27,7 @@ fn path_of(path: &[u8]) -> Refusable<(usize, Vec<&[u8]>)> {
     let all: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
     let up = all.iter().take_while(|name| **name == b"..").count();
     let is_path = path.len() <= 4096 && all[up..].iter().all(|name| is_name(name));
-    if is_path { Ok((up, all[up..].to_vec())) } else { Err(CallError::BadPath { bytes: path.len() }) }
+    need(is_path, CallError::BadPath { bytes: path.len() }).map(|()| (up, all[up..].to_vec()))
 }
 
 /// The type of what is to be made and its target, if that is right.
@@ -64,7 +67,7 @@ impl Model {
     /// Refuses that many levels more in a directory.
     fn has_depth(&self, directory: Koid, levels: usize) -> Refusable<()> {
         let is_deep = levels > 0 && self.above(directory).len() + levels > usize::from(DIRECTORIES_DEEP);
-        if is_deep { Err(CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP }) } else { Ok(()) }
+        need(!is_deep, CallError::TooDeep { koid: directory, most: DIRECTORIES_DEEP })
     }
 
     fn add_name(&mut self, directory: Koid, name: &[u8], koid: Koid, most: Rights, permanent: bool) {
@@ -79,21 +82,15 @@ impl Model {
         let Handle { koid, rights, .. } = self.look(of, operation)?;
         name_of(name)?;
         let most = self.part(koid, most, rights)?;
-        if self.root == Some(koid) {
-            return Err(CallError::RootDirectory { koid });
-        }
+        need(self.root != Some(koid), CallError::RootDirectory { koid })?;
         if let Some(other) = self.named(directory, name) {
             return Err(CallError::NameExists { koid: other.koid });
         }
-        if self.name_of(koid).is_some() {
-            return Err(CallError::AlreadyNamed { koid });
-        }
-        if koid == directory || self.above(directory).contains(&koid) {
-            return Err(CallError::Cycle { koid });
-        }
+        need(self.name_of(koid).is_none(), CallError::AlreadyNamed { koid })?;
+        need(koid != directory && !self.above(directory).contains(&koid), CallError::Cycle { koid })?;
         self.has_depth(directory, self.levels(koid))?;
         if keep {
-            self.afford(&[(self.payer_of_names(directory), Bill::names(1))])?;
+            self.afford(&[(self.payer_of_names(directory), bytes_bill(NAME_BYTES))])?;
         }
         self.add_name(directory, name, koid, most, keep);
         Ok(())
@@ -140,14 +137,10 @@ impl Model {
                 continue;
             }
             links += 1;
-            if links > LINKS_MOST {
-                return Err(CallError::LinkLoop { directory: start });
-            }
+            need(links <= LINKS_MOST, CallError::LinkLoop { directory: start })?;
             let (up, down) = path_of(&object.target)?;
             for _ in 0..up {
-                if at == start {
-                    return Err(CallError::AboveStart { directory: start });
-                }
+                need(at != start, CallError::AboveStart { directory: start })?;
                 at = self.name_of(at).unwrap().directory;
             }
             left.extend(down.into_iter().rev());
@@ -155,22 +148,14 @@ impl Model {
         Ok(at)
     }
 
-    pub(super) fn open(
-        &mut self,
-        directory: RawHandle,
-        path: &[u8],
-        asked: Asked,
-        of: Option<TypeNumber>,
-        follow: bool,
-    ) -> Expected {
-        let start = self.look(directory, Operation::Open)?;
+    pub(super) fn open(&mut self, at: RawHandle, path: &[u8], asked: Asked, of: Wanted, follow: bool) -> Expected {
+        let start = self.look(at, Operation::Open)?;
         let (0, names) = path_of(path)? else { return Err(CallError::BadPath { bytes: path.len() }) };
         Self::meant(asked)?;
         let koid = self.walk(start.koid, &names, follow)?;
         let found = self.type_of(koid).number();
-        if let Some(expected) = of.filter(|expected| *expected != found) {
-            return Err(CallError::UnexpectedType { koid, found, expected });
-        }
+        let expected = of.unwrap_or(found);
+        need(found == expected, CallError::UnexpectedType { koid, found, expected })?;
         let most = if koid == start.koid { start.rights } else { self.name_of(koid).unwrap().most };
         let rights = self.part(koid, asked, most)?;
         self.give_new(koid, rights).map(CallAnswer::Handle)
@@ -178,14 +163,14 @@ impl Model {
 
     pub(super) fn open_or_create(
         &mut self,
-        directory: RawHandle,
+        at: RawHandle,
         name: &[u8],
         what: What<'_>,
         asked: Asked,
         new: bool,
     ) -> Expected {
         let operation = if new { Operation::CreateNew } else { Operation::OpenOrCreate };
-        let directory = self.look(directory, operation)?.koid;
+        let directory = self.look(at, operation)?.koid;
         name_of(name)?;
         let (object_type, target) = checked(what)?;
         Self::meant(asked)?;
@@ -197,11 +182,8 @@ impl Model {
             return Ok(CallAnswer::Opened { handle: self.give_new(koid, rights)?, created: true });
         };
         let (found, expected) = (self.type_of(koid).number(), object_type.number());
-        match new {
-            true => return Err(CallError::NameExists { koid }),
-            false if found != expected => return Err(CallError::UnexpectedType { koid, found, expected }),
-            false => {}
-        }
+        need(!new, CallError::NameExists { koid })?;
+        need(found == expected, CallError::UnexpectedType { koid, found, expected })?;
         let rights = self.part(koid, asked, most)?;
         Ok(CallAnswer::Opened { handle: self.give_new(koid, rights)?, created: false })
     }
@@ -248,7 +230,7 @@ impl Model {
         let koid = self.look(handle, Operation::SetPermanent)?.koid;
         let place = self.names.iter().position(|entry| entry.koid == koid).ok_or(CallError::NotNamed { koid })?;
         if permanent && !self.names[place].permanent {
-            self.afford(&[(self.payer_of_names(self.names[place].directory), Bill::names(1))])?;
+            self.afford(&[(self.payer_of_names(self.names[place].directory), bytes_bill(NAME_BYTES))])?;
         }
         self.names[place].permanent = permanent;
         Ok(())
@@ -256,17 +238,18 @@ impl Model {
 
     // Jobs and processes.
 
-    /// Makes an object for the caller, if there is room for it and a handle to it.
-    fn make(&mut self, object_type: ObjectType, target: &[u8]) -> Refusable<Koid> {
-        let caller = self.caller();
-        self.may_make(caller, self.object_bill(object_type, target))?;
-        Ok(self.new_object(object_type, self.objects[&caller].owner, Some(caller), target))
+    /// Makes an object, if there is room for it and for the caller's handle to it.
+    fn make_in(&mut self, of: ObjectType, owner: Option<Koid>, payer: Koid, target: &[u8]) -> Refusable<Koid> {
+        self.reserve(self.caller())?;
+        self.afford(&[(self.caller(), handle_bill()), (payer, self.object_bill(of, target))])?;
+        self.has_id()?;
+        let koid = self.new_object(of, owner, Some(payer));
+        self.objects.get_mut(&koid).unwrap().target = target.to_vec();
+        Ok(koid)
     }
 
-    fn may_make(&mut self, payer: Koid, bill: Bill) -> Refusable<()> {
-        self.reserve(self.caller())?;
-        self.afford(&[(self.caller(), Bill::handle()), (payer, bill)])?;
-        self.has_id()
+    fn make(&mut self, of: ObjectType, target: &[u8]) -> Refusable<Koid> {
+        self.make_in(of, self.objects[&self.caller()].owner, self.caller(), target)
     }
 
     pub(super) fn create(&mut self, what: What<'_>) -> Expected {
@@ -282,11 +265,9 @@ impl Model {
 
     pub(super) fn create_job(&mut self, job: RawHandle) -> Expected {
         let job = self.living_job(job, Operation::CreateJob)?;
-        if self.around(job).count() > usize::from(JOBS_DEEP) {
-            return Err(CallError::TooDeep { koid: job, most: JOBS_DEEP });
-        }
-        self.may_make(job, self.object_bill(ObjectType::Job, &[]))?;
-        let koid = self.new_object(ObjectType::Job, Some(job), Some(job), &[]);
+        let is_deep = self.around(job).count() > usize::from(JOBS_DEEP);
+        need(!is_deep, CallError::TooDeep { koid: job, most: JOBS_DEEP })?;
+        let koid = self.make_in(ObjectType::Job, Some(job), job, &[])?;
         self.give_new(koid, full(ObjectType::Job)).map(CallAnswer::Handle)
     }
 
@@ -297,11 +278,11 @@ impl Model {
         if order.is_empty() {
             order = own.keys().copied().collect();
         }
-        let handles = order.iter().filter_map(|value| own.get(value).copied());
+        let handles = order.iter().filter_map(|value| own.get(value).cloned());
         let inherited: Vec<Handle> = handles.filter(|handle| inherit && handle.inheritable).collect();
         self.afford(&[(job, self.object_bill(ObjectType::Process, &[]))])?;
         self.has_id()?;
-        let process = self.new_object(ObjectType::Process, Some(job), Some(job), &[]);
+        let process = self.new_object(ObjectType::Process, Some(job), Some(job));
         self.tables.insert(process, Default::default());
         let mut values = values.into_iter();
         let given = inherited.into_iter().try_for_each(|handle| {

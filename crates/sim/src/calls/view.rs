@@ -1,10 +1,19 @@
 //! How the model is compared, and what it shows so that calls can be made up that mean something.
 
-use super::model::{Expected, Handle, Model, Object, Told};
+use super::model::{Expected, Model, Object, Told};
 use super::world::{Manager, RESOURCES, Seen, SeenName};
-use kobj_abi::{Koid, LinkKind, ObjectType, RawHandle};
+use kobj_abi::{Koid, LinkKind, ObjectType, RawHandle, Rights};
 use kobj_core::{Call, CallAnswer, Effect, EntryName, Keeper, Tally, Why};
 use std::collections::BTreeMap;
+
+/// A handle, as far as the calls that are made up go by it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) koid: Koid,
+    pub(super) rights: Rights,
+    /// The number of its derivation node; 0 if it has none.
+    pub(super) node: u32,
+}
 
 impl Model {
     /// Does a call and compares what the manager said to it.
@@ -54,7 +63,7 @@ impl Model {
         let _as_it_would_be = done.answer(process, call);
         for object_type in ObjectType::ALL {
             if seen.tally(object_type).created > self.tally(object_type).created {
-                let koid = self.new_object(object_type, None, None, &[]);
+                let koid = self.new_object(object_type, None, None);
                 self.objects.get_mut(&koid).unwrap().held = false;
                 self.settle(koid);
             }
@@ -151,12 +160,10 @@ impl Model {
         self.tables.contains_key(&process)
     }
 
-    pub(super) fn handles_of(&self, process: Koid) -> impl Iterator<Item = (RawHandle, Handle)> + '_ {
-        self.tables
-            .get(&process)
-            .into_iter()
-            .flat_map(|table| table.handles.iter())
-            .map(|(value, handle)| (*value, *handle))
+    pub(super) fn handles_of(&self, process: Koid) -> impl Iterator<Item = (RawHandle, Held)> + '_ {
+        self.tables.get(&process).into_iter().flat_map(|table| table.handles.iter()).map(|(value, handle)| {
+            (*value, Held { koid: handle.koid, rights: handle.rights, node: handle.path.last().map_or(0, |it| it.0) })
+        })
     }
 
     pub(super) fn type_of(&self, koid: Koid) -> ObjectType {
@@ -192,7 +199,7 @@ impl Model {
     /// How many derivation nodes there are.
     #[must_use]
     pub fn node_count(&self) -> u32 {
-        self.nodes.len() as u32
+        self.nodes().len() as u32
     }
 
     /// The jobs and processes that live.
