@@ -1,3 +1,5 @@
+//! Tests of the module beside.
+
 use super::*;
 use crate::chunk::Rule;
 use crate::config::Version;

@@ -1,3 +1,5 @@
+//! Tests of the module beside.
+
 use super::*;
 use crate::config::Version;
 use crate::index::Cache;
