@@ -102,7 +102,9 @@ impl TypeNumber {
     #[must_use]
     pub const fn built_in(self) -> Option<ObjectType> {
         match self.0 {
-            1..=7 => Some(ObjectType::ALL[self.0 as usize - 1]),
+            number if number >= 1 && number as usize <= ObjectType::ALL.len() => {
+                Some(ObjectType::ALL[number as usize - 1])
+            }
             _ => None,
         }
     }
@@ -112,8 +114,11 @@ const _: () = {
     let mut index = 0;
     while index < ObjectType::ALL.len() {
         assert!(ObjectType::ALL[index] as usize == index + 1, "types are numbered from 1, in the order of ALL");
+        let built_in = TypeNumber(index as u16 + 1).built_in();
+        assert!(matches!(built_in, Some(found) if found as usize == index + 1), "each type is found by its number");
         index += 1;
     }
+    assert!(TypeNumber(0).built_in().is_none() && TypeNumber(index as u16 + 1).built_in().is_none());
 };
 
 /// What is stamped in an object's header when it is created: the type's letters and the koid.

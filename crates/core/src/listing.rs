@@ -20,6 +20,8 @@ pub(crate) enum Group {
     Processes(Koid),
     /// The host objects of a kind, in whichever job.
     Host(HostKind),
+    /// The users' objects to which a process has handles of which their types are told.
+    Told(Koid),
 }
 
 type Key = (Group, Koid);
@@ -27,6 +29,8 @@ type Key = (Group, Koid);
 #[derive(Debug)]
 struct Node {
     key: Key,
+    /// How often it was counted in.
+    count: u32,
     left: Option<Place>,
     right: Option<Place>,
 }
@@ -74,10 +78,10 @@ impl Listing {
     /// Lists an object, for which room was brought.
     pub(crate) fn insert(&mut self, group: Group, koid: Koid) {
         let key = (group, koid);
-        let Ok(new) = self.nodes.insert(Node { key, left: None, right: None }) else { return };
-        let own = self.priority(koid);
+        let Ok(new) = self.nodes.insert(Node { key, count: 1, left: None, right: None }) else { return };
+        let own = self.priority(key);
         let (mut hook, mut at) = (Hook::Root, self.root);
-        while let Some((place, above)) = self.node(at).filter(|(_, above)| self.priority(above.key.1) >= own) {
+        while let Some((place, above)) = self.node(at).filter(|(_, above)| self.priority(above.key) >= own) {
             (hook, at) =
                 if above.key < key { (Hook::Right(place), above.right) } else { (Hook::Left(place), above.left) };
         }
@@ -123,7 +127,7 @@ impl Listing {
                 return self.hang(hook, left.or(right));
             };
             let (down, up) = (below.right, above.left);
-            if self.priority(below.key.1) >= self.priority(above.key.1) {
+            if self.priority(below.key) >= self.priority(above.key) {
                 self.hang(hook, left);
                 (hook, left) = (Hook::Right(lower), down);
             } else {
@@ -131,6 +135,43 @@ impl Listing {
                 (hook, right) = (Hook::Left(upper), up);
             }
         }
+    }
+
+    /// Counts a handle to an object in, for which room was brought; gives how many are counted since.
+    pub(crate) fn count_in(&mut self, group: Group, koid: Koid) -> u32 {
+        if let Some(node) = self.find(group, koid).and_then(|place| self.nodes.get_mut(place)) {
+            node.count = node.count.saturating_add(1);
+            return node.count;
+        }
+        self.insert(group, koid);
+        1
+    }
+
+    /// Counts one off; gives how many are counted since. The last takes the object out. Allocates nothing.
+    pub(crate) fn count_off(&mut self, group: Group, koid: Koid) -> u32 {
+        match self.find(group, koid).and_then(|place| self.nodes.get_mut(place)) {
+            Some(node) if node.count > 1 => {
+                node.count -= 1;
+                node.count
+            }
+            Some(_) => {
+                self.remove(group, koid);
+                0
+            }
+            None => 0,
+        }
+    }
+
+    fn find(&self, group: Group, koid: Koid) -> Option<Place> {
+        let key = (group, koid);
+        let mut at = self.root;
+        while let Some((place, part)) = self.node(at) {
+            if part.key == key {
+                return Some(place);
+            }
+            at = if part.key < key { part.right } else { part.left };
+        }
+        None
     }
 
     /// Whether an object is listed.
@@ -176,9 +217,10 @@ impl Listing {
         }
     }
 
-    /// The priority of a koid: its bits, well mixed.
-    fn priority(&self, koid: Koid) -> u64 {
-        let mut word = (koid.raw() ^ self.seed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    /// The priority of a key: its bits, well mixed. What many processes have must have many priorities.
+    fn priority(&self, (group, koid): Key) -> u64 {
+        let process = if let Group::Told(process) = group { process.raw().rotate_left(32) } else { 0 };
+        let mut word = (koid.raw() ^ process ^ self.seed).wrapping_add(0x9e37_79b9_7f4a_7c15);
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)

@@ -96,6 +96,8 @@ pub struct Core {
     pub(crate) notices: VecDeque<Notice>,
     /// Handles to objects of types that are told: each will be one notice more.
     pub(crate) noticed_handles: usize,
+    /// How many of those each process has to each object.
+    pub(crate) told: Listing,
     /// Why the present step makes handles, and why it ends them.
     pub(crate) opening: OpenReason,
     pub(crate) closing: CloseReason,
@@ -177,6 +179,7 @@ impl Core {
             tracing: Tracing::default(),
             notices: VecDeque::new(),
             noticed_handles: 0,
+            told: Listing::new(limits.seed.rotate_left(17)),
             opening: OpenReason::default(),
             closing: CloseReason::default(),
             own_types: Vec::new(),

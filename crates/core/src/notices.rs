@@ -5,6 +5,7 @@
 //! killing allocate nothing. NT: the open and close procedures of an object type.
 
 use crate::call::{Call, CallError};
+use crate::listing::Group;
 use crate::manager::Core;
 use kobj_abi::{Koid, TypeNumber};
 use kobj_memory::Reference;
@@ -112,6 +113,7 @@ impl Core {
         if !is_noticed {
             return Ok(());
         }
+        self.told.reserve().map_err(|_| CallError::NoMemory {})?;
         let room = self.noticed_handles.saturating_add(2);
         self.notices.try_reserve(room).map_err(|_| CallError::NoMemory {})
     }
@@ -127,7 +129,9 @@ impl Core {
     pub(crate) fn notice_opened(&mut self, process: Reference, object: Reference, reason: OpenReason) {
         if self.is_noticed(object) {
             self.noticed_handles += 1;
-            self.notice(process.koid(), object, Change::Opened(reason));
+            // Counted, and not looked for in the table: that would take as long as the table is.
+            let process_handles = self.told.count_in(Group::Told(process.koid()), object.koid());
+            self.notice(process.koid(), process_handles, object, Change::Opened(reason));
         }
     }
 
@@ -135,22 +139,15 @@ impl Core {
     pub(crate) fn notice_closed(&mut self, process: Koid, object: Reference) {
         if self.is_noticed(object) {
             self.noticed_handles = self.noticed_handles.saturating_sub(1);
-            self.notice(process, object, Change::Closed(self.closing));
+            let process_handles = self.told.count_off(Group::Told(process), object.koid());
+            self.notice(process, process_handles, object, Change::Closed(self.closing));
         }
     }
 
-    fn notice(&mut self, process: Koid, object: Reference, change: Change) {
+    fn notice(&mut self, process: Koid, process_handles: u32, object: Reference, change: Change) {
         // The object stays until it was told; one with as many references as can be counted is not told of more.
         if self.slab.acquire(object).is_err() {
             return;
-        }
-        let mut process_handles = 0;
-        if let Some(guest) = self.find(process).ok().and_then(|process| self.guest(process)) {
-            let mut from = 0;
-            while let Some((index, _)) = guest.table.find(from, u32::MAX, |place| place == object.place()) {
-                process_handles += 1;
-                from = index + 1;
-            }
         }
         let handles = self.handles_to(object);
         let number = self.type_number(object);
