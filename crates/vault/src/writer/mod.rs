@@ -27,7 +27,7 @@ const SAVE_INDEX_BYTES: u64 = 1 << 30;
 /// Blobs that one index file names at most.
 const SAVE_INDEX_BLOBS: usize = 60_000;
 /// Bytes that wait for the threads, at most.
-const QUEUE_BYTES: usize = 24 << 20;
+const QUEUE_BYTES: usize = 12 << 20;
 /// zstd's level for data, chosen for speed: half of a core's time goes into it as it is.
 const DATA_LEVEL: i32 = 1;
 /// Trees are text and few.
@@ -118,6 +118,8 @@ pub struct Writer<'run> {
     claimed: Mutex<HashSet<(BlobKind, Id)>>,
     data: Mutex<Packer>,
     trees: Mutex<Packer>,
+    /// Held while a pack is named and written: a full one is up to 24 MiB, and one a time is what memory allows.
+    writing: Mutex<()>,
     unsaved: Mutex<Unsaved>,
     counters: Counters,
     failure: Mutex<Option<Error>>,
@@ -154,6 +156,7 @@ pub fn write<T>(
         claimed: Mutex::default(),
         data: Mutex::default(),
         trees: Mutex::default(),
+        writing: Mutex::default(),
         unsaved: Mutex::new(Unsaved { packs: Vec::new(), blobs: 0, bytes: 0, since: Instant::now() }),
         counters: Counters::default(),
         failure: Mutex::default(),
@@ -299,6 +302,7 @@ impl Writer<'_> {
     }
 
     fn write_pack(&self, packer: Packer) -> Result<()> {
+        let _alone = locked(&self.writing);
         let pack = packer.finish(self.repository.key())?;
         self.repository.storage().write(&Name::new(FileKind::Pack, pack.id), &pack.bytes)?;
         self.index.add(&pack.id, &pack.blobs);
