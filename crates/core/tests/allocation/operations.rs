@@ -141,8 +141,8 @@ fn handles_are_made_and_moved_or_not() {
 
 #[test]
 fn quotas_are_set_and_charges_moved_or_not() {
-    let own = Resource::ObjectsOf(kobj_abi::TypeNumber::FIRST_OWN);
-    check(0, |scene| Call::SetQuota { handle: scene.job, resource: own, limit: 7 });
+    let rare = Resource::ObjectsOf(kobj_abi::ObjectType::HostObject.number());
+    check(0, |scene| Call::SetQuota { handle: scene.job, resource: rare, limit: 7 });
     check(0, |scene| Call::SetBadHandlePolicy { job: scene.job, policy: BadHandlePolicy::Kill });
     let recharge = |scene: &Scene| Call::Recharge { handle: scene.plain, from: scene.boot.job, to: scene.other_job };
     check(0, recharge);
