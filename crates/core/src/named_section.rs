@@ -92,7 +92,7 @@ impl Core {
         let looked = made
             .map_err(CallError::from)
             .and_then(|()| self.caller(process))
-            .and_then(|caller| Ok((self.look_at_name(&caller, name, request), caller)));
+            .map(|caller| (self.look_at_name(&caller, name, request), caller));
         let named = match &looked {
             Ok((Ok(Looked::Free { directory, rights }), _)) => {
                 self.name_section(*directory, name, object, *rights).map(|()| *rights)

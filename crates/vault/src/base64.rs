@@ -18,7 +18,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 /// The bytes of a text, if it is one of at most `most_bytes` bytes. Bits behind the last byte must be zero.
 pub(crate) fn decode(text: &str, most_bytes: usize) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 4 != 0 || digits.len() / 4 * 3 > most_bytes.saturating_add(2) {
+    if !digits.len().is_multiple_of(4) || digits.len() / 4 * 3 > most_bytes.saturating_add(2) {
         return None;
     }
     let padding = digits.iter().rev().take_while(|digit| **digit == b'=').count();

@@ -303,11 +303,12 @@ impl Model {
     pub(super) fn kill(&mut self, handle: RawHandle) -> Refusable<()> {
         let koid = self.look(handle, Operation::Kill)?.koid;
         match (self.type_of(koid), self.objects[&koid].owner) {
-            (ObjectType::Process, _) if koid == self.start().outsider => Err(CallError::NotAGuest { koid }),
-            (ObjectType::Process, _) => Ok(self.kill_process(koid, Some(KillReason::Killed))),
-            (_, None) => Err(CallError::RootJob { koid }),
-            (_, Some(_)) => Ok(self.kill_job(koid)),
+            (ObjectType::Process, _) if koid == self.start().outsider => return Err(CallError::NotAGuest { koid }),
+            (ObjectType::Process, _) => self.kill_process(koid, Some(KillReason::Killed)),
+            (_, None) => return Err(CallError::RootJob { koid }),
+            (_, Some(_)) => self.kill_job(koid),
         }
+        Ok(())
     }
 
     pub(super) fn kill_process(&mut self, koid: Koid, reason: Option<KillReason>) {

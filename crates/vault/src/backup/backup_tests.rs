@@ -146,7 +146,7 @@ fn holes_are_kept_and_cut_as_zeros_are() {
     file.set_len(9_000_000).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &data, 3_000_000).unwrap();
     for wish in [Wish::Suitable, Wish::All(Rule::Fixed(65_536))] {
-        let mut walk = Walk::new(&[scratch.0.clone()], files::Options::default()).unwrap();
+        let mut walk = Walk::new(std::slice::from_ref(&scratch.0), files::Options::default()).unwrap();
         let report = run(&repository, &mut walk, None, &Options { chunks: wish, ..options() }).unwrap();
         assert_eq!(kept(&repository, &report.tree, &sparse), bytes);
         let content = |path: &Path| node_of(&repository, &report.tree, path).content;
@@ -273,7 +273,8 @@ fn an_empty_source_makes_no_snapshot_and_a_dry_run_stores_nothing() {
     nothing.steps.clear();
     assert!(matches!(run(&repository, &mut nothing, None, &options()), Err(Error::Refused { .. })));
     excludes.add(b"nothing", false).unwrap();
-    let mut walk = Walk::new(&[scratch.0.clone()], files::Options { excludes, ..Default::default() }).unwrap();
+    let mut walk =
+        Walk::new(std::slice::from_ref(&scratch.0), files::Options { excludes, ..Default::default() }).unwrap();
     let report = run(&repository, &mut walk, None, &Options { dry_run: true, ..options() }).unwrap();
     assert_eq!((report.snapshot, report.summary.data_blobs), (None, 1));
     for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {

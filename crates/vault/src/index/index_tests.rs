@@ -41,11 +41,11 @@ fn vault() -> (MemoryStorage, Repository) {
 fn packs(seed: u32, count: u32) -> Vec<(Id, Vec<PackedBlob>)> {
     let pack = |pack: u32| {
         let blob = |at: u32| PackedBlob {
-            kind: if (seed + pack + at) % 3 == 0 { BlobKind::Tree } else { BlobKind::Data },
+            kind: if (seed + pack + at).is_multiple_of(3) { BlobKind::Tree } else { BlobKind::Data },
             id: Id::of(&((seed + pack * 31 + at * 17) % 5000).to_le_bytes()),
             offset: at * 50,
             length: 50,
-            uncompressed_length: (at % 2 == 0).then_some(at + 1),
+            uncompressed_length: at.is_multiple_of(2).then_some(at + 1),
         };
         (Id::of(&[seed.to_le_bytes(), pack.to_le_bytes()].concat()), (0..pack % 60).map(blob).collect())
     };

@@ -146,11 +146,12 @@ pub fn restore(
     // The tree is read before anything is made: a wrong id shall leave no empty folder.
     repository.load_tree(index, tree)?;
     let place = Target::open(target, !options.dry_run)?;
-    if let Some(place) = &place {
-        if !options.in_place && !place.is_empty()? {
-            let why = "the target is not empty; --in-place restores into it, or choose an empty folder";
-            return Err(Error::refused(target.display(), why));
-        }
+    if let Some(place) = &place
+        && !options.in_place
+        && !place.is_empty()?
+    {
+        let why = "the target is not empty; --in-place restores into it, or choose an empty folder";
+        return Err(Error::refused(target.display(), why));
     }
     let mut run = Run {
         repository,
@@ -427,11 +428,11 @@ impl Run<'_, '_> {
             if !(self.callbacks.select)(&path, is_folder).restore {
                 continue;
             }
-            if !self.options.dry_run {
-                if let Err(error) = remove_all(open.as_fd(), name, DELETE_DEPTH_MOST) {
-                    self.problem(&path, &format!("it cannot be removed: {error}"));
-                    continue;
-                }
+            if !self.options.dry_run
+                && let Err(error) = remove_all(open.as_fd(), name, DELETE_DEPTH_MOST)
+            {
+                self.problem(&path, &format!("it cannot be removed: {error}"));
+                continue;
             }
             self.report.deleted += 1;
             (self.callbacks.event)(&Event::Delete(&path));

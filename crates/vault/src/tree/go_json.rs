@@ -202,7 +202,7 @@ pub(super) fn unquote(text: &str) -> Option<Vec<u8>> {
             '\\' | '"' => letter as u8,
             'x' => u8::try_from(number(&mut rest, 2, 16)?).ok()?,
             '0'..='3' => {
-                rest = &escape[..];
+                rest = escape;
                 u8::try_from(number(&mut rest, 3, 8)?).ok()?
             }
             'u' | 'U' => {
