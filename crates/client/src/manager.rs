@@ -84,7 +84,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The seed of the masks of handle tables, for tests that are to run the same again; else it is random.
+    /// The seed of the masks of handle tables and of the hash of names, for tests that are to run the same again; else it is
+    /// random, and nobody's to know.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);

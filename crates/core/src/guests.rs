@@ -145,7 +145,7 @@ impl Core {
         creator: Option<Koid>,
     ) -> Result<Reference, CallError> {
         self.guest_list.try_reserve(1).map_err(|_| CallError::NoMemory {})?;
-        let mask = self.random();
+        let mask = self.secret.next();
         let table = Table::with_bounds(mask, self.limits.generation_bits, self.limits.table_slots);
         let table = Shared::try_new(table).map_err(|_| CallError::NoMemory {})?;
         let state = process::State::guest(table).map_err(|_| CallError::NoMemory {})?;

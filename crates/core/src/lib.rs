@@ -42,6 +42,7 @@ pub mod platform;
 mod pool;
 mod query;
 mod quota;
+mod secret;
 mod section;
 mod system;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::listing::Listing;
 use crate::names::Names;
 use crate::namespace::Naming;
 use crate::notices::{CloseReason, Notice, OpenReason};
+use crate::secret::Secret;
 use crate::section::Sections;
 use crate::system::System;
 use crate::ticket::Tickets;
@@ -43,7 +44,8 @@ pub struct Limits {
     /// Handles to one object from which calls make no more, at least 1. Beyond, as for handles that threads make by their
     /// leases, the object's counter is the bound.
     pub handles_per_object: u32,
-    /// Where the masks of handle tables and the hash of names come from: random in the field, printed in simulation.
+    /// Where the masks of handle tables and the key of the hash of names come from: a secret, random in the field; printed in
+    /// simulation. Who knows it can choose names that are slow to find.
     pub seed: u64,
 }
 
@@ -121,8 +123,8 @@ pub struct Core {
     /// From what handles were derived.
     pub(crate) nodes: Nodes,
     pub(crate) derivations: Derivations,
-    /// The state of the random numbers for the masks of handle tables and the hash of names.
-    pub(crate) seed: u64,
+    /// For the masks of handle tables, the hash of names and the balance of lists.
+    pub(crate) secret: Secret,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) sections: Sections,
     /// The system directory, once it was asked for.
@@ -174,7 +176,7 @@ impl Core {
             slab: Slab::try_new()?,
             links: Links::default(),
             names: Names::new([0; 3]),
-            listing: Listing::new(!limits.seed),
+            listing: Listing::new(0),
             balance: Balance::default(),
             tracing: Tracing::default(),
             notices: VecDeque::new(),
@@ -195,14 +197,15 @@ impl Core {
             is_giving_up: false,
             nodes: Nodes::default(),
             derivations: Derivations::default(),
-            seed: limits.seed,
+            secret: Secret::new(limits.seed),
             effects: VecDeque::new(),
             sections: Sections::default(),
             system: None,
             mark: 0,
             finished: false,
         };
-        core.names = Names::new([core.random(), core.random(), core.random()]);
+        core.names = Names::new([core.secret.next(), core.secret.next(), core.secret.next()]);
+        core.listing = Listing::new(core.secret.next());
         Ok(core)
     }
 
@@ -276,15 +279,6 @@ impl Core {
     /// Takes one of what the steps so far want done; allocates nothing.
     pub fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
-    }
-
-    /// A random number (SplitMix64, Steele, Lea and Flood 2014).
-    pub(crate) fn random(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 
     /// What `koid` being absent means.

@@ -5,6 +5,7 @@
 //! one's to know: names cannot be chosen so that they share a bucket.
 
 use super::entry::Entries;
+use crate::secret::sip;
 use kobj_memory::{Array, NoMemory, Place};
 
 /// Buckets at most: more would not be told apart by an index of 32 bits.
@@ -32,7 +33,7 @@ impl Index {
     }
 
     fn bucket(&self, directory: Place, name: &[u8]) -> u32 {
-        let hash = sip_1_3(self.seed, u64::from(directory.raw()), name) as u32;
+        let hash = sip::<1, 3>(self.seed, u64::from(directory.raw()), name) as u32;
         let buckets = self.heads.len();
         let mask = buckets.next_power_of_two() - 1;
         let bucket = hash & mask;
@@ -115,69 +116,5 @@ impl Index {
             }
             at = entry.chain;
         }
-    }
-}
-
-/// SipHash with one round a word and three at the end, of a word and bytes.
-fn sip_1_3(seed: [u64; 2], first: u64, bytes: &[u8]) -> u64 {
-    let mut state = [
-        seed[0] ^ 0x736f_6d65_7073_6575,
-        seed[1] ^ 0x646f_7261_6e64_6f6d,
-        seed[0] ^ 0x6c79_6765_6e65_7261,
-        seed[1] ^ 0x7465_6462_7974_6573,
-    ];
-    absorb(&mut state, first);
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        absorb(&mut state, u64::from_le_bytes(*word));
-    }
-    // What is left of a word stands at the end of the last eight bytes. Copied into a word byte by byte it would have to be
-    // written before it could be read.
-    let last = match bytes.last_chunk::<8>() {
-        Some(_) if rest.is_empty() => 0,
-        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
-        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    };
-    absorb(&mut state, last | (bytes.len() as u64 + 8) << 56);
-    state[2] ^= 0xff;
-    (0..3).for_each(|_| round(&mut state));
-    state[0] ^ state[1] ^ state[2] ^ state[3]
-}
-
-fn absorb(state: &mut [u64; 4], word: u64) {
-    state[3] ^= word;
-    round(state);
-    state[0] ^= word;
-}
-
-fn round(state: &mut [u64; 4]) {
-    let [a, b, c, d] = state;
-    *a = a.wrapping_add(*b);
-    *b = b.rotate_left(13) ^ *a;
-    *a = a.rotate_left(32);
-    *c = c.wrapping_add(*d);
-    *d = d.rotate_left(16) ^ *c;
-    *a = a.wrapping_add(*d);
-    *d = d.rotate_left(21) ^ *a;
-    *c = c.wrapping_add(*b);
-    *b = b.rotate_left(17) ^ *c;
-    *c = c.rotate_left(32);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use core::hash::Hasher;
-
-    #[test]
-    fn the_hash_is_the_one_of_the_standard_library() {
-        for length in 0..40 {
-            let bytes: std::vec::Vec<u8> = (0..length).map(|byte: u8| byte.wrapping_mul(77)).collect();
-            let mut theirs = std::hash::DefaultHasher::new();
-            theirs.write(&5_u64.to_le_bytes());
-            theirs.write(&bytes);
-            assert_eq!(sip_1_3([0, 0], 5, &bytes), theirs.finish(), "{length} bytes");
-        }
-        assert_ne!(sip_1_3([0, 0], 5, b"a"), sip_1_3([0, 1], 5, b"a"));
     }
 }
