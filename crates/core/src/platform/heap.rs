@@ -64,6 +64,12 @@ impl Heap {
 }
 
 impl Tables {
+    fn has_room(&self, size_bytes: u64, most_bytes: u64) -> Result<(), PlatformError> {
+        let used: u64 = self.memories.iter().map(|memory| memory.size_bytes).sum();
+        let sum = used.checked_add(size_bytes).filter(|sum| *sum <= most_bytes);
+        sum.map(drop).ok_or(PlatformError::NoMemory)
+    }
+
     fn memory(&self, section: Koid) -> Result<usize, usize> {
         self.memories.binary_search_by_key(&section, |memory| memory.section)
     }
@@ -86,15 +92,15 @@ impl Platform for Heap {
     type View = HeapView;
 
     fn take_room(&self, size_bytes: u64) -> Result<(), PlatformError> {
-        let used: u64 = self.tables.with(|tables| tables.memories.iter().map(|memory| memory.size_bytes).sum());
-        let sum = used.checked_add(size_bytes).filter(|sum| *sum <= self.most_bytes);
-        sum.map(drop).ok_or(PlatformError::NoMemory)
+        self.tables.with(|tables| tables.has_room(size_bytes, self.most_bytes))
     }
 
     fn create_memory(&self, section: Koid, size_bytes: u64, _lazy: bool) -> Result<(), PlatformError> {
         let count = usize::try_from(size_bytes.div_ceil(8)).map_err(|_| PlatformError::NoMemory)?;
         let words = Shared::try_new(try_zeroed_words(count)?)?;
         self.tables.with(|tables| {
+            // Of those who found room at the same time not all may find it: what counts is what there is now.
+            tables.has_room(size_bytes, self.most_bytes)?;
             let (Ok(at) | Err(at)) = tables.memory(section);
             Ok(try_insert(&mut tables.memories, at, Memory { section, size_bytes, words })?)
         })
@@ -167,5 +173,24 @@ impl View for HeapView {
         let offset = within(offset_bytes, from.len(), self.size_bytes)?;
         copy_in(&self.words()?, self.skip + offset, from);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kobj_abi::Era;
+
+    #[test]
+    fn of_two_who_found_room_at_once_one_has_it() {
+        let heap = Heap::new(100);
+        let section = |counter| Koid::new(Era(7), counter).unwrap();
+        heap.take_room(80).unwrap();
+        heap.take_room(80).unwrap();
+        heap.create_memory(section(1), 80, false).unwrap();
+        assert_eq!(heap.create_memory(section(2), 80, false), Err(PlatformError::NoMemory));
+        assert_eq!(heap.counts(), (1, 0));
+        heap.destroy_memory(section(1));
+        heap.create_memory(section(2), 80, false).unwrap();
     }
 }
