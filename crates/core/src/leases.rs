@@ -27,7 +27,11 @@ pub(crate) struct Open {
     account: AccountId,
 }
 
-/// Koids that were given to leases, in the order in which they were given: they are in no index.
+/// Spans of koids that are remembered: beyond, two are joined.
+const RANGES_MOST: usize = 64;
+
+/// Koids that were given to leases, in the order in which they were given: they are in no index. Others may lie between, which
+/// costs a look for one of those that is no more a pass over the slots, as it costs for one that was given to a lease.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     era: Era,
@@ -43,6 +47,24 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
+    /// Joins the two ranges of one era between which the fewest koids lie, if there are too many: what was made and ended
+    /// long ago takes no more and more memory, and no more and more looks.
+    fn join_nearest(&mut self) {
+        if self.ranges.len() < RANGES_MOST {
+            return;
+        }
+        let gap = |pair: &[Range]| match pair {
+            [one, next] if one.era == next.era => Some(next.first.saturating_sub(one.first.saturating_add(one.count))),
+            _ => None,
+        };
+        let gaps = self.ranges.windows(2).enumerate().filter_map(|(at, pair)| Some((gap(pair)?, at)));
+        let Some((_, at)) = gaps.min() else { return };
+        let next = self.ranges.remove(at + 1);
+        if let Some(range) = self.ranges.get_mut(at) {
+            range.count = next.first.saturating_sub(range.first).saturating_add(next.count);
+        }
+    }
+
     fn place(&self, id: LeaseId) -> Option<LeasePlace> {
         self.open.iter().find(|open| open.id == id).map(|open| open.place)
     }
@@ -252,6 +274,7 @@ impl Core {
         match self.leases.ranges.last_mut().filter(|_| joins) {
             Some(range) => range.count += count,
             None => {
+                self.leases.join_nearest();
                 let range = Range { era: self.era, first, count };
                 self.leases.ranges.try_push(range).map_err(|_| CallError::NoMemory {})?;
             }
@@ -299,5 +322,41 @@ impl Core {
             self.accounts.return_handles(open.id, unused.handles);
             self.accounts.end_lease(open.id, &mut credit!(self));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::Limits;
+
+    #[test]
+    fn koids_given_to_leases_are_remembered_in_a_bounded_list() {
+        let mut core = Core::with_limits(Era(7), Limits::default());
+        let mut given = std::vec::Vec::new();
+        for round in 0..1000_u32 {
+            if round == 500 {
+                core.step(crate::image::Time(0), crate::Command::OpenEra { era: Era(9) }).0.unwrap();
+            }
+            given.push(core.give_koids().unwrap());
+            // What the core makes by itself between.
+            core.issued += 1 + round % 3;
+        }
+        assert!(core.leases.ranges.len() <= RANGES_MOST, "{}", core.leases.ranges.len());
+        let is_remembered = |koids: &KoidRange| {
+            core.leases.ranges.iter().any(|range| {
+                range.era == koids.era
+                    && range.first <= koids.first
+                    && koids.first + koids.count <= range.first + range.count
+            })
+        };
+        assert!(given.iter().all(is_remembered));
+        assert_eq!(core.leases.ranges.iter().map(|range| range.era.0).min(), Some(7));
+        assert!(
+            core.leases
+                .ranges
+                .iter()
+                .all(|range| range.first >= 1 && range.first + range.count <= core.issued + 70_000)
+        );
     }
 }
