@@ -134,7 +134,8 @@ impl Gate {
     /// of 0. Who sees the letters (acquire, in [`Gate::stamp`] and [`Gate::is`]) or counts itself in sees the koid and all
     /// that was written to the header before: both stores release. The counts come last, so that who is counted finds the tag.
     pub fn open(&self, tag: Tag, counts: Counts) {
-        store_64(&self.koid, tag.koid.raw(), Ordering::Relaxed);
+        // Release: who finds the new koid finds no letters from before the slot was cleaned.
+        store_64(&self.koid, tag.koid.raw(), Ordering::Release);
         store_32(&self.letters, u32::from_le_bytes(tag.letters), Ordering::Release);
         store_64(&self.counts, counts.0, Ordering::Release);
     }
