@@ -233,9 +233,9 @@ impl Core {
     /// # Errors
     /// [`NoMemory`]; nothing changed.
     pub fn excuse(&mut self, koid: Koid) -> Result<(), NoMemory> {
-        let living = |koid: &Koid| self.index.get(*koid).is_some();
+        // Not by the index alone: what a thread made by itself is in none.
         let mut excused = core::mem::take(&mut self.tracing.excused);
-        excused.retain(living);
+        excused.retain(|koid| self.find(*koid).is_ok());
         let pushed = if excused.contains(&koid) { Ok(()) } else { excused.try_push(koid) };
         self.tracing.excused = excused;
         pushed
