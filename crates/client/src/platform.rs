@@ -4,6 +4,7 @@ use kobj_abi::Koid;
 use kobj_abi::section::{Access, Part, ViewError};
 use kobj_core::platform::{Platform, PlatformError, View, ViewId};
 use kobj_platform::section::{self, Room, SectionError, Sections};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Linux as the manager's platform: each section is a sealed memfd, its size compared with what the system and the control
@@ -69,5 +70,14 @@ impl Platform for Linux {
 
     fn destroy_memory(&self, section: Koid) {
         self.sections.destroy(section);
+    }
+
+    fn run_hook(&self, hook: &mut dyn FnMut()) {
+        // The manager has counted it. What a panic carries may panic in its own drop.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(hook))
+            && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+        {
+            std::mem::forget(again);
+        }
     }
 }

@@ -172,7 +172,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// # Errors
     /// [`CallError`]; then nothing changed.
     pub fn grant(&self, process: Koid, object: Koid, rights: AskedRights) -> Result<RawHandle, CallError> {
-        self.core.with(|core| core.grant(process, object, rights))
+        self.with(|core| core.grant(process, object, rights))
     }
 
     /// Moves a handle of a guest to another one: the embedder's own act, who needs no handle to the receiver; else as
@@ -262,8 +262,15 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         }
     }
 
+    /// Whoever comes by runs it, and what he came for may be done already: a panic is caught where it can be.
     fn run_next_hook(&self) -> bool {
-        self.tell_next() || run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number)))
+        // One that panics was one.
+        let mut was_due = true;
+        self.platform.run_hook(&mut || {
+            was_due =
+                self.tell_next() || run_due_hook(&self.objects, |number| self.core.with(|core| core.hooks_of(number)));
+        });
+        was_due
     }
 
     /// Tells a type of a handle that came or went; `false` if nothing is to be told.

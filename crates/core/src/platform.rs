@@ -1,4 +1,4 @@
-//! What the manager needs of the ground that it stands on, and is given: memory for sections.
+//! What the manager needs of the ground that it stands on, and is given: memory for sections, and who catches a hook's panic.
 //!
 //! On Linux that is memory files, on bare metal the heap. Nothing of it is called under the manager's lock, and whatever can
 //! fail is called between two steps of the core: one that makes everything else ready, and one that completes it or undoes it.
@@ -65,7 +65,7 @@ pub trait View: Send + Sync {
     fn write(&self, offset_bytes: u64, from: &[u8]) -> Result<(), ViewError>;
 }
 
-/// Memory for sections, each known by its object's koid.
+/// What the manager stands on: memory for sections, each known by its object's koid, and how hooks are run.
 pub trait Platform: Send + Sync {
     /// How a mapped part is got at.
     type View: View;
@@ -93,4 +93,11 @@ pub trait Platform: Send + Sync {
 
     /// Gives up the memory of a section, which goes when its last view does. Cannot fail.
     fn destroy_memory(&self, section: Koid);
+
+    /// Runs a hook of a user's type, or the drop of a state, for whoever comes by. If it panics, that is counted before it is
+    /// seen here. Where panics can be caught they are caught here: else the panic unwinds through somebody whose call had
+    /// nothing to do with it, and who loses its answer.
+    fn run_hook(&self, hook: &mut dyn FnMut()) {
+        hook();
+    }
 }

@@ -42,7 +42,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     pub fn create_section(&self, now: Time, process: Koid, request: Request) -> Result<RawHandle, CallError> {
         let place = Location::caller();
         let room = self.platform.take_room(request.size_bytes);
-        let opening = self.core.with(|core| core.begin_section(now, process, request, room))?;
+        let opening = self.with(|core| core.begin_section(now, process, request, room))?;
         let koid = opening.koid();
         let made = self.platform.create_memory(koid, request.size_bytes, request.lazy);
         let finished = self.with(|core| {
@@ -111,7 +111,7 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         part: Part,
         access: Access,
     ) -> Result<Mapped<P::View>, CallError> {
-        let mapping = self.core.with(|core| core.begin_map(process, handle, part, access))?;
+        let mapping = self.with(|core| core.begin_map(process, handle, part, access))?;
         let id = mapping.view();
         let view = self.platform.map(mapping.section(), id, part, access);
         let mapped = view.as_ref().map(drop).map_err(|error| *error);
