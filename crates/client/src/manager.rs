@@ -71,8 +71,10 @@ pub enum Event {
     BadHandle {
         /// Which process.
         process: Koid,
-        /// The number.
+        /// The first number.
         handle: RawHandle,
+        /// How often it named such a one since this event was last taken: one event tells of all.
+        times: u32,
     },
 }
 
@@ -477,7 +479,7 @@ impl Manager {
             // Host objects and their processes are `kobj run`'s; nobody makes them here.
             let event = match self.inner.manager.next_effect()? {
                 Effect::Killed { koid, reason } => Some(Event::Killed { process: koid, reason }),
-                Effect::BadHandle { process, handle } => Some(Event::BadHandle { process, handle }),
+                Effect::BadHandle { process, handle, times } => Some(Event::BadHandle { process, handle, times }),
                 _ => None,
             };
             if event.is_some() {

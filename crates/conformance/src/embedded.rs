@@ -85,7 +85,9 @@ impl Embedded {
         while let Some(effect) = self.manager.next_effect() {
             match effect {
                 Effect::Killed { koid, .. } => self.killed.push(koid),
-                Effect::BadHandle { process, handle } => self.bad_handles.push((process, handle)),
+                Effect::BadHandle { process, handle, times } => {
+                    self.bad_handles.extend((0..times).map(|_| (process, handle)));
+                }
                 _ => {}
             }
         }

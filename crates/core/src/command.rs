@@ -176,8 +176,10 @@ pub enum Effect {
     BadHandle {
         /// Which process.
         process: Koid,
-        /// What it named.
+        /// What it named first.
         handle: RawHandle,
+        /// How often it named such a handle since the embedder last took this effect of it, at least 1.
+        times: u32,
     },
     /// A guest has ended: its handles are closed and its charges returned. What it ran is the embedder's to stop.
     Killed {

@@ -8,7 +8,7 @@ use crate::call::{CallAnswer, CallError};
 use crate::derivation::{DeriveError, Position, TooManyRevokes, Work};
 use crate::handles::{Caller, HANDLE, Meant};
 use crate::manager::Core;
-use crate::notices::OpenReason;
+use crate::notices::{CloseReason, OpenReason};
 use kobj_abi::{AskedRights, Operation, RawHandle};
 use kobj_memory::{Closed, Content, CountError, Hint, Next, Place, Reference, Reserved, Table, Uncounted};
 
@@ -31,9 +31,10 @@ impl Core {
         if meant.node.is_some_and(|node| self.derivations.is_being_revoked(&self.nodes, node)) {
             return Err(CallError::Revoked { koid: meant.object.koid() });
         }
-        self.reserve_notice_of(meant.object)?;
         let account = self.guest(caller.process).and_then(|guest| guest.account);
         let nodes = Charge { bytes: NODE.bytes * (1 + u64::from(meant.node.is_none())), ..NODE };
+        let room = self.reserve_notice_of(meant.object);
+        self.quota_first(room, [(account, HANDLE), (account, nodes)])?;
         let reserved = self.reserve_derived(caller, account, nodes)?;
         let made = self.derive_nodes(account, &meant).and_then(|(root, node)| {
             self.count_handle(meant.object).map(|()| (root, node)).inspect_err(|_| {
@@ -198,7 +199,7 @@ impl Core {
         let Some(table) = self.guest(process).map(|guest| guest.table.clone()) else { return };
         // Closed later, somebody looks at it this moment: what the last look hands over is taken in as always.
         if let Some(Closed::Now(content)) = table.close_of(at.index, node) {
-            self.gave_up(process, content);
+            self.gave_up(process, content, Some(CloseReason::Revoked));
         }
     }
 
@@ -224,12 +225,12 @@ impl Core {
         if let Some((index, node)) = node.filter(|(_, node)| self.nodes.is_revoked(*node))
             && let Some(Closed::Now(content)) = table.close_of(index, node)
         {
-            self.gave_up(process, content);
+            self.gave_up(process, content, Some(CloseReason::Revoked));
         }
         // The look, also one that found nothing, may have been the last at a handle that its process closed meanwhile: nobody
         // else is told of that.
         while let Some(content) = table.take_closed() {
-            self.gave_up(process, content);
+            self.gave_up(process, content, None);
         }
         Some(next)
     }

@@ -223,6 +223,9 @@ impl Core {
         {
             return Err(CloseError::NotEmpty { koid, live: job.balance.live() });
         }
+        if self.guest(object).is_some() {
+            return Err(CloseError::Guest { koid });
+        }
         let ticket = self.state(object).and_then(State::ticket);
         if let Some(ticket) = ticket {
             return Err(CloseError::Reserved { koid, ticket });
@@ -270,13 +273,16 @@ impl Core {
         let Some(State::Process(process)) = self.state(object) else {
             return Err(self.wrong_type(object, ObjectType::Process).into());
         };
+        if process.guest.is_some() {
+            return Err(EndError::Guest { koid });
+        }
         match process.life {
             Life::Ending(ticket) => return Err(EndError::Reserved { koid, ticket }),
             Life::Ended => return Err(EndError::Ended { koid }),
             Life::Living => {}
         }
         // There is room since the process was made; unless a result was told before its effect was taken.
-        let room = self.tickets.reserve(1).and_then(|()| self.effects.try_reserve(1).map_err(|_| NoMemory));
+        let room = self.tickets.reserve(1).and_then(|()| self.effects.reserve(1));
         room.map_err(|NoMemory| EndError::NoMemory { koid })?;
         self.slab.acquire(object).map_err(|error| match error {
             AcquireError::Stale => EndError::NoObject(self.missing(koid)),
@@ -294,6 +300,8 @@ impl Core {
     pub(crate) fn do_process_ended(&mut self, koid: Koid) -> Result<LooseEnds, EndError> {
         let object = self.find(koid)?;
         match self.state(object) {
+            // Its handles would stay counted, and those behind it in the list of the dying be forgotten.
+            Some(State::Process(process)) if process.guest.is_some() => Err(EndError::Guest { koid }),
             Some(State::Process(_)) => Ok(self.destroy_with_ends(object)),
             _ => Err(self.wrong_type(object, ObjectType::Process).into()),
         }

@@ -236,6 +236,9 @@ errors! {
     /// One is under way.
     Reserved { /** Which. */ koid: Koid, /** The effect. */ ticket: Ticket }
         => "process {koid} is being ended under ticket {}; report that one first", ticket.0;
+    /// It is a guest, whose end is a step of its own: its table is closed first.
+    Guest { /** Which. */ koid: Koid }
+        => "process {koid} is a guest, which the keeper of host processes does not end; kill it by a handle to it";
     /// It was made as one that had ended.
     Ended { /** Which. */ koid: Koid }
         => "process {koid} has ended already; close it";
@@ -277,6 +280,9 @@ errors! {
     /// A job is closed when it is empty.
     NotEmpty { /** Which. */ koid: Koid, /** What it contains. */ live: u64 }
         => "job {koid} still contains {live} objects; close them first or kill the job";
+    /// A guest ends by being killed: its table is closed first.
+    Guest { /** Which. */ koid: Koid }
+        => "process {koid} is a guest and not closed by its keeper; kill it by a handle to it";
     /// Its job let go before.
     Closed { /** Which. */ koid: Koid }
         => "object {koid} was closed before; something else keeps it, ask why";

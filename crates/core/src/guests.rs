@@ -4,20 +4,20 @@
 //! with the last handle the embedder is told ([`Effect::Killed`]), and the process object stays for as long as somebody
 //! has a handle to it. Nothing of this allocates: what it needs was taken when the guest was made.
 
-use crate::account::AccountId;
+use crate::account::{AccountId, Charge};
 use crate::call::{CallAnswer, CallError};
 use crate::command::{Effect, KillReason};
 use crate::create::Making;
-use crate::handles::Caller;
+use crate::handles::{Caller, HANDLE};
 use crate::image::Time;
 use crate::leases::credit;
-use crate::manager::Core;
+use crate::manager::{Body, Core};
 use crate::notices::{CloseReason, OpenReason};
 use crate::types::directory::Provider;
 use crate::types::process::{Guest, Life};
 use crate::types::{State, Type, directory, job, process};
 use kobj_abi::{AskedRights, Koid, ObjectType, Operation, RawHandle};
-use kobj_memory::{Closed, Content, Next, Reference, Shared, Table};
+use kobj_memory::{Closed, Content, Next, Reference, Shared, Slab, Table};
 
 /// Guests that are being ended, threaded through their states.
 #[derive(Default)]
@@ -109,9 +109,13 @@ impl Core {
         if depth >= job::DEPTH_MOST {
             return Err(CallError::TooDeep { koid: parent.koid(), most: job::DEPTH_MOST });
         }
-        let mut state = job::State::create(job::Request {}).map_err(|_| CallError::NoMemory {})?;
-        state.depth = depth + 1;
-        self.make_handle(now, caller, parent, State::Job(state))
+        let made = job::State::create(job::Request {}).map_err(|_| CallError::NoMemory {}).and_then(|mut state| {
+            state.depth = depth + 1;
+            self.make_handle(now, caller, parent, State::Job(state))
+        });
+        let (own, payer) = (self.account_of_guest(caller.process), self.job(parent).and_then(|job| job.account));
+        let bytes = Slab::<Body>::SLOT_BYTES + job::CHARGE_BYTES;
+        self.quota_first(made, [(own, HANDLE), (payer, Charge::object(ObjectType::Job.number(), bytes.into()))])
     }
 
     pub(crate) fn call_create_guest(
@@ -123,7 +127,10 @@ impl Core {
     ) -> Result<CallAnswer, CallError> {
         let meant = self.meant(caller, job, Operation::CreateProcess)?;
         self.takes_children(meant.object)?;
-        let guest = self.make_guest(now, meant.object, Some(caller.process.koid()))?;
+        let (own, payer) = (self.account_of_guest(caller.process), self.job(meant.object).and_then(|job| job.account));
+        let object = Charge::object(ObjectType::Process.number(), Slab::<Body>::SLOT_BYTES.into());
+        let guest = self.make_guest(now, meant.object, Some(caller.process.koid()));
+        let guest = self.quota_first(guest, [(payer, object), (own, HANDLE)])?;
         let made = if inherit { self.inherit(caller, guest) } else { Ok(()) };
         let rights = ObjectType::Process.default_rights();
         let content = Content { object: guest.place(), rights, node: None, inheritable: false };
@@ -231,14 +238,13 @@ impl Core {
     /// One unit of ending guests; `false` if none is being ended.
     pub(crate) fn end_one(&mut self) -> bool {
         let Some(process) = self.ending.first else { return false };
-        self.closing = CloseReason::Ended;
         let Some(guest) = self.guest_mut(process) else {
             self.ending.first = None;
             return true;
         };
         let (table, cursor) = (guest.table.clone(), guest.cursor);
         if let Some(content) = table.take_closed() {
-            self.gave_up(process, content);
+            self.gave_up(process, content, None);
             return true;
         }
         let end = table.used().min(cursor.saturating_add(SLOTS_PER_UNIT));
@@ -248,7 +254,7 @@ impl Core {
             guest.cursor = next;
         }
         match found {
-            Some((_, Closed::Now(content))) => self.gave_up(process, content),
+            Some((_, Closed::Now(content))) => self.gave_up(process, content, Some(CloseReason::Ended)),
             // Somebody looks at it this moment; what the last look hands over is taken in by whoever ends it.
             Some((_, Closed::Later(_))) => {}
             None if end < table.used() => {}

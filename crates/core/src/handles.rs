@@ -5,13 +5,14 @@ use crate::call::{Call, CallAnswer, CallError, HandleInfo, What};
 use crate::create::Making;
 use crate::image::Time;
 use crate::leases::credit;
-use crate::manager::Core;
+use crate::manager::{Body, Core};
 use crate::notices::{CloseReason, OpenReason};
 use crate::types::directory::Provider;
 use crate::types::{State, Type, directory, symbolic_link};
 use kobj_abi::{AskedRights, Denied, Koid, Operation, RawHandle, Rights, TypeNumber, check};
 use kobj_memory::{
-    AddHandle, Bytes, Closed, Content, DropHandle, Pin, PinError, Place, Reference, Reserved, Shared, Table, TableError,
+    AddHandle, Bytes, Closed, Content, DropHandle, Pin, PinError, Place, Reference, Reserved, Shared, Slab, Table,
+    TableError,
 };
 
 /// What a handle is charged.
@@ -67,7 +68,6 @@ impl Core {
     #[inline(always)]
     fn call_of(&mut self, now: Time, caller: Caller, call: &Call<'_>) -> Result<CallAnswer, CallError> {
         self.opening = OpenReason::of(call);
-        self.closing = CloseReason::of(call);
         let ends = self.ending.begun;
         let result = self.dispatch_call(now, &caller, call);
         self.after_call(&caller, &result);
@@ -353,6 +353,25 @@ impl Core {
         })
     }
 
+    /// Want of memory is told only where no quota refuses the same: that would refuse it with memory, too.
+    pub(crate) fn quota_first<T, const N: usize>(
+        &mut self,
+        result: Result<T, CallError>,
+        charges: [(Option<AccountId>, Charge); N],
+    ) -> Result<T, CallError> {
+        if let Err(CallError::NoMemory {}) = result {
+            for (account, charge) in charges {
+                self.may_charge(account, charge)?;
+            }
+        }
+        result
+    }
+
+    /// The account of a guest.
+    pub(crate) fn account_of_guest(&self, process: Reference) -> Option<AccountId> {
+        self.guest(process).and_then(|guest| guest.account)
+    }
+
     /// The refusal of a charge; `owner` has the account.
     pub(crate) fn charge_refused(&self, account: AccountId, owner: Koid, error: ChargeError) -> CallError {
         match error {
@@ -373,7 +392,7 @@ impl Core {
     #[inline(never)]
     fn call_close(&mut self, caller: &Caller, handle: RawHandle) -> Result<CallAnswer, CallError> {
         match caller.table.close(handle) {
-            Ok(Closed::Now(content)) => self.gave_up(caller.process, content),
+            Ok(Closed::Now(content)) => self.gave_up(caller.process, content, Some(CloseReason::Closed)),
             // Somebody looks at it this moment: whoever ends the last look hands it over.
             Ok(Closed::Later(_)) => {}
             Err(_) => return Err(CallError::BadHandle { handle }),
@@ -381,26 +400,32 @@ impl Core {
         Ok(CallAnswer::Done)
     }
 
-    /// A handle of that process is no more: its charge and its reference go.
-    pub(crate) fn gave_up(&mut self, process: Reference, content: Content) {
+    /// A handle of that process is no more: its charge and its reference go. Without a reason a last look handed it over.
+    pub(crate) fn gave_up(&mut self, process: Reference, content: Content, reason: Option<CloseReason>) {
         let payer = self.guest(process).map_or(0, |guest| guest.table.payer());
-        self.gave_up_for(process.koid(), payer, content);
+        self.gave_up_for(process.koid(), payer, content, reason);
     }
 
     /// The same by the payer of the handle's table, which is there until the last of them is given up: the last look at a
     /// handle may outlive its process.
-    fn gave_up_for(&mut self, process: Koid, payer: u32, content: Content) {
-        self.refund_handle(AccountId::from_raw(payer), content.node);
+    fn gave_up_for(&mut self, process: Koid, payer: u32, content: Content, reason: Option<CloseReason>) {
         let place = content.object;
         // A user's object stays until its last-close hook has come due.
         let own = self.slab.at(place).ok().filter(|object| self.body(*object).is_none());
-        if own.is_some_and(|object| !self.is_noticed(object)) && self.slab.drop_one_of_many(place) {
+        let noticed = own.filter(|object| self.is_noticed(*object));
+        // Asked before its node goes, which says whether it was taken back.
+        let reason = match noticed {
+            Some(object) => reason.unwrap_or_else(|| self.reason_of_late(process, object, content)),
+            None => CloseReason::Closed,
+        };
+        self.refund_handle(AccountId::from_raw(payer), content.node);
+        if own.is_some() && noticed.is_none() && self.slab.drop_one_of_many(place) {
             return;
         }
         let kept = own.filter(|object| self.slab.acquire(*object).is_ok());
         let dropped = self.drop_handle(place);
         if let Some(object) = kept {
-            self.notice_closed(process, object);
+            self.notice_closed(process, object, reason);
             // By what this close was told, not by a look at the count: a thread may have closed the last one meanwhile.
             if dropped == DropHandle::LastHandle {
                 self.own_last_close(object);
@@ -442,7 +467,7 @@ impl Core {
 
     /// A handle in a guest's table was closed by a thread: its charge, its node and its reference go.
     pub(crate) fn gave_up_by(&mut self, process: Koid, table: &Table, content: Content) {
-        self.gave_up_for(process, table.payer(), content);
+        self.gave_up_for(process, table.payer(), content, Some(CloseReason::Closed));
         self.work();
     }
 
@@ -477,7 +502,7 @@ impl Core {
 
     fn take_in_from(&mut self, process: Koid, table: &Table) {
         while let Some(content) = table.take_closed() {
-            self.gave_up_for(process, table.payer(), content);
+            self.gave_up_for(process, table.payer(), content, None);
         }
     }
 
@@ -502,7 +527,8 @@ impl Core {
         object: Reference,
         content: Content,
     ) -> Result<RawHandle, CallError> {
-        self.reserve_notice_of(object)?;
+        let room = self.reserve_notice_of(object);
+        self.quota_first(room, [(self.account_of_guest(process), HANDLE)])?;
         let reserved = self.reserve_handle(process, table)?;
         let counted = self
             .count_handle(object)
@@ -559,7 +585,6 @@ impl Core {
     ) -> Result<RawHandle, CallError> {
         let caller = self.caller(process)?;
         self.opening = OpenReason::Moved;
-        self.closing = CloseReason::Moved;
         let moved = self
             .meant(&caller, handle, Operation::Transfer)
             .and_then(|meant| self.move_to(&caller, handle, &meant, receiver, rights));
@@ -597,7 +622,12 @@ impl Core {
         content: Content,
     ) -> Result<RawHandle, CallError> {
         self.is_not_taken_back(meant.node, meant.object)?;
-        self.reserve_notice_of(meant.object)?;
+        let room = self.reserve_notice_of(meant.object);
+        if receiver == caller.process {
+            room?;
+        } else {
+            self.quota_first(room, [(self.account_of_guest(receiver), HANDLE)])?;
+        }
         let reserved = match receiver == caller.process {
             true => self.reserve_in_place(receiver, table)?,
             false => self.reserve_handle(receiver, table)?,
@@ -615,6 +645,9 @@ impl Core {
             self.uncount_handle(meant.object);
             self.count_off_node(meant.node);
             return Err(CallError::BadHandle { handle });
+        }
+        if self.is_noticed(meant.object) {
+            self.moved = Some((caller.process.koid(), meant.object, meant.pin().content()));
         }
         let moved = table.commit(reserved, content);
         self.notice_opened(receiver, meant.object, OpenReason::Moved);
@@ -644,7 +677,18 @@ impl Core {
     fn call_create(&mut self, now: Time, caller: &Caller, what: What<'_>) -> Result<RawHandle, CallError> {
         what.check()?;
         let job = self.job_of(caller.process)?;
-        self.make_handle(now, caller, job, Self::state_of(what)?)
+        let made = Self::state_of(what).and_then(|state| self.make_handle(now, caller, job, state));
+        let account = self.account_of_guest(caller.process);
+        self.quota_first(made, [(account, HANDLE), (account, Self::charge_for(what))])
+    }
+
+    /// What is charged for what is to be made.
+    pub(crate) fn charge_for(what: What<'_>) -> Charge {
+        let out_of_line = match what {
+            What::Directory => 0,
+            What::SymbolicLink { target } => target.len() as u64,
+        };
+        Charge::object(what.object_type().number(), u64::from(Slab::<Body>::SLOT_BYTES) + out_of_line)
     }
 
     /// The state of what is to be made.

@@ -19,6 +19,7 @@ mod create;
 pub mod derivation;
 mod derive;
 mod destroy;
+mod effects;
 pub mod embed;
 mod error;
 mod facade;

@@ -3,6 +3,7 @@
 use crate::account::{AccountId, Accounts};
 use crate::command::{Answer, Command, Effect, Effects, Refusal, Reply};
 use crate::derivation::Derivations;
+use crate::effects::Pending;
 use crate::error::{Missing, WrongType};
 use crate::guests;
 use crate::image::Time;
@@ -14,7 +15,7 @@ use crate::link::Links;
 use crate::listing::Listing;
 use crate::names::Names;
 use crate::namespace::Naming;
-use crate::notices::{CloseReason, Notice, OpenReason};
+use crate::notices::{Notice, OpenReason};
 use crate::secret::Secret;
 use crate::section::Sections;
 use crate::system::System;
@@ -25,7 +26,7 @@ use crate::user_type::Registered;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use kobj_abi::{Era, Koid, ObjectType, TypeNumber};
-use kobj_memory::{NoMemory, Nodes, Place, Reference, Shared, Slab, Stamp, Table};
+use kobj_memory::{Content, NoMemory, Nodes, Place, Reference, Shared, Slab, Stamp, Table};
 
 /// What bounds a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +101,11 @@ pub struct Core {
     pub(crate) noticed_handles: usize,
     /// How many of those each process has to each object.
     pub(crate) told: Listing,
-    /// Why the present step makes handles, and why it ends them.
+    /// Why the present step makes handles.
     pub(crate) opening: OpenReason,
-    pub(crate) closing: CloseReason,
+    /// The last handle that was moved from a table and is looked at there, by the call itself at least: when the last look
+    /// hands it over, that is no close.
+    pub(crate) moved: Option<(Koid, Reference, Content)>,
     /// Users' types, by number from [`TypeNumber::FIRST_OWN`] on.
     pub(crate) own_types: Vec<Registered>,
     pub(crate) accounts: Accounts,
@@ -125,7 +128,7 @@ pub struct Core {
     pub(crate) derivations: Derivations,
     /// For the masks of handle tables, the hash of names and the balance of lists.
     pub(crate) secret: Secret,
-    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) effects: Pending,
     pub(crate) sections: Sections,
     /// The system directory, once it was asked for.
     pub(crate) system: Option<System>,
@@ -181,9 +184,9 @@ impl Core {
             tracing: Tracing::default(),
             notices: VecDeque::new(),
             noticed_handles: 0,
-            told: Listing::new(limits.seed.rotate_left(17)),
+            told: Listing::new(0),
             opening: OpenReason::default(),
-            closing: CloseReason::default(),
+            moved: None,
             own_types: Vec::new(),
             accounts: Accounts::default(),
             leases: Leases::default(),
@@ -198,7 +201,7 @@ impl Core {
             nodes: Nodes::default(),
             derivations: Derivations::default(),
             secret: Secret::new(limits.seed),
-            effects: VecDeque::new(),
+            effects: Pending::default(),
             sections: Sections::default(),
             system: None,
             mark: 0,
@@ -206,6 +209,7 @@ impl Core {
         };
         core.names = Names::new([core.secret.next(), core.secret.next(), core.secret.next()]);
         core.listing = Listing::new(core.secret.next());
+        core.told = Listing::new(core.secret.next());
         Ok(core)
     }
 
@@ -359,6 +363,6 @@ impl Core {
     pub(crate) fn reserve_effects(&mut self) -> Result<(), NoMemory> {
         let ends = self.balance.of(ObjectType::Process).live.saturating_add(1);
         self.tickets.reserve(u32::try_from(ends).map_err(|_| NoMemory)?)?;
-        self.effects.try_reserve(usize::try_from(ends).map_err(|_| NoMemory)?).map_err(|_| NoMemory)
+        self.effects.reserve(usize::try_from(ends).map_err(|_| NoMemory)?)
     }
 }

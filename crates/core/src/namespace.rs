@@ -8,7 +8,7 @@ use crate::account::{AccountId, Charge};
 use crate::call::{CallAnswer, CallError, Entry, EntryName, What};
 use crate::create::Making;
 use crate::error::QueryError;
-use crate::handles::{Caller, Meant};
+use crate::handles::{Caller, HANDLE, Meant};
 use crate::image::Time;
 use crate::manager::Core;
 use crate::names::{
@@ -486,7 +486,10 @@ impl Core {
         self.drop_dead_name(directory.place());
         let may = self.names.check(directory.place(), name, None, object_type == ObjectType::Directory);
         may.map_err(|error| self.not_named(error, directory, name, directory))?;
-        let reserved = self.reserve_handle(caller.process, &caller.table)?;
+        let account = self.account_of_guest(caller.process);
+        let charges = [(account, HANDLE), (account, Self::charge_for(what))];
+        let reserved = self.reserve_handle(caller.process, &caller.table);
+        let reserved = self.quota_first(reserved, charges)?;
         let state = Self::state_of(what);
         let made = state.and_then(|state| {
             let creator = Some(caller.process.koid());
@@ -508,7 +511,7 @@ impl Core {
             }
             Err(error) => {
                 self.give_back_handle(caller.process, &caller.table, reserved);
-                Err(error)
+                self.quota_first(Err(error), charges)
             }
         }
     }

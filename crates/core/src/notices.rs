@@ -8,7 +8,7 @@ use crate::call::{Call, CallError};
 use crate::listing::Group;
 use crate::manager::Core;
 use kobj_abi::{Koid, TypeNumber};
-use kobj_memory::Reference;
+use kobj_memory::{Content, Reference};
 
 /// Why there is one handle more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,17 +90,6 @@ impl OpenReason {
     }
 }
 
-impl CloseReason {
-    /// Why a call ends a handle.
-    pub(crate) const fn of(call: &Call<'_>) -> Self {
-        match call {
-            Call::Replace { .. } | Call::Transfer { .. } => Self::Moved,
-            Call::Revoke { .. } => Self::Revoked,
-            _ => Self::Closed,
-        }
-    }
-}
-
 impl Core {
     #[inline]
     pub(crate) fn is_noticed(&self, object: Reference) -> bool {
@@ -136,12 +125,25 @@ impl Core {
     }
 
     /// One handle less, of an object that is still referenced.
-    pub(crate) fn notice_closed(&mut self, process: Koid, object: Reference) {
+    pub(crate) fn notice_closed(&mut self, process: Koid, object: Reference, reason: CloseReason) {
         if self.is_noticed(object) {
             self.noticed_handles = self.noticed_handles.saturating_sub(1);
             let process_handles = self.told.count_off(Group::Told(process), object.koid());
-            self.notice(process, process_handles, object, Change::Closed(self.closing));
+            self.notice(process, process_handles, object, Change::Closed(reason));
         }
+    }
+
+    /// Why a handle was closed that the last look at it hands over: whoever closed it has gone on.
+    pub(crate) fn reason_of_late(&mut self, process: Koid, object: Reference, content: Content) -> CloseReason {
+        if self.moved == Some((process, object, content)) {
+            self.moved = None;
+            return CloseReason::Moved;
+        }
+        if content.node.is_some_and(|node| self.nodes.is_revoked(node)) {
+            return CloseReason::Revoked;
+        }
+        let guest = self.find(process).ok().and_then(|process| self.guest(process));
+        if guest.is_none_or(|guest| guest.dying) { CloseReason::Ended } else { CloseReason::Closed }
     }
 
     fn notice(&mut self, process: Koid, process_handles: u32, object: Reference, change: Change) {

@@ -152,13 +152,27 @@ impl Core {
         if policy == BadHandlePolicy::Error {
             return;
         }
-        // Told where there is memory to tell it; the call itself is refused in any case.
-        if self.reserve_effects().is_ok() {
-            self.effects.push_back(Effect::BadHandle { process: process.koid(), handle });
+        // One who names many is told of once, with their number, until the embedder has taken that: so no guest fills the list.
+        if !self.effects.count_bad_handle(process.koid(), self.guest(process).map_or(0, |guest| guest.bad_handle)) {
+            // Told where there is memory to tell it; the call itself is refused in any case.
+            if self.reserve_effects().is_ok() {
+                let number = self.effects.push_back(Effect::BadHandle { process: process.koid(), handle, times: 1 });
+                if let Some(guest) = self.guest_mut(process) {
+                    guest.bad_handle = number;
+                }
+            }
         }
         let is_host = self.guest(process).is_none_or(|guest| guest.is_host);
         if policy == BadHandlePolicy::Kill && !is_host {
             self.end_guest(process, Some(KillReason::BadHandle));
+        }
+    }
+
+    /// A process looked, without a call, at a handle that it does not have.
+    pub(crate) fn looked_at_bad_handle(&mut self, process: Koid, handle: RawHandle) {
+        if let Ok(caller) = self.caller(process) {
+            self.used_bad_handle(caller.process, handle);
+            self.work();
         }
     }
 

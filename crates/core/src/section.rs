@@ -177,7 +177,11 @@ impl Core {
             self.may_charge(charged, Charge::object(ObjectType::Section.number(), bytes))?;
             return Err(error.into());
         }
-        self.sections.promise().map_err(|_| CallError::NoMemory {})?;
+        let promised = self.sections.promise().map_err(|_| CallError::NoMemory {});
+        self.quota_first(
+            promised,
+            [(charged, HANDLE), (charged, Charge::object(ObjectType::Section.number(), bytes))],
+        )?;
         let reserved =
             self.reserve_handle(caller.process, &caller.table).inspect_err(|_| self.sections.redeem(None))?;
         let creator = Some(caller.process.koid());
@@ -405,7 +409,7 @@ impl Core {
     }
 
     /// Whether an account could be charged: what [`Core::charge`] would say, and nothing is charged or allocated.
-    fn may_charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
+    pub(crate) fn may_charge(&mut self, account: Option<AccountId>, charge: Charge) -> Result<(), CallError> {
         let Some(account) = account else { return Ok(()) };
         let checked = self.accounts.check(account, charge, &mut credit!(self));
         let owner = self.accounts.owner(account);

@@ -7,6 +7,7 @@
 
 use crate::account::{AccountId, Charge};
 use crate::call::CallError;
+use crate::handles::HANDLE;
 use crate::image::Time;
 use crate::ledger::Tally;
 use crate::manager::Core;
@@ -332,9 +333,10 @@ impl Core {
             return Err(CallError::EraExhausted {});
         }
         let koid = Koid::new(self.era, self.issued + 1).ok_or(CallError::EraExhausted {})?;
-        self.index.reserve(koid).map_err(|_| CallError::NoMemory {})?;
-        self.reserve_notice(self.has_open_hooks(key.number()))?;
         let charge = own_charge(key.number());
+        let room = self.index.reserve(koid).map_err(|_| CallError::NoMemory {});
+        let room = room.and_then(|()| self.reserve_notice(self.has_open_hooks(key.number())));
+        self.quota_first(room, [(account, charge), (account, HANDLE)])?;
         self.charge(account, charge)?;
         let reserved = match self.reserve_handle(caller.process, &caller.table) {
             Ok(reserved) => reserved,

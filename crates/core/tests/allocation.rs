@@ -511,3 +511,69 @@ mod sections {
         assert!(views.iter().all(|view| view.read(0, &mut [0]).is_err()));
     }
 }
+
+/// Where neither a quota nor memory is left, it is the quota that is told of: with memory it would refuse, too.
+#[test]
+fn a_quota_refuses_before_want_of_memory_does() {
+    use kobj_abi::{AskedRights, Era, ErrorCode, Rights};
+    use kobj_core::image::Time;
+    use kobj_core::{Call, CallAnswer, Core, Limits, ObjectType, Resource, SectionRequest, What};
+
+    struct Item;
+
+    impl ObjectType for Item {
+        const TAG: [u8; 4] = *b"ITEM";
+        const NAME: &'static str = "item";
+        const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+        const HAS_OPEN_HOOKS: bool = true;
+        type State = u64;
+    }
+
+    const NOW: Time = Time(0);
+    const SAME: AskedRights = AskedRights::Same;
+    let all_refused = |operation: &mut dyn FnMut() -> ErrorCode| {
+        PLAN.set(Plan::RefuseAll(0));
+        let code = operation();
+        PLAN.set(Plan::Give);
+        code
+    };
+    let mut core = Core::with_limits(Era(7), Limits { seed: 1, ..Limits::default() });
+    let key = core.register::<Item>().unwrap();
+    let boot = core.boot(NOW).unwrap();
+    let me = boot.process;
+    let Ok(CallAnswer::Handle(job)) = core.call(NOW, me, Call::CreateJob { job: boot.job }) else { panic!("no job") };
+    let create = Call::CreateGuest { job, inherit: false };
+    let Ok(CallAnswer::Guest { handle: guest, process }) = core.call(NOW, me, create) else { panic!("no guest") };
+    let held = core.create_own(NOW, process, &key, 1).unwrap();
+    let directory = {
+        let root = core.call(NOW, me, Call::HandleInfo { handle: boot.directory }).unwrap();
+        let CallAnswer::Info(root) = root else { panic!("no info") };
+        core.grant(process, root.koid, SAME).unwrap()
+    };
+    for (handle, resource) in [(guest, Resource::Objects), (job, Resource::Objects)] {
+        core.call(NOW, me, Call::SetQuota { handle, resource, limit: 0 }).unwrap();
+    }
+    let link = What::SymbolicLink { target: b"a/path/to/somewhere/else" };
+    let named = |what| Call::OpenOrCreate { directory, name: b"x", what, rights: SAME, exclusive: true };
+    let calls =
+        [Call::Create { what: What::Directory }, Call::Create { what: link }, named(What::Directory), named(link)];
+    for call in calls {
+        let code = all_refused(&mut || core.call(NOW, process, call).unwrap_err().code());
+        assert_eq!(code, ErrorCode::Quota, "{call:?}");
+    }
+    for call in [Call::CreateJob { job }, create] {
+        let code = all_refused(&mut || core.call(NOW, me, call).unwrap_err().code());
+        assert_eq!(code, ErrorCode::Quota, "{call:?}");
+    }
+    assert_eq!(all_refused(&mut || core.create_own(NOW, process, &key, 1).unwrap_err().code()), ErrorCode::Quota);
+    let request = SectionRequest { size_bytes: 4096, lazy: false };
+    let code = all_refused(&mut || core.begin_section(NOW, process, request, Ok(())).map(drop).unwrap_err().code());
+    assert_eq!(code, ErrorCode::Quota);
+    // A handle more to what is told of each.
+    core.call(NOW, me, Call::SetQuota { handle: guest, resource: Resource::Handles, limit: 0 }).unwrap();
+    for call in [Call::Duplicate { handle: held, rights: SAME }, Call::Derive { handle: held, rights: SAME }] {
+        let code = all_refused(&mut || core.call(NOW, process, call).unwrap_err().code());
+        assert_eq!(code, ErrorCode::Quota, "{call:?}");
+    }
+    core.audit().unwrap();
+}

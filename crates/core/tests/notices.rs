@@ -99,3 +99,87 @@ fn a_thread_s_handles_are_told_of_too() {
     drop(thread);
     manager.with(|core| core.audit().unwrap());
 }
+
+struct Plain;
+
+impl ObjectType for Plain {
+    const TAG: [u8; 4] = *b"PLAI";
+    const NAME: &'static str = "plain";
+    const DEFAULT_RIGHTS: Rights = Rights::GENERIC;
+    type State = ();
+}
+
+/// A manager with two types, a told object, a handle to it, and a reference by which to see what it was told.
+fn told_object() -> (Manager<Spin>, kobj_core::TypeKey<Plain>, RawHandle, kobj_memory::Kept) {
+    let manager: Manager<Spin> = Manager::new(NOW, Era(7), Limits { seed: 1, ..Limits::default() }).unwrap();
+    let (key, plain) = (manager.register::<Told>().unwrap(), manager.register::<Plain>().unwrap());
+    let me = manager.boot().process;
+    let handle = manager.create_own(NOW, me, &key, Mutex::default()).unwrap();
+    let table = manager.table(me).unwrap();
+    let kept = manager.lookup(me, &table, handle, None, Rights::NONE).unwrap().keep().unwrap();
+    told(&kept);
+    (manager, plain, handle, kept)
+}
+
+/// What it was told since the last time.
+fn told(kept: &kobj_memory::Kept) -> Vec<Change> {
+    let told = std::mem::take(&mut *kept.state_as::<<Told as ObjectType>::State>().unwrap().lock().unwrap());
+    told.into_iter().map(|(change, ..)| change).collect()
+}
+
+#[test]
+fn a_type_is_told_of_what_another_type_s_thread_does_with_its_handles() {
+    let (manager, plain, handle, kept) = told_object();
+    let me = manager.boot().process;
+    let mut thread = manager.thread(me, &plain).unwrap();
+    // So that it has slots and credit.
+    thread.create(NOW, ()).unwrap();
+    let equal = thread.duplicate(NOW, handle, SAME).unwrap();
+    assert_eq!(told(&kept), [Change::Opened(OpenReason::Duplicated)]);
+    thread.close(NOW, equal).unwrap();
+    assert_eq!(told(&kept), [Change::Closed(CloseReason::Closed)]);
+}
+
+#[test]
+fn the_reason_of_a_close_is_its_own_whatever_step_came_before() {
+    let (manager, plain, handle, kept) = told_object();
+    let boot = manager.boot();
+    let me = boot.process;
+    let call = |call| manager.call(NOW, me, call).unwrap();
+    let mut thread = manager.thread(me, &plain).unwrap();
+    let call_handle = |what| match call(what) {
+        CallAnswer::Handle(handle) => handle,
+        other => panic!("{other:?}"),
+    };
+    let equal = call_handle(Call::Duplicate { handle, rights: SAME });
+    // A step of another kind that ends no handle of this object.
+    let directory = call_handle(Call::Derive { handle: boot.directory, rights: SAME });
+    call(Call::Revoke { handle: boot.directory });
+    told(&kept);
+    thread.close(NOW, equal).unwrap();
+    assert_eq!(told(&kept), [Change::Closed(CloseReason::Closed)]);
+    assert!(manager.call(NOW, me, Call::Close { handle: directory }).is_err());
+    // Taken back, a step at a time, while others go on, and one of them is looked at meanwhile.
+    let derived: Vec<_> = (0..50).map(|_| call_handle(Call::Derive { handle, rights: SAME })).collect();
+    let table = manager.table(me).unwrap();
+    let look = manager.lookup(me, &table, derived[0], None, Rights::NONE).unwrap();
+    told(&kept);
+    call(Call::Revoke { handle });
+    drop(look);
+    while manager.go_on() {}
+    manager.call(NOW, me, Call::HandleInfo { handle }).unwrap();
+    assert_eq!(told(&kept), [Change::Closed(CloseReason::Revoked); 50]);
+    // Moved while somebody else looks at it.
+    let look = manager.lookup(me, &table, handle, None, Rights::NONE).unwrap();
+    let moved = call_handle(Call::Replace { handle, rights: SAME });
+    drop(look);
+    manager.call(NOW, me, Call::HandleInfo { handle: moved }).unwrap();
+    assert_eq!(told(&kept), [Change::Opened(OpenReason::Moved), Change::Closed(CloseReason::Moved)]);
+}
+
+#[test]
+fn what_is_granted_is_told_of_at_once() {
+    let (manager, _, _, kept) = told_object();
+    manager.grant(manager.boot().process, kept.koid(), SAME).unwrap();
+    assert_eq!(told(&kept), [Change::Opened(OpenReason::Granted)]);
+}

@@ -231,16 +231,71 @@ fn a_bad_handle_is_an_error_is_told_or_ends_a_guest_and_never_the_embedder() {
     let policy = |policy| move |job| Call::SetBadHandlePolicy { job, policy };
     scene.call(me, policy(BadHandlePolicy::Trace)(scene.boot.job)).unwrap();
     bad(&mut scene, one);
-    assert_eq!(scene.core.next_effect(), Some(Effect::BadHandle { process: one, handle }));
+    assert_eq!(scene.core.next_effect(), Some(Effect::BadHandle { process: one, handle, times: 1 }));
     scene.call(me, policy(BadHandlePolicy::Kill)(scene.job)).unwrap();
     bad(&mut scene, other);
     scene.settle();
-    assert_eq!(scene.core.next_effect(), Some(Effect::BadHandle { process: other, handle }));
+    assert_eq!(scene.core.next_effect(), Some(Effect::BadHandle { process: other, handle, times: 1 }));
     assert_eq!(scene.core.next_effect(), Some(Effect::Killed { koid: other, reason: KillReason::BadHandle }));
     assert_eq!(code(scene.call(other, MAKE)), ErrorCode::Dying);
     scene.call(me, policy(BadHandlePolicy::Kill)(scene.boot.job)).unwrap();
     scene.call(me, Call::Close { handle }).unwrap();
     bad(&mut scene, me);
     scene.handle(me, MAKE);
+    scene.end();
+}
+
+#[test]
+fn one_who_names_many_bad_handles_is_told_of_once_until_that_was_taken() {
+    let mut scene = Scene::new();
+    let me = scene.boot.process;
+    let [(_, one), (_, other)] = scene.guests;
+    let first = scene.directory();
+    let second = scene.directory();
+    let trace = Call::SetBadHandlePolicy { job: scene.job, policy: BadHandlePolicy::Trace };
+    scene.call(me, trace).unwrap();
+    for handle in [first, second, first] {
+        for process in [one, other] {
+            assert_eq!(code(scene.call(process, Call::Close { handle })), ErrorCode::BadHandle);
+        }
+    }
+    let told = |process, handle, times| Some(Effect::BadHandle { process, handle, times });
+    assert_eq!(scene.core.next_effect(), told(one, first, 3));
+    assert_eq!(code(scene.call(one, Call::Close { handle: second })), ErrorCode::BadHandle);
+    assert_eq!(code(scene.call(other, Call::Close { handle: second })), ErrorCode::BadHandle);
+    assert_eq!(scene.core.next_effect(), told(other, first, 4));
+    assert_eq!(scene.core.next_effect(), told(one, second, 1));
+    assert_eq!(scene.core.next_effect(), None);
+    scene.end();
+}
+
+#[test]
+fn the_keeper_s_commands_do_not_end_guests() {
+    use kobj_core::{CloseError, Command, EndError, Refusal};
+    let mut scene = Scene::with_limits(Limits { seed: 1, work_per_step: 1, ..Limits::default() });
+    let me = scene.boot.process;
+    let [(to_one, one), (to_other, other)] = scene.guests;
+    for _ in 0..50 {
+        scene.handle(one, MAKE);
+        scene.handle(other, MAKE);
+    }
+    let refused = |scene: &mut Scene, koid| {
+        for (command, refusal) in [
+            (Command::ProcessEnded { koid }, Refusal::End(EndError::Guest { koid })),
+            (Command::EndProcess { koid }, Refusal::End(EndError::Guest { koid })),
+            (Command::Close { koid }, Refusal::Close(CloseError::Guest { koid })),
+        ] {
+            assert_eq!(scene.core.step(kobj_core::image::Time(0), command).0, Err(refusal));
+        }
+    };
+    refused(&mut scene, one);
+    // Also while they are being ended: who is first in that list has others behind him.
+    scene.call(me, Call::Kill { handle: to_one }).unwrap();
+    scene.call(me, Call::Kill { handle: to_other }).unwrap();
+    refused(&mut scene, other);
+    scene.settle();
+    scene.core.audit().unwrap();
+    let ended: Vec<_> = std::iter::from_fn(|| scene.core.next_effect()).collect();
+    assert_eq!(ended.len(), 2, "{ended:?}");
     scene.end();
 }

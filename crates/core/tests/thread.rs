@@ -4,7 +4,7 @@
 use kobj_abi::{AskedRights, Era, ErrorCode, Koid, RawHandle, Rights};
 use kobj_core::embed::Manager;
 use kobj_core::image::Time;
-use kobj_core::{Call, CallAnswer, Limits, ObjectType, Resource, TypeKey};
+use kobj_core::{BadHandlePolicy, Call, CallAnswer, CallError, Effect, Limits, ObjectType, Resource, TypeKey, What};
 use kobj_memory::Spin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -237,6 +237,44 @@ fn a_killed_process_s_thread_makes_nothing_more() {
     assert_eq!(scene.live(), 0);
     drop(thread);
     scene.manager.with(|core| core.audit().unwrap());
+}
+
+#[test]
+fn the_policy_hears_of_bad_handles_that_are_looked_at() {
+    let scene = Scene::new();
+    let (me, process) = (scene.manager.boot().process, scene.guest.1);
+    let policy = Call::SetBadHandlePolicy { job: scene.job, policy: BadHandlePolicy::Kill };
+    scene.manager.call(NOW, me, policy).unwrap();
+    let table = scene.manager.table(process).unwrap();
+    let handle = scene.manager.create_own(NOW, process, &scene.key, Arc::default()).unwrap();
+    drop(scene.manager.lookup(process, &table, handle, None, Rights::NONE).unwrap());
+    scene.manager.call(NOW, process, Call::Close { handle }).unwrap();
+    let refused = scene.manager.lookup(process, &table, handle, None, Rights::NONE).unwrap_err();
+    assert_eq!(refused, CallError::BadHandle { handle });
+    assert_eq!(scene.manager.next_effect(), Some(Effect::BadHandle { process, handle, times: 1 }));
+    let call = Call::Create { what: What::Directory };
+    assert_eq!(scene.manager.call(NOW, process, call).unwrap_err().code(), ErrorCode::Dying);
+}
+
+#[test]
+fn two_objects_of_threads_are_excused() {
+    let scene = Scene::new();
+    let process = scene.guest.1;
+    let mut thread = scene.manager.thread(process, &scene.key).unwrap();
+    let koids: Vec<_> = (0..3)
+        .map(|_| {
+            let handle = thread.create(NOW, Arc::default()).unwrap();
+            let call = Call::HandleInfo { handle };
+            let Ok(CallAnswer::Info(info)) = scene.manager.call(NOW, process, call) else { panic!("no info") };
+            info.koid
+        })
+        .collect();
+    scene.manager.with(|core| {
+        core.excuse(koids[0]).unwrap();
+        core.excuse(koids[1]).unwrap();
+        let excused = |koid: &Koid| core.census().unwrap().iter().any(|it| it.koid == *koid && it.is_excused);
+        assert_eq!(koids.iter().map(excused).collect::<Vec<_>>(), [true, true, false]);
+    });
 }
 
 #[test]

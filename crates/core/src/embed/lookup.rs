@@ -5,7 +5,7 @@ use crate::call::CallError;
 use crate::manager::Core;
 use crate::platform::Platform;
 use kobj_abi::{Koid, Operation, RawHandle, Rights, TypeNumber};
-use kobj_memory::{Held, Kept, Lock, Locked, Pin, PinError, Reference, Released, Shared, Table};
+use kobj_memory::{Held, Kept, Lock, Locked, Pin, PinError, Reference, Released, Shared, Stamp, Table};
 
 /// A handle that was looked up: what it means cannot end while this is there, whoever closes the handle.
 ///
@@ -107,8 +107,14 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         let rights = pin.rights();
         let place = pin.object();
         let Ok((object, header)) = self.objects.look_at(place) else {
+            // Destroyed whoever had handles to it. A handle is a reference: its koid stands there as long as it is pinned.
+            let koid = match self.objects.stamp(place) {
+                Stamp::Live(tag) => Some(tag.koid),
+                Stamp::Dead(koid) => Some(koid),
+                Stamp::Free => None,
+            };
             self.leave(process, table, pin);
-            return Err(CallError::BadHandle { handle });
+            return Err(koid.map_or(CallError::BadHandle { handle }, |koid| CallError::Dying { koid }));
         };
         let object_type = header.type_number();
         let guard = Guard { manager: self, process, table, pin: Some(pin), object, rights, object_type };
@@ -130,7 +136,11 @@ impl<L: Lock, P: Platform> Manager<L, P> {
             self.hand_over(process, table);
         }
         match error {
-            PinError::BadHandle => CallError::BadHandle { handle },
+            PinError::BadHandle => {
+                // The policy hears of it as of one that was named in a call.
+                self.core.with(|core| core.looked_at_bad_handle(process, handle));
+                CallError::BadHandle { handle }
+            }
             PinError::TooManyPins => CallError::TooManyReferences { koid: process },
         }
     }

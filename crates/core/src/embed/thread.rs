@@ -146,9 +146,13 @@ impl<L: Lock, P: Platform, T: ObjectType> Thread<'_, L, P, T> {
         self.commit(reserved, Content { rights, inheritable: false, ..content })
     }
 
-    /// The rights of an equal of a handle that this thread can make by itself.
+    /// The rights of an equal of a handle that this thread can make by itself: to an object of its own type, since another one
+    /// may be told of each handle.
     fn given(&self, content: Content, asked: AskedRights) -> Option<Rights> {
         let number = self.manager.objects.look_at(content.object).ok()?.1.type_number();
+        if number != self.key.number() {
+            return None;
+        }
         match check(number, content.rights, Operation::Duplicate) {
             Ok(()) if content.node.is_none() => asked.within(content.rights),
             Ok(()) | Err(Denied::WrongType | Denied::AccessDenied { .. }) => None,

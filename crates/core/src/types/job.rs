@@ -73,6 +73,9 @@ const _: () = assert!(size_of::<State>() <= 32);
 /// Jobs around a job, at most: what walks up or down the tree is bounded by it.
 pub(crate) const DEPTH_MOST: u8 = 32;
 
+/// What a job is charged besides its slot.
+pub(crate) const CHARGE_BYTES: u32 = size_of::<Balance>() as u32;
+
 // Procedures
 
 impl Type for State {
@@ -110,7 +113,7 @@ impl Type for State {
     }
 
     fn charge_bytes(&self) -> u32 {
-        size_of::<Balance>() as u32
+        CHARGE_BYTES
     }
 }
 

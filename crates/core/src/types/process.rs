@@ -86,6 +86,8 @@ pub(crate) struct Guest {
     pub(crate) dying: bool,
     /// Why it ends; without a reason the embedder is not told.
     pub(crate) reason: Option<KillReason>,
+    /// The number of the effect by which the embedder is told of its bad handles: in the list, or taken.
+    pub(crate) bad_handle: u64,
     /// The next guest that is being ended.
     pub(crate) next: Option<Place>,
     /// The slot of its table that is closed next.
@@ -158,6 +160,7 @@ impl State {
             is_host: false,
             dying: false,
             reason: None,
+            bad_handle: 0,
             next: None,
             cursor: 0,
             seat: 0,

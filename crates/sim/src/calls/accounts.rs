@@ -156,7 +156,7 @@ impl Model {
         let policy = self.around(process).find_map(|koid| self.policies.get(&koid).copied());
         let policy = policy.unwrap_or(BadHandlePolicy::Error);
         if policy != BadHandlePolicy::Error {
-            self.effects.push(Effect::BadHandle { process, handle });
+            self.effects.push(Effect::BadHandle { process, handle, times: 1 });
         }
         if policy == BadHandlePolicy::Kill && process != self.start().guest {
             self.kill_process(process, Some(KillReason::BadHandle));
