@@ -145,7 +145,21 @@ pub(crate) fn now() -> Time {
     Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.mark.is_child() {
+            self.manager.abandon();
+        }
+    }
+}
+
 impl Inner {
+    pub(crate) fn end(&self) {
+        if !self.mark.is_child() {
+            self.manager.end();
+        }
+    }
+
     /// Refuses a forked child.
     #[inline]
     pub(crate) fn is_own_process(&self) -> Result<(), Error> {
@@ -370,6 +384,13 @@ impl Inner {
 }
 
 impl Manager {
+    /// Ends all that is in it: guests, names, objects; hooks run, states are dropped. What handles are left are refused from
+    /// then on. The last of its clones, and of all that came from it, does this when it goes; a program whose objects' states
+    /// have handles of the same manager, which would keep it alive for ever, asks for it.
+    pub fn end(&self) {
+        self.inner.end();
+    }
+
     /// A manager inside this process.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ use kobj_memory::{Lock, Locked, Objects, RegisterError, Shared};
 use loom::sync::atomic::{AtomicU32, Ordering};
 
 /// The object manager, for threads: all of it takes `&self`.
+///
+/// Dropped, it ends all that is left ([`Manager::end`]).
 pub struct Manager<L: Lock, P: Platform = Heap> {
     core: L::Around<Core>,
     objects: Shared<Objects>,
@@ -39,6 +41,18 @@ pub struct Manager<L: Lock, P: Platform = Heap> {
     platform: P,
     /// Who runs hooks at this moment: threads, and hooks within hooks.
     runners: AtomicU32,
+    /// Whether its drop does nothing: seen by that alone, so relaxed.
+    is_abandoned: core::sync::atomic::AtomicBool,
+}
+
+// Models end what they made by themselves.
+#[cfg(not(loom))]
+impl<L: Lock, P: Platform> Drop for Manager<L, P> {
+    fn drop(&mut self) {
+        if !*self.is_abandoned.get_mut() {
+            self.end();
+        }
+    }
 }
 
 /// Those who run hooks at once, at most. A hook, or the end of a state, may call the manager, which runs what is due then; past
@@ -81,7 +95,14 @@ impl<L: Lock, P: Platform> Manager<L, P> {
         let mut core = Core::try_with_limits(era, limits).map_err(|_| CallError::NoMemory {})?;
         let boot = core.boot(now)?;
         let objects = core.slab.shared();
-        Ok(Self { core: L::Around::new(core), objects, boot, platform, runners: AtomicU32::new(0) })
+        Ok(Self {
+            core: L::Around::new(core),
+            objects,
+            boot,
+            platform,
+            runners: AtomicU32::new(0),
+            is_abandoned: false.into(),
+        })
     }
 
     /// What it began with.
@@ -195,6 +216,21 @@ impl<L: Lock, P: Platform> Manager<L, P> {
             core.note(receiver, moved, Trace { place, at: now, how: How::Transferred });
             Ok(moved)
         })
+    }
+
+    /// Ends all that is here: the root job with all in it. Guests are ended, names go, hooks run, states are dropped, memory of
+    /// sections is given back. What somebody has a handle to is refused from then on. Done by the drop, too, and again it does
+    /// nothing.
+    ///
+    /// A state that keeps another object keeps the objects' memory too: only an end like this one frees both.
+    pub fn end(&self) {
+        self.with(Core::shut_down);
+        while self.go_on() {}
+    }
+
+    /// Its drop will do nothing: for a forked child, whose locks nobody opens and whose memory goes with it.
+    pub fn abandon(&self) {
+        self.is_abandoned.store(true, core::sync::atomic::Ordering::Relaxed);
     }
 
     /// Does one step's worth of left-over work; `true` while there is more.

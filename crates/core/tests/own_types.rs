@@ -162,7 +162,7 @@ fn what_the_manager_s_end_leaves_is_named_and_dropped() {
     scene.create(1).unwrap();
     let written = scene.written.clone();
     drop(scene);
-    assert_eq!(*written.lock().unwrap(), ["dropped"], "no hook at the end of all, and the state is not forgotten");
+    assert_eq!(*written.lock().unwrap(), ["closed", "destroyed", "dropped"], "as whatever ends");
 }
 
 #[test]
