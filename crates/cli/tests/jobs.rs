@@ -74,6 +74,22 @@ fn jobs_lists_the_living_and_the_dead() {
 }
 
 #[test]
+fn a_run_whose_command_is_not_recorded_yet_is_starting() {
+    let runtime = Runtime::new("starting");
+    let record = runtime.record("young");
+    let rows = runtime.rows("jobs", &["jobs", "-J", "-o", "STATE,KOID"], record.koid());
+    assert_eq!(rows[0]["state"], "starting", "{rows:?}");
+}
+
+#[test]
+fn a_name_in_a_refusal_is_escaped_once() {
+    let runtime = Runtime::new("escaped");
+    let output = runtime.kobj(&["scrub", "/dev/shm/kobj-no\\such", "--dry-run"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("kobj-no\\\\such'") && !text.contains("no\\\\\\"), "{text}");
+}
+
+#[test]
 fn an_unreadable_record_is_listed_with_the_reason() {
     let runtime = Runtime::new("damaged");
     let record = runtime.record("x");

@@ -37,6 +37,8 @@ impl Job {
         let Ok(contents) = &self.record.contents else { return "unreadable" };
         match (self.is_living(), command_runs(view, contents)) {
             _ if self.is_settled() => "ended, processes left",
+            // Which process the command is stands in the record only once it runs: it may look before.
+            (true, false) if contents.command.is_none() => "starting",
             (true, true) => "running",
             (true, false) => "ending",
             (false, true) => "dead, command runs",
