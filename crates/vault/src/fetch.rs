@@ -7,6 +7,7 @@ use crate::index::Index;
 use crate::pack::{BlobKind, PackedBlob};
 use crate::repository::Repository;
 use crate::storage::{FileKind, Name};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -69,6 +70,21 @@ pub fn fetch(repository: &Repository, index: &Index, reads: &[PackRead], each: &
     failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
+/// The bytes of a pack that are read at once from blob `first` on, and the number of the blob behind them.
+pub(crate) fn piece(blobs: &[PackedBlob], first: usize) -> (Range<u64>, usize) {
+    let start = u64::from(blobs[first].offset);
+    let mut end = blobs[first].end();
+    let mut behind = first + 1;
+    while let Some(blob) = blobs.get(behind) {
+        if u64::from(blob.offset) > end + GAP_MOST || blob.end().saturating_sub(start) > PIECE_MOST {
+            break;
+        }
+        end = end.max(blob.end());
+        behind += 1;
+    }
+    (start..end, behind)
+}
+
 fn fetch_pack(
     repository: &Repository,
     index: &Index,
@@ -78,16 +94,7 @@ fn fetch_pack(
 ) -> Result<()> {
     let mut first = 0;
     while first < read.blobs.len() {
-        let start = u64::from(read.blobs[first].offset);
-        let mut end = read.blobs[first].end();
-        let mut behind = first + 1;
-        while let Some(blob) = read.blobs.get(behind) {
-            if u64::from(blob.offset) > end + GAP_MOST || blob.end().saturating_sub(start) > PIECE_MOST {
-                break;
-            }
-            end = end.max(blob.end());
-            behind += 1;
-        }
+        let (Range { start, end }, behind) = piece(&read.blobs, first);
         buffer.clear();
         let name = Name::new(FileKind::Pack, read.pack);
         let got = match end - start <= u64::from(BLOB_MOST_BYTES) {

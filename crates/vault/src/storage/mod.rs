@@ -5,6 +5,8 @@
 
 pub mod local;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod recording;
 
 use crate::error::{Error, Result};
 use crate::id::Id;

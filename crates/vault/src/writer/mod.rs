@@ -29,9 +29,9 @@ const SAVE_INDEX_BLOBS: usize = 60_000;
 /// Bytes that wait for the threads, at most.
 const QUEUE_BYTES: usize = 12 << 20;
 /// zstd's level for data, chosen for speed: half of a core's time goes into it as it is.
-const DATA_LEVEL: i32 = 1;
+pub(crate) const DATA_LEVEL: i32 = 1;
 /// Trees are text and few.
-const TREE_LEVEL: i32 = 3;
+pub(crate) const TREE_LEVEL: i32 = 3;
 /// A sample that is looked at before a large blob is compressed.
 const SAMPLE_BYTES: usize = 16 * 1024;
 
@@ -360,7 +360,7 @@ impl Unsaved {
 }
 
 /// How a blob is compressed. Of a large one samples are tried first: what is compressed already is not worth the time.
-fn level(kind: BlobKind, bytes: &[u8]) -> Option<i32> {
+pub(crate) fn level(kind: BlobKind, bytes: &[u8]) -> Option<i32> {
     if kind == BlobKind::Tree {
         return Some(TREE_LEVEL);
     }
