@@ -487,9 +487,8 @@ impl Core {
         let may = self.names.check(directory.place(), name, None, object_type == ObjectType::Directory);
         may.map_err(|error| self.not_named(error, directory, name, directory))?;
         let account = self.account_of_guest(caller.process);
-        let charges = [(account, HANDLE), (account, Self::charge_for(what))];
         let reserved = self.reserve_handle(caller.process, &caller.table);
-        let reserved = self.quota_first(reserved, charges)?;
+        let reserved = self.quota_first(reserved, [(account, HANDLE), (account, Self::charge_for(what))])?;
         let state = Self::state_of(what);
         let made = state.and_then(|state| {
             let creator = Some(caller.process.koid());
@@ -497,6 +496,8 @@ impl Core {
             let making = Making { owner: Some(job), charged, maker: None, creator, name: None, state, hold: false };
             self.make(now, making).map_err(|refused| self.not_made(refused))
         });
+        // Only now: what is made and gets no name is charged until it is buried.
+        let made = self.quota_first(made, [(account, Self::charge_for(what))]);
         let named = made.and_then(|object| {
             // The first reference, which is nobody's yet, ends what was made if it gets no name.
             let named = self.give_name(directory, name, object, rights, false);
@@ -511,7 +512,7 @@ impl Core {
             }
             Err(error) => {
                 self.give_back_handle(caller.process, &caller.table, reserved);
-                self.quota_first(Err(error), charges)
+                Err(error)
             }
         }
     }

@@ -577,3 +577,50 @@ fn a_quota_refuses_before_want_of_memory_does() {
     }
     core.audit().unwrap();
 }
+
+/// Where a quota has room for what is made, and no more, want of memory is told as that: what was made so far does not count.
+#[test]
+fn what_a_quota_has_room_for_is_not_refused_for_it() {
+    use kobj_abi::{AskedRights, Era, ErrorCode};
+    use kobj_core::image::Time;
+    use kobj_core::{Call, CallAnswer, Core, Limits, Resource, What};
+
+    const NOW: Time = Time(0);
+    const LONG: &[u8] = b"a name that has no room in its entry";
+    let make = || {
+        let mut core = Core::with_limits(Era(7), Limits { seed: 1, ..Limits::default() });
+        let boot = core.boot(NOW).unwrap();
+        let Ok(CallAnswer::Handle(job)) = core.call(NOW, boot.process, Call::CreateJob { job: boot.job }) else {
+            panic!("no job")
+        };
+        let used = core.usage(boot.root_job, Resource::Objects).unwrap().used;
+        let quota = Call::SetQuota { handle: boot.job, resource: Resource::Objects, limit: used + 1 };
+        core.call(NOW, boot.process, quota).unwrap();
+        (core, boot, job)
+    };
+    let link = What::SymbolicLink { target: LONG };
+    for which in 0..5 {
+        at_each_allocation(
+            make,
+            |(core, boot, job)| {
+                let directory = boot.directory;
+                let named = |what| Call::OpenOrCreate {
+                    directory,
+                    name: LONG,
+                    what,
+                    rights: AskedRights::Same,
+                    exclusive: true,
+                };
+                let call = match which {
+                    0 => Call::Create { what: link },
+                    1 => named(What::Directory),
+                    2 => named(link),
+                    3 => Call::CreateJob { job: *job },
+                    _ => Call::CreateGuest { job: *job, inherit: false },
+                };
+                core.call(NOW, boot.process, call)
+            },
+            |_, error| assert_eq!(error.code(), ErrorCode::NoMemory, "{which}"),
+        );
+    }
+}
