@@ -198,3 +198,43 @@ fn restics_locks_keep_us_out_and_ours_keep_out_restic() {
     assert_eq!(place.ok(&["vault", "unlock", "vault", "--remove-all"]), "1 locks removed\n");
     assert_eq!(place.ok(&["vault", "forget", "vault", "--keep-last", "1"]).lines().count(), 1);
 }
+
+/// Files of the vault below a folder of it.
+fn files_below(folder: &Path) -> usize {
+    let below = |entry: std::fs::DirEntry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 };
+    std::fs::read_dir(folder).unwrap().map(|entry| below(entry.unwrap())).sum()
+}
+
+#[test]
+fn prune_says_its_plan_frees_what_was_forgotten_and_has_nothing_to_do_then() {
+    let place = Place::new("prune");
+    place.ok(&["vault", "init", "vault"]);
+    std::fs::create_dir(place.path("source")).unwrap();
+    for number in ["1", "2", "3"] {
+        std::fs::write(place.path("source").join("same"), vec![b's'; 3000]).unwrap();
+        std::fs::write(place.path("source").join("other"), number.repeat(20_000)).unwrap();
+        place.ok(&["backup", "source", "--to", "vault", "--no-cache"]);
+    }
+    let prune = |words: &[&str]| place.ok(&[&["vault", "prune", "vault", "--no-cache"], words].concat());
+    assert!(prune(&[]).ends_with("nothing to do\n"));
+    let before = files_below(&place.path("vault/data"));
+    place.ok(&["vault", "forget", "vault", "--keep-last", "1"]);
+    let planned = prune(&["--max-unused", "0", "-n"]);
+    assert!(planned.contains("pack anew    1 packs") && planned.ends_with("nothing was changed\n"), "{planned}");
+    assert_eq!(files_below(&place.path("vault/data")), before);
+    let said = prune(&["--max-unused", "0", "--json"]);
+    let lines: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["message_type"].as_str(), lines[1]["message_type"].as_str()), (Some("plan"), Some("summary")));
+    assert_eq!((lines[0]["repack"]["packs"].as_u64(), lines[1]["packs_written"].as_u64()), (Some(1), Some(1)));
+    assert!(files_below(&place.path("vault/data")) < before);
+    assert!(prune(&["--max-unused", "0"]).ends_with("nothing to do\n"));
+    assert!(place.ok(&["vault", "verify", "vault", "--read-data"]).ends_with("whole\n"));
+    // With forget; and only a dry run does without a lock.
+    std::fs::write(place.path("source").join("other"), "4").unwrap();
+    place.ok(&["backup", "source", "--to", "vault", "--no-cache"]);
+    let said = place.ok(&["vault", "forget", "vault", "--keep-last", "1", "--prune", "--no-cache"]);
+    assert!(said.contains("forgot 1 snapshots\n") && said.contains("packs removed"), "{said}");
+    assert_eq!(place.fails(&["vault", "prune", "vault", "--no-lock"]).0, 1);
+    prune(&["--no-lock", "--dry-run"]);
+    assert!(place.ok(&["vault", "verify", "vault", "--read-data"]).ends_with("whole\n"));
+}

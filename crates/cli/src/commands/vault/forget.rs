@@ -1,6 +1,6 @@
 //! `kobj vault forget VAULT`.
 
-use super::access::AccessFlags;
+use super::access::{AccessFlags, CacheFlags};
 use super::{FilterFlags, host_log, say, split_tags};
 use crate::report::escape;
 use jiff::{Span, Zoned};
@@ -35,6 +35,9 @@ pub(crate) struct ForgetFlags {
     /// Only say what would be forgotten
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Then remove what no snapshot needs any more, as `kobj vault prune` does, unless none was forgotten
+    #[arg(long)]
+    prune: bool,
     /// Go on although dates look wrong
     #[arg(long)]
     yes: bool,
@@ -43,6 +46,8 @@ pub(crate) struct ForgetFlags {
     made_here: bool,
     #[command(flatten)]
     access: AccessFlags,
+    #[command(flatten)]
+    cache: CacheFlags,
 }
 
 /// What a policy keeps, with restic's names; a count of -1 or `unlimited` keeps all.
@@ -214,10 +219,16 @@ pub(crate) fn run(flags: &ForgetFlags) -> Result<ExitCode> {
             Err(error) => return Err(error),
         }
     }
-    say(&format!(
-        "forgot {} snapshots; `kobj vault prune` frees the space that nothing needs any more\n",
-        remove.len()
-    ))?;
+    if !flags.prune {
+        let more = "`kobj vault prune` frees the space that nothing needs any more";
+        say(&format!("forgot {} snapshots; {more}\n", remove.len()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("forgot {} snapshots\n", remove.len()))?;
+    if !remove.is_empty() {
+        let options = kobj_vault::prune::plan::Options::default();
+        super::prune::prune(&opened, &flags.cache.cache(), &options, false, false)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

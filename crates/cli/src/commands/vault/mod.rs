@@ -6,6 +6,7 @@ mod forget;
 mod init;
 mod key;
 mod list;
+mod prune;
 mod show;
 mod tag;
 mod unlock;
@@ -40,6 +41,8 @@ enum VaultCommand {
     Cat(cat::CatFlags),
     /// Forget snapshots by a policy or by name
     Forget(Box<forget::ForgetFlags>),
+    /// Remove what no snapshot needs
+    Prune(prune::PruneFlags),
     /// Change the tags of snapshots
     Tag(tag::TagFlags),
     /// List, add and remove the passwords that open the vault
@@ -57,6 +60,7 @@ pub(crate) fn run(flags: &VaultFlags) -> ExitCode {
         VaultCommand::Verify(flags) => verify::run(flags),
         VaultCommand::Cat(flags) => cat::run(flags),
         VaultCommand::Forget(flags) => forget::run(flags),
+        VaultCommand::Prune(flags) => prune::run(flags),
         VaultCommand::Tag(flags) => tag::run(flags),
         VaultCommand::Key(flags) => key::run(flags),
         VaultCommand::Unlock(flags) => unlock::run(flags),
