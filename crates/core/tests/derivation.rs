@@ -108,6 +108,26 @@ fn a_revoke_in_pieces_goes_on_where_it_was_and_refuses_what_would_escape_it() {
 }
 
 #[test]
+fn a_revoke_goes_to_the_handles_and_looks_at_no_others() {
+    let mut scene = Scene::with_limits(Limits { seed: 3, work_per_step: 1, ..Limits::default() });
+    let me = scene.boot.process;
+    let root = scene.directory();
+    let taken = scene.derive(me, root);
+    let moved = scene.derive(me, root);
+    for _ in 0..5_000 {
+        scene.handle(me, Call::Duplicate { handle: root, rights: SAME });
+    }
+    let moved = scene.handle(me, Call::Replace { handle: moved, rights: SAME });
+    let mut pieces = 0;
+    while scene.call(me, Call::Revoke { handle: root }).unwrap() == CallAnswer::GoOn {
+        pieces += 1;
+        assert!(pieces < 20, "it goes through the whole table");
+    }
+    assert!(!scene.is_there(me, taken) && !scene.is_there(me, moved));
+    scene.end();
+}
+
+#[test]
 fn derivation_needs_the_right_and_is_charged_until_the_node_goes() {
     let mut scene = Scene::new();
     let me = scene.boot.process;

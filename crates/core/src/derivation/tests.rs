@@ -426,3 +426,9 @@ fn no_more_revokes_begin_than_there_is_room_for_and_none_is_forgotten() {
     assert!(world.tree.revoke(&world.nodes, tops[0]).unwrap().is_some());
     assert_eq!(world.nodes.live() as usize, tops.len() + 1);
 }
+
+#[test]
+fn a_refusal_says_why() {
+    let texts = [DeriveError::Revoked, DeriveError::NoMemory].map(|error| std::format!("{error}"));
+    assert!(texts[0].contains("being taken back") && texts[1].contains("memory"), "{texts:?}");
+}
