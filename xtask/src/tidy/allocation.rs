@@ -68,9 +68,10 @@ const RESERVED: &str = "its room is brought before";
 const THREADED: &str = "a list through the slots themselves";
 const REFUSES: &str = "an Array: it refuses, and `?` passes that on";
 
-const ALLOWED: [Allowed; 31] = [
+const ALLOWED: [Allowed; 32] = [
     allow("crates/core/src/", &["table"], "clone", SHARED),
     allow("crates/core/src/", &["effects"], "push_back", "its room is brought by Core::reserve_effects"),
+    allow("crates/core/src/effects.rs", &["list"], "push_back", "its room is brought by Core::reserve_effects"),
     allow("crates/core/src/guests.rs", &["guest_list"], "push", RESERVED),
     allow("crates/core/src/image.rs", &["detail"], "push_str", RESERVED),
     allow("crates/core/src/index.rs", &["nodes"], "resize_with", RESERVED),

@@ -144,11 +144,14 @@ impl Names<'_> {
     }
 }
 
+/// Hears of a pack that an index file names: its place in the survey, its id, its blobs.
+type EachPack<'a> = dyn FnMut(usize, &Id, &[PackedBlob]) -> Result<()> + 'a;
+
 /// Names in new index files all that stays and is named by an index file that has to go. The answer is which have to.
 fn rename(survey: &Survey<'_>, plan: &Plan, names: &mut Names<'_>) -> Result<Vec<Id>> {
     let repository = survey.repository;
     let none = || Error::refused("the index", "it names a pack that it did not name before; nothing was removed");
-    let each_pack = |id: &Id, each: &mut dyn FnMut(usize, &Id, &[PackedBlob]) -> Result<()>| {
+    let each_pack = |id: &Id, each: &mut EachPack<'_>| {
         let name = Name::new(FileKind::Index, *id);
         let mut each = |pack: &Id, blobs: &[PackedBlob]| each(survey.position_of(pack).ok_or_else(none)?, pack, blobs);
         repository.stream_index(id, |text| file::decode(&name, text, &mut each)).map(|_| ())
@@ -286,10 +289,10 @@ impl Repacker<'_, '_> {
             let is_believed = range.end - start <= u64::from(BLOB_MOST_BYTES);
             let name = Name::new(FileKind::Pack, *pack);
             if is_believed {
-                match self.survey.repository.storage().read(&name, range, &mut sealed) {
-                    Err(error @ Error::Io { .. }) => return Err(error),
-                    // What is missing is looked for in other places below.
-                    _ => {}
+                // What is missing is looked for in other places below.
+                if let Err(error @ Error::Io { .. }) = self.survey.repository.storage().read(&name, range, &mut sealed)
+                {
+                    return Err(error);
                 }
             }
             for blob in &blobs[first..behind] {
