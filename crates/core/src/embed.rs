@@ -6,6 +6,7 @@
 mod lookup;
 #[cfg(all(test, loom))]
 mod models;
+mod pieces;
 mod sections;
 mod thread;
 
@@ -119,16 +120,13 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     pub fn call(&self, now: Time, process: Koid, call: Call<'_>) -> Result<CallAnswer, CallError> {
         let place = Location::caller();
         // The answer is made where the caller wants it: each copy would wait for the one before to be written.
-        let step = || self.with(|core| core.call_by(now, process, &call, place));
-        if !matches!(call, Call::Revoke { .. }) {
-            return step();
-        }
-        loop {
-            let answer = step();
-            // Others have their turn between two pieces.
-            if !matches!(answer, Ok(CallAnswer::GoOn)) {
-                return answer;
-            }
+        match call {
+            Call::Revoke { .. }
+            | Call::CreateGuest { inherit: true, .. }
+            | Call::Holders { .. }
+            | Call::KeptBy { .. }
+            | Call::DerivedFrom { .. } => self.call_in_pieces(now, process, &call, place),
+            _ => self.with(|core| core.call_by(now, process, &call, place)),
         }
     }
 
@@ -244,6 +242,8 @@ impl<L: Lock, P: Platform> Manager<L, P> {
     /// [`CallError::NoMemory`].
     pub fn unreachable(&self) -> Result<Search, CallError> {
         let mut search = self.with(|core| core.begin_search()).map_err(|_| CallError::NoMemory {})?;
+        // Its memory is as large as the manager is: nobody waits for it.
+        search.prepare().map_err(|_| CallError::NoMemory {})?;
         while !self.with(|core| core.search(&mut search, 256)).map_err(|_| CallError::NoMemory {})? {}
         Ok(search)
     }

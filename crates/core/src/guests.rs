@@ -36,6 +36,18 @@ impl Ending {
 /// Slots of a table that are looked at in one unit of work.
 const SLOTS_PER_UNIT: u32 = 64;
 
+/// What making an equal costs, in slots that are only looked at.
+const SLOTS_PER_EQUAL: u32 = 16;
+
+/// A guest that is being made in pieces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MakingGuest {
+    guest: Reference,
+    job: Koid,
+    /// The slot of its maker's table that is looked at next.
+    from: u32,
+}
+
 /// What an embedded manager begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
@@ -125,23 +137,59 @@ impl Core {
         job: RawHandle,
         inherit: bool,
     ) -> Result<CallAnswer, CallError> {
-        let meant = self.meant(caller, job, Operation::CreateProcess)?;
-        self.takes_children(meant.object)?;
-        let (own, payer) = (self.account_of_guest(caller.process), self.job(meant.object).and_then(|job| job.account));
+        let mut making = self.begin_guest(now, caller, job)?;
+        while inherit && !self.inherit_on(caller, &mut making, u32::MAX)? {}
+        self.hand_out_guest(caller, &making)
+    }
+
+    /// Begins a guest that is to inherit: it stands in its job, and nobody knows of it until it is handed out.
+    pub(crate) fn begin_guest(&mut self, now: Time, caller: &Caller, job: RawHandle) -> Result<MakingGuest, CallError> {
+        let job = self.meant(caller, job, Operation::CreateProcess)?.object;
+        self.takes_children(job)?;
+        let (own, payer) = (self.account_of_guest(caller.process), self.job(job).and_then(|job| job.account));
         let object = Charge::object(ObjectType::Process.number(), Slab::<Body>::SLOT_BYTES.into());
-        let guest = self.make_guest(now, meant.object, Some(caller.process.koid()));
+        let guest = self.make_guest(now, job, Some(caller.process.koid()));
         let guest = self.quota_first(guest, [(payer, object), (own, HANDLE)])?;
-        let made = if inherit { self.inherit(caller, guest) } else { Ok(()) };
+        if let Some(guest) = self.guest_mut(guest) {
+            guest.is_unseen = true;
+        }
+        Ok(MakingGuest { guest, job: job.koid(), from: 0 })
+    }
+
+    /// Goes on over about so many slots of the caller's table; `true` when the guest has all. Refused, the guest goes as a
+    /// whole, with what it inherited so far.
+    pub(crate) fn inherit_on(
+        &mut self,
+        caller: &Caller,
+        making: &mut MakingGuest,
+        slots: u32,
+    ) -> Result<bool, CallError> {
+        let made = self.inherit(caller, making, slots);
+        made.inspect_err(|_| self.abandon_guest(making))
+    }
+
+    /// Gives the caller its handle to the guest that it made.
+    pub(crate) fn hand_out_guest(&mut self, caller: &Caller, making: &MakingGuest) -> Result<CallAnswer, CallError> {
+        let guest = making.guest;
         let rights = ObjectType::Process.default_rights();
         let content = Content { object: guest.place(), rights, node: None, inheritable: false };
-        match made.and_then(|()| self.give_handle(caller.process, &caller.table, guest, content)) {
-            Ok(handle) => Ok(CallAnswer::Guest { handle, process: guest.koid() }),
-            Err(error) => {
-                // Nobody has seen it: it goes as a whole, with what it inherited so far, and nobody is told.
-                self.end_guest(guest, None);
-                Err(error)
-            }
+        let handle =
+            self.lives_still(making).and_then(|_| self.give_handle(caller.process, &caller.table, guest, content));
+        let handle = handle.inspect_err(|_| self.abandon_guest(making))?;
+        if let Some(guest) = self.guest_mut(guest) {
+            guest.is_unseen = false;
         }
+        Ok(CallAnswer::Guest { handle, process: guest.koid() })
+    }
+
+    /// Nobody has seen it: it goes, and nobody is told.
+    pub(crate) fn abandon_guest(&mut self, making: &MakingGuest) {
+        self.end_guest(making.guest, None);
+    }
+
+    /// A guest that is being made, unless its job was killed between two pieces.
+    fn lives_still(&self, making: &MakingGuest) -> Result<Caller, CallError> {
+        self.caller(making.guest.koid()).map_err(|_| CallError::Dying { koid: making.job })
     }
 
     /// Makes a guest with an empty table in a job.
@@ -178,25 +226,29 @@ impl Core {
     }
 
     /// Equals of the caller's inheritable handles, under numbers of the new table.
-    fn inherit(&mut self, caller: &Caller, guest: Reference) -> Result<(), CallError> {
-        let to = self.caller(guest.koid())?;
-        let mut from = 0;
-        loop {
-            match caller.table.next_from(from, u32::MAX) {
+    fn inherit(&mut self, caller: &Caller, making: &mut MakingGuest, slots: u32) -> Result<bool, CallError> {
+        let to = self.lives_still(making)?;
+        let mut left = slots;
+        while left > 0 {
+            let from = making.from;
+            match caller.table.next_from(from, left) {
                 Next::Found(pin) => {
-                    from = pin.index() + 1;
+                    making.from = pin.index() + 1;
                     let content = pin.content();
                     // What is being taken back is not passed on.
                     let may = |object: &Reference| self.is_not_taken_back(content.node, *object).is_ok();
                     let object = self.slab.at(content.object).ok().filter(may);
                     if let (true, Some(object)) = (content.inheritable, object) {
                         self.give_handle(to.process, &to.table, object, content)?;
+                        left = left.saturating_sub(SLOTS_PER_EQUAL);
                     }
                 }
-                Next::GoOn(index) => from = index,
-                Next::End => return Ok(()),
+                Next::GoOn(index) => making.from = index,
+                Next::End => return Ok(true),
             }
+            left = left.saturating_sub(making.from - from);
         }
+        Ok(false)
     }
 
     pub(crate) fn call_kill(&mut self, caller: &Caller, handle: RawHandle) -> Result<(), CallError> {
@@ -223,7 +275,7 @@ impl Core {
             && !guest.dying
         {
             guest.dying = true;
-            guest.reason = reason;
+            guest.reason = reason.filter(|_| !guest.is_unseen);
             guest.next = first.map(Reference::place);
             let account = guest.account;
             self.ending.first = Some(process);

@@ -109,6 +109,20 @@ impl Core {
         header.is_some_and(|header| header.counts().references() > 0)
     }
 
+    /// Does a piece of a call that is done in pieces, between which others have their turn.
+    pub(crate) fn piece<T>(
+        &mut self,
+        process: Koid,
+        call: &Call<'_>,
+        action: impl FnOnce(&mut Self, &Caller) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let caller = self.caller(process)?;
+        self.opening = OpenReason::of(call);
+        let result = action(self, &caller);
+        self.after_call(&caller, &result);
+        result
+    }
+
     /// What follows every call.
     pub(crate) fn after_call<T>(&mut self, caller: &Caller, result: &Result<T, CallError>) {
         if let Err(CallError::BadHandle { handle }) = result

@@ -30,36 +30,141 @@ pub struct Keeper {
     pub kind: LinkKind,
 }
 
+/// What looking at a guest costs besides the slots of its table, in slots.
+const SLOTS_PER_GUEST: u32 = 16;
+
+/// A look through the tables for handles to an object. Who has it between two pieces has a handle to the object pinned, so
+/// that its place is no other object's meanwhile.
+#[derive(Debug)]
+pub(crate) struct HolderLook {
+    object: Reference,
+    /// Whose table is looked through: from the last seat down, since whoever gets another seat gets a lower one. So nobody is
+    /// passed over, and one may be met twice.
+    seat: usize,
+    process: Option<Reference>,
+    slot: u32,
+    /// What was found there.
+    handles: u32,
+    rights: Rights,
+    found: Vec<Holder>,
+    /// Handles found in all.
+    counted: u32,
+    /// Whether nobody had a turn since it began.
+    is_at_once: bool,
+}
+
+impl HolderLook {
+    fn end_guest(&mut self) -> Result<(), CallError> {
+        let Some(process) = self.process.take().filter(|_| self.handles > 0) else { return Ok(()) };
+        let holder = Holder { process: process.koid(), handles: self.handles, rights: self.rights };
+        self.found.try_push(holder).map_err(|_| CallError::NoMemory {})
+    }
+
+    /// Goes on to the next seat, unless that was the last.
+    fn is_last_seat(&mut self) -> bool {
+        self.process = None;
+        match self.seat.checked_sub(1) {
+            Some(seat) => {
+                self.seat = seat;
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Who was found, each once.
+    pub(crate) fn into_found(mut self) -> Vec<Holder> {
+        if !self.is_at_once {
+            self.found.sort_unstable_by_key(|holder| holder.process);
+            self.found.dedup_by_key(|holder| holder.process);
+        }
+        self.found
+    }
+}
+
+/// A way up from a derived handle. Who has it between two pieces has that handle pinned, and so keeps all nodes above it.
+#[derive(Debug)]
+pub(crate) struct Ancestry {
+    next: Option<Place>,
+    pub(crate) found: Vec<Koid>,
+}
+
 impl Core {
     /// Every guest with handles to an object, in no order. One pass over the tables, which ends with the last handle.
     pub(crate) fn holders_of(&self, object: Reference) -> Result<Vec<Holder>, CallError> {
-        let mut found = Vec::new();
-        let mut left = self.handles_to(object);
-        for guest in &self.guest_list {
-            if left == 0 {
-                break;
+        let mut look = self.look_for_holders(object);
+        while !self.look_on(&mut look, u32::MAX)? {}
+        Ok(look.found)
+    }
+
+    /// Begins a look for who has handles to an object.
+    pub(crate) fn look_for_holders(&self, object: Reference) -> HolderLook {
+        HolderLook {
+            object,
+            seat: self.guest_list.len(),
+            process: None,
+            slot: 0,
+            handles: 0,
+            rights: Rights::NONE,
+            found: Vec::new(),
+            counted: 0,
+            is_at_once: true,
+        }
+    }
+
+    /// Goes on with a look, over about so many slots; `true` when all tables were looked through.
+    pub(crate) fn look_on(&self, look: &mut HolderLook, slots: u32) -> Result<bool, CallError> {
+        let mut left = slots;
+        while left > 0 {
+            // Only what nobody changes between two pieces ends with the last handle.
+            if look.is_at_once && look.counted >= self.handles_to(look.object) {
+                look.end_guest()?;
+                return Ok(true);
             }
-            let Some(table) = self.guest(*guest).map(|guest| &guest.table) else { continue };
-            let mut holder = Holder { process: guest.koid(), handles: 0, rights: Rights::NONE };
-            let mut from = 0;
-            while let Some((index, content)) = table.find(from, u32::MAX, |place| place == object.place()) {
-                holder.handles += 1;
-                holder.rights = holder.rights | content.rights;
-                from = index + 1;
+            let Some(process) = self.guest_list.get(look.seat).copied() else {
+                if look.is_last_seat() {
+                    return Ok(true);
+                }
+                continue;
+            };
+            if look.process != Some(process) {
+                (look.process, look.slot, look.handles, look.rights) = (Some(process), 0, 0, Rights::NONE);
             }
-            left = left.saturating_sub(holder.handles);
-            if holder.handles > 0 {
-                found.try_push(holder).map_err(|_| CallError::NoMemory {})?;
+            let (place, from) = (look.object.place(), look.slot);
+            let table = self.guest(process).map(|guest| &guest.table);
+            let found = table.and_then(|table| table.find(from, left, |at| at == place));
+            let end = table.map_or(0, |table| table.used());
+            if let Some((index, content)) = found {
+                look.slot = index + 1;
+                look.handles += 1;
+                look.counted = look.counted.saturating_add(1);
+                look.rights = look.rights | content.rights;
+                left = left.saturating_sub(look.slot - from);
+            } else if end > from.saturating_add(left) {
+                look.slot = from + left;
+                left = 0;
+            } else {
+                left = left.saturating_sub(end.saturating_sub(from).saturating_add(SLOTS_PER_GUEST));
+                look.end_guest()?;
+                if look.is_last_seat() {
+                    return Ok(true);
+                }
             }
         }
-        Ok(found)
+        look.is_at_once = false;
+        Ok(false)
     }
 
     /// Who keeps an object, directly.
     pub(crate) fn keepers_of(&self, object: Reference) -> Result<Vec<Keeper>, CallError> {
+        self.keepers_beside(object, self.holders_of(object)?)
+    }
+
+    /// Those who hold an object, and who keeps it otherwise.
+    pub(crate) fn keepers_beside(&self, object: Reference, holders: Vec<Holder>) -> Result<Vec<Keeper>, CallError> {
         let mut found = Vec::new();
         let mut add = |koid, kind| found.try_push(Keeper { koid, kind }).map_err(|_| CallError::NoMemory {});
-        for holder in self.holders_of(object)? {
+        for holder in holders {
             add(holder.process, LinkKind::Holds)?;
         }
         if let Some(directory) = self.kept_by_name(object.place()).and_then(|place| self.koid_at(place)) {
@@ -114,19 +219,30 @@ impl Core {
 
     /// The processes from which a handle came by derivation, the nearest first; none for one that can be taken back by nobody.
     pub(crate) fn call_derived_from(&self, caller: &Caller, handle: RawHandle) -> Result<Vec<Koid>, CallError> {
+        let mut ancestry = self.ancestry_of(caller, handle)?;
+        while !self.ancestry_on(&mut ancestry, u32::MAX)? {}
+        Ok(ancestry.found)
+    }
+
+    /// Begins to go up from what a handle was derived from.
+    pub(crate) fn ancestry_of(&self, caller: &Caller, handle: RawHandle) -> Result<Ancestry, CallError> {
         let meant = self.meant(caller, handle, Operation::DerivedFrom)?;
-        let mut chain = Vec::new();
-        let parent = |node: Place| self.nodes.links(node).parent;
-        let mut next = meant.node.and_then(parent);
-        while let Some(node) = next {
+        let next = meant.node.and_then(|node| self.nodes.links(node).parent);
+        Ok(Ancestry { next, found: Vec::new() })
+    }
+
+    /// Goes up so many generations; `true` at the top.
+    pub(crate) fn ancestry_on(&self, ancestry: &mut Ancestry, generations: u32) -> Result<bool, CallError> {
+        for _ in 0..generations {
+            let Some(node) = ancestry.next else { return Ok(true) };
             // A node notes the account that is charged for it, which is that of the process that derived.
             let account = self.nodes.process(node).and_then(|account| AccountId::from_raw(account.raw()));
             if let Some(koid) = account.and_then(|account| self.accounts.owner(account)) {
-                chain.try_push(koid).map_err(|_| CallError::NoMemory {})?;
+                ancestry.found.try_push(koid).map_err(|_| CallError::NoMemory {})?;
             }
-            next = parent(node);
+            ancestry.next = self.nodes.links(node).parent;
         }
-        Ok(chain)
+        Ok(ancestry.next.is_none())
     }
 
     /// A living guest with a handle to one of the objects that the present search has come to last.

@@ -5,7 +5,10 @@
 //! performs and reports by [`Command::Done`]. The same commands give the same replies, always.
 //!
 //! Each step does a bounded amount of work; what is left over is said by [`Effects::more`] and done by
-//! [`Command::Continue`]. The one exception is [`Command::Why`], which looks at whatever may keep the object.
+//! [`Command::Continue`]. The exceptions look at as much as there is: [`Command::Why`] and [`Call::Why`] at whatever may keep
+//! the object, [`Core::kept_by`] at all handle tables; and by [`Core::call`], which is for who has the core alone,
+//! [`Call::Holders`] and [`Call::KeptBy`] at all tables, [`Call::DerivedFrom`] at all generations, [`Call::CreateGuest`] at all
+//! that is inherited. [`embed::Manager::call`] does those four in pieces, between which other threads have their turn.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

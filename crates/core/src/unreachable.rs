@@ -34,7 +34,7 @@ enum Phase {
     Done,
 }
 
-/// A search under way. It takes memory for four bytes and a bit for each slot.
+/// A search under way. It takes memory for nine bytes for each slot.
 #[derive(Debug)]
 pub struct Search {
     phase: Phase,
@@ -43,6 +43,7 @@ pub struct Search {
     slots: u32,
     /// The last koid that was given out when it began.
     last: Koid,
+    is_prepared: bool,
     kept_by_states: Vec<u32>,
     marked: Vec<bool>,
     work: Vec<Place>,
@@ -54,6 +55,20 @@ impl Search {
     #[must_use]
     pub fn found(&self) -> &[Unreachable] {
         &self.found
+    }
+
+    /// Takes the memory that it needs, which the core is not needed for. Else [`Core::search`] does so.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn prepare(&mut self) -> Result<(), NoMemory> {
+        if !self.is_prepared {
+            self.kept_by_states = try_collect((0..self.slots).map(|_| 0))?;
+            self.marked = try_collect((0..self.slots).map(|_| false))?;
+            self.work.try_reserve_exact(self.slots as usize).map_err(|_| NoMemory)?;
+            self.is_prepared = true;
+        }
+        Ok(())
     }
 
     fn mark(&mut self, place: Place) -> Result<(), NoMemory> {
@@ -69,7 +84,7 @@ impl Search {
 const PATH_MOST: usize = 64;
 
 impl Core {
-    /// Begins a search for what nobody can reach.
+    /// Begins a search for what nobody can reach. [`Search::prepare`] may follow, where others wait for the core.
     ///
     /// # Errors
     /// [`NoMemory`].
@@ -81,8 +96,9 @@ impl Core {
             at: 0,
             slots,
             last,
-            kept_by_states: try_collect((0..slots).map(|_| 0))?,
-            marked: try_collect((0..slots).map(|_| false))?,
+            is_prepared: false,
+            kept_by_states: Vec::new(),
+            marked: Vec::new(),
             work: Vec::new(),
             found: Vec::new(),
         })
@@ -93,6 +109,7 @@ impl Core {
     /// # Errors
     /// [`NoMemory`]: it can be gone on with when there is some.
     pub fn search(&mut self, search: &mut Search, units: u32) -> Result<bool, NoMemory> {
+        search.prepare()?;
         for _ in 0..units {
             match search.phase {
                 Phase::Done => return Ok(true),

@@ -84,6 +84,8 @@ pub(crate) struct Guest {
     pub(crate) is_host: bool,
     /// Takes no new handles, for ever.
     pub(crate) dying: bool,
+    /// It is being made in pieces, and nobody knows of it yet: of its end nobody is told.
+    pub(crate) is_unseen: bool,
     /// Why it ends; without a reason the embedder is not told.
     pub(crate) reason: Option<KillReason>,
     /// The number of the effect by which the embedder is told of its bad handles: in the list, or taken.
@@ -159,6 +161,7 @@ impl State {
             account: None,
             is_host: false,
             dying: false,
+            is_unseen: false,
             reason: None,
             bad_handle: 0,
             next: None,
