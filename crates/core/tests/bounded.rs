@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 const NOW: Time = Time(0);
 const SAME: AskedRights = AskedRights::Same;
 
+/// After so many turns of the lock, what somebody else does.
+type Meanwhile = (u32, Box<dyn FnOnce()>);
+
 thread_local! {
     /// Turns at the lock that this thread has had.
     static TURNS: Cell<u32> = const { Cell::new(0) };
     /// What another thread does before which of them.
-    static MEANWHILE: RefCell<Option<(u32, Box<dyn FnOnce()>)>> = const { RefCell::new(None) };
+    static MEANWHILE: RefCell<Option<Meanwhile>> = const { RefCell::new(None) };
     static IS_LOCKED: Cell<bool> = const { Cell::new(false) };
     /// The most that was allocated at once under the lock.
     static LARGEST: Cell<usize> = const { Cell::new(0) };
