@@ -50,8 +50,8 @@ fn a_trap(host: &Rc<Host>, job: &kobj::Job) -> Result<(), Box<dyn Error>> {
     let error = writer.run(include_str!("../guests/writer.wat"), start(host, &writer)?).unwrap_err();
     println!("writer: {error}");
     assert_eq!(trap_of(&*error), Some(TrapCode::UnreachableCodeReached));
-    // Two processes, the inbox, and what the writer was about to use.
-    assert_eq!(before.left()?.len(), 4);
+    // Two processes, the inbox, what the writer was about to use, and its handle to the root directory.
+    assert_eq!(before.left()?.len(), 5);
     writer.process.kill()?;
     assert_eq!(before.left()?.len(), 3, "the inbox is the reader's, too; what nobody else has is gone");
     let answer = reader.run(include_str!("../guests/reader.wat"), start(host, &reader)?)?;
