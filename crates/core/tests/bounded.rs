@@ -160,11 +160,7 @@ fn a_handle_that_a_type_is_told_of_costs_the_same_in_a_large_table() {
         handle(&mut core, me, Call::Duplicate { handle: other, rights: SAME });
     }
     let among_many = equal(&mut core);
-    // A scan took 218 us.
-    assert!(
-        among_many < alone.max(Duration::from_micros(1)) * 20,
-        "alone {alone:?}, in a table of 40,000 {among_many:?}"
-    );
+    assert!(among_many < alone * 20, "alone {alone:?}, in a table of 40,000 {among_many:?}");
     core.audit().unwrap();
 }
 
@@ -189,10 +185,10 @@ fn each_told_handle_of_a_guest_that_ends_costs_the_same() {
         core.audit().unwrap();
         ended / handles
     };
-    let few = (0..3).map(|_| end(500)).min().unwrap();
-    let many = (0..3).map(|_| end(20_000)).min().unwrap();
-    // A scan for each took 440 us; caches and a busy machine take far less than a microsecond's twentyfold.
-    assert!(many < few.max(Duration::from_micros(1)) * 20, "each of 500: {few:?}, each of 20,000: {many:?}");
+    let few = (0..20).map(|_| end(500)).min().unwrap();
+    let many = (0..20).map(|_| end(20_000)).min().unwrap();
+    println!("each of 500: {few:?}, each of 20,000: {many:?}");
+    assert!(many < few * 10, "each of 500: {few:?}, each of 20,000: {many:?}");
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl fmt::Display for Error {
             Self::NoVault { place, why } => write!(to, "no vault in {place}: {why}"),
             Self::Unsupported { object, why } => write!(to, "{object}: {why}"),
             Self::WrongPassword { keys_tried, unusable } => {
-                write!(to, "wrong password: none of the vault's {keys_tried} keys opens with it")?;
+                write!(to, "wrong password: none of the vault's {keys_tried} keys opens with it; give another one")?;
                 unusable.iter().try_for_each(|key| write!(to, "; {key}"))
             }
             Self::Locked { holder } => write!(to, "the vault is locked: {holder}"),
